@@ -1,0 +1,128 @@
+//! One error type for the whole domain: a kind (what a caller may do about it), a stable code, and words.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What went wrong, coarsely. The API maps each kind to exactly one HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request is malformed (400).
+    Invalid,
+    /// No valid credential was presented (401).
+    Unauthenticated,
+    /// The credential does not allow this (403).
+    Forbidden,
+    /// It does not exist, or the caller may not know that it does (404).
+    NotFound,
+    /// It exists but its state does not allow this (409).
+    Conflict,
+    /// `If-Match` named another version (412).
+    PreconditionFailed,
+    /// The content is larger than the limit (413).
+    TooLarge,
+    /// The body's type is not the one this operation takes (415).
+    UnsupportedMediaType,
+    /// Well-formed, but its meaning is refused (422).
+    Unprocessable,
+    /// `If-Match` is needed (428).
+    PreconditionRequired,
+    /// Too many requests (429).
+    TooMany,
+    /// A dependency or a bounded queue cannot take this now (503).
+    Unavailable,
+    /// A fault of ours (500). The message stays in the log; callers see only the code.
+    Internal,
+}
+
+/// One field of the request that is wrong, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FieldError {
+    /// The field's name as the caller sent it.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// An error of the domain.
+#[derive(Debug, Clone)]
+pub struct Error {
+    /// The coarse kind.
+    pub kind: Kind,
+    /// A stable, upper-case code that programs may match on.
+    pub code: &'static str,
+    /// Words for a person. Never contains a secret.
+    pub message: String,
+    /// Which fields are wrong, when that is the cause.
+    pub fields: Vec<FieldError>,
+    /// Seconds after which a retry may succeed.
+    pub retry_after: Option<u32>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// A result with the domain's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind` with a stable `code`.
+    pub fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, code, message: message.into(), fields: Vec::new(), retry_after: None, source: None }
+    }
+    /// 400 for one field.
+    pub fn invalid_field(code: &'static str, field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::field(Kind::Invalid, code, field, reason)
+    }
+    /// 422 for one field.
+    pub fn unprocessable_field(code: &'static str, field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::field(Kind::Unprocessable, code, field, reason)
+    }
+    fn field(kind: Kind, code: &'static str, field: impl Into<String>, reason: impl Into<String>) -> Self {
+        let (field, reason) = (field.into(), reason.into());
+        let mut error = Self::new(kind, code, format!("{field}: {reason}"));
+        error.fields.push(FieldError { field, reason });
+        error
+    }
+    /// 404: there is no such thing, or none the caller may know of.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(Kind::NotFound, "NOT_FOUND", format!("there is no such {what}"))
+    }
+    /// 500 with the cause kept for the log.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, "INTERNAL", message)
+    }
+    /// Keeps the cause for the log.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+    /// Adds a `Retry-After`.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)?;
+        if let Some(source) = &self.source {
+            write!(f, " ({source})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Turns any lower error into an [`Error`] of kind [`Kind::Internal`] with what was being done.
+pub trait Context<T> {
+    /// Says what was being done when the error came.
+    fn context(self, doing: &str) -> Result<T>;
+}
+
+impl<T, E: std::error::Error + Send + Sync + 'static> Context<T> for std::result::Result<T, E> {
+    fn context(self, doing: &str) -> Result<T> {
+        self.map_err(|error| Error::internal(doing.to_owned()).caused_by(error))
+    }
+}

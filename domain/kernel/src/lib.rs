@@ -1,0 +1,18 @@
+//! The kernel: what every room of the domain shares — identifiers, the actor and what it may do, error kinds, records that
+//! repositories keep, and the ports through which use cases reach the world.
+//!
+//! It knows no HTTP, SQL or file system, and holds no clock or random source of its own: those are [`port`]s.
+
+pub mod actor;
+pub mod error;
+pub mod ids;
+pub mod manifest;
+pub mod port;
+pub mod record;
+pub mod tenant;
+
+pub use actor::{Actor, Permission, Via};
+pub use error::{Error, FieldError, Kind, Result};
+pub use ids::{ApiKeyId, ManifestId, TenantId, UserId, VerificationId};
+pub use tenant::{PqRequirement, TenantSettings};
+pub use time::OffsetDateTime;

@@ -1,0 +1,154 @@
+//! Certification path validation (RFC 5280 §6) for claim signers and countersigners.
+//!
+//! The manifest engine checks chains too, but not that intermediates may issue at all: with it alone any trusted leaf could
+//! issue another. This is the check that trust rests on.
+
+use crate::{
+    AnchorSource, Certificate, PkiError, TrustAnchors,
+    profile::{EKU_CLAIM_SIGNING, EKU_DOCUMENT_SIGNING, EKU_EMAIL_PROTECTION},
+};
+use omt_crypto::{Provider, certificate_signature};
+use time::OffsetDateTime;
+
+/// More certificates than any real chain has.
+const MAX_CHAIN: usize = 10;
+
+/// Critical extensions that this validation processes.
+const KNOWN_CRITICAL: [&str; 4] = ["2.5.29.19", "2.5.29.15", "2.5.29.37", "2.5.29.32"];
+
+/// A chain that leads to an anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrustedPath {
+    /// Where the anchor came from.
+    pub source: AnchorSource,
+    /// Fingerprint of the anchor's certificate.
+    pub anchor: [u8; 32],
+    /// How many certificates of the chain were used.
+    pub used: usize,
+}
+
+/// Why a chain is not trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// No certificate, or too many.
+    #[error("the chain has {0} certificates")]
+    Length(usize),
+    /// A certificate is malformed.
+    #[error("certificate {0} is malformed")]
+    Malformed(usize),
+    /// It is not valid at the given time.
+    #[error("certificate {0} was not valid at the time")]
+    Validity(usize),
+    /// The leaf may not sign claims.
+    #[error("the leaf may not sign claims: {0}")]
+    LeafPurpose(&'static str),
+    /// An intermediate may not issue certificates, or not so deep.
+    #[error("certificate {0} may not issue certificates")]
+    NotAnIssuer(usize),
+    /// A critical extension is not understood.
+    #[error("certificate {0} has an unknown critical extension")]
+    UnknownCritical(usize),
+    /// A certificate was not signed by the next.
+    #[error("certificate {0} was not signed by the next")]
+    Signature(usize),
+    /// The chain ends without reaching an anchor.
+    #[error("no trust anchor issued the chain")]
+    NoAnchor,
+}
+
+/// Whether each certificate names the next as its issuer and was signed by it, whatever may be trusted.
+pub fn links(chain: &[Vec<u8>], provider: &dyn Provider) -> Result<Vec<Certificate>, PathError> {
+    let certificates = parse(chain)?;
+    for (at, pair) in certificates.windows(2).enumerate() {
+        if !signed_by(&pair[0], &pair[1], provider) {
+            return Err(PathError::Signature(at));
+        }
+    }
+    Ok(certificates)
+}
+
+/// Validates a chain, leaf first, against the anchors, at a time. The anchor itself may be absent from the chain.
+pub fn validate(
+    chain: &[Vec<u8>],
+    anchors: &TrustAnchors,
+    at: OffsetDateTime,
+    provider: &dyn Provider,
+) -> Result<TrustedPath, PathError> {
+    let certificates = parse(chain)?;
+    check_leaf(&certificates[0])?;
+    for (position, certificate) in certificates.iter().enumerate() {
+        check_common(certificate, position, at)?;
+        if position > 0 {
+            check_issuer(certificate, position)?;
+        }
+        for (anchor, source) in anchors.with_subject(&certificate.issuer) {
+            if signed_by(certificate, anchor, provider) {
+                return Ok(TrustedPath { source, anchor: anchor.fingerprint(), used: position + 1 });
+            }
+        }
+        match certificates.get(position + 1) {
+            Some(next) if signed_by(certificate, next, provider) => {}
+            Some(_) => return Err(PathError::Signature(position)),
+            None => return Err(PathError::NoAnchor),
+        }
+    }
+    Err(PathError::NoAnchor)
+}
+
+fn parse(chain: &[Vec<u8>]) -> Result<Vec<Certificate>, PathError> {
+    if chain.is_empty() || chain.len() > MAX_CHAIN {
+        return Err(PathError::Length(chain.len()));
+    }
+    chain.iter().enumerate().map(|(at, der)| Certificate::from_der(der).map_err(|_| PathError::Malformed(at))).collect()
+}
+
+fn signed_by(certificate: &Certificate, issuer: &Certificate, provider: &dyn Provider) -> bool {
+    certificate.issuer == issuer.subject
+        && certificate_signature::verify_x509(
+            provider,
+            &certificate.signature_algorithm,
+            &issuer.spki,
+            &certificate.tbs,
+            &certificate.signature,
+        )
+        .is_ok()
+}
+
+fn check_common(certificate: &Certificate, position: usize, at: OffsetDateTime) -> Result<(), PathError> {
+    let (from, until) = certificate.validity();
+    if at < from || at > until {
+        return Err(PathError::Validity(position));
+    }
+    if certificate.critical_extensions().any(|oid| !KNOWN_CRITICAL.contains(&oid.to_string().as_str())) {
+        return Err(PathError::UnknownCritical(position));
+    }
+    Ok(())
+}
+
+fn check_leaf(leaf: &Certificate) -> Result<(), PathError> {
+    let malformed = |_: PkiError| PathError::Malformed(0);
+    if leaf.basic_constraints().map_err(malformed)?.is_some_and(|(ca, _)| ca) {
+        return Err(PathError::LeafPurpose("it is a CA"));
+    }
+    if !leaf.key_usage().map_err(malformed)?.is_some_and(|u| u.digital_signature()) {
+        return Err(PathError::LeafPurpose("no digitalSignature key usage"));
+    }
+    let purposes = leaf.extended_key_usage().map_err(malformed)?;
+    if !purposes.iter().any(|p| [EKU_CLAIM_SIGNING, EKU_EMAIL_PROTECTION, EKU_DOCUMENT_SIGNING].contains(p)) {
+        return Err(PathError::LeafPurpose("no claim-signing, e-mail or document-signing extended key usage"));
+    }
+    Ok(())
+}
+
+/// An intermediate must be a CA that may sign certificates, with at most as many CAs below it as it allows.
+fn check_issuer(certificate: &Certificate, position: usize) -> Result<(), PathError> {
+    let malformed = |_: PkiError| PathError::Malformed(position);
+    let (is_ca, path_len) = certificate.basic_constraints().map_err(malformed)?.unwrap_or((false, None));
+    let may_sign = certificate.key_usage().map_err(malformed)?.is_none_or(|u| u.key_cert_sign());
+    let below = position - 1;
+    if is_ca && may_sign && path_len.is_none_or(|limit| usize::from(limit) >= below) {
+        Ok(())
+    } else {
+        Err(PathError::NotAnIssuer(position))
+    }
+}
