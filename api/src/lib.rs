@@ -1,1 +1,98 @@
-//! x
+//! The HTTP API: extractors, problems, wire types and one routes module for each product.
+
+mod blob_response;
+mod extract;
+mod multipart;
+mod openapi;
+mod problem;
+mod request_id;
+mod routes;
+mod wire;
+
+pub use openapi::document as openapi_document;
+
+use actix_web::{
+    HttpResponse,
+    dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    middleware, web,
+};
+use omt_access::Access;
+use omt_claims::service::Manifests;
+use omt_kernel::{
+    Error,
+    port::{BlobStore, Database},
+};
+use omt_pki::Pki;
+use problem::Problem;
+use std::sync::Arc;
+
+/// A dependency that readiness asks.
+pub struct Dependency {
+    /// Its name in the answer.
+    pub name: &'static str,
+    /// Asks it.
+    pub check: Box<dyn Fn() -> futures_util::future::BoxFuture<'static, omt_kernel::Result<()>> + Send + Sync>,
+}
+
+/// What the handlers work with.
+pub struct ApiState {
+    /// Uploading, signing, verifying.
+    pub manifests: Arc<Manifests>,
+    /// Callers.
+    pub access: Arc<Access>,
+    /// Our certificates.
+    pub pki: Arc<Pki>,
+    /// What readiness asks.
+    pub dependencies: Vec<Dependency>,
+    /// The URL that callers reach us by, without a final slash.
+    pub public_url: String,
+    /// The largest upload in bytes.
+    pub max_upload: u64,
+    /// The build's version.
+    pub version: &'static str,
+}
+
+impl ApiState {
+    /// The database and the blob store as dependencies.
+    pub fn storage_dependencies(database: Arc<dyn Database>, blobs: Arc<dyn BlobStore>) -> Vec<Dependency> {
+        let check_database = move || {
+            let database = database.clone();
+            Box::pin(async move { database.check().await }) as futures_util::future::BoxFuture<'static, _>
+        };
+        let check_blobs = move || {
+            let blobs = blobs.clone();
+            Box::pin(async move { blobs.check().await }) as futures_util::future::BoxFuture<'static, _>
+        };
+        vec![
+            Dependency { name: "database", check: Box::new(check_database) },
+            Dependency { name: "blob_store", check: Box::new(check_blobs) },
+        ]
+    }
+}
+
+/// The most bytes of a JSON body.
+const MAX_JSON: usize = 1 << 20;
+
+/// The application.
+pub fn app(
+    state: web::Data<ApiState>,
+) -> actix_web::App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl actix_web::body::MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    actix_web::App::new()
+        .app_data(state)
+        .app_data(web::JsonConfig::default().limit(MAX_JSON).error_handler(|error, _| Problem::from_json(&error).into()))
+        .app_data(web::PathConfig::default().error_handler(|_, _| Problem(Error::not_found("resource")).into()))
+        .app_data(web::QueryConfig::default().error_handler(|error, _| {
+            Problem(Error::new(omt_kernel::Kind::Invalid, "INVALID_QUERY", error.to_string())).into()
+        }))
+        .configure(routes::configure)
+        .default_service(web::route().to(|| async { HttpResponse::from_error(Problem(Error::not_found("resource"))) }))
+        .wrap(middleware::from_fn(request_id::middleware))
+}

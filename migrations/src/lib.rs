@@ -1,1 +1,17 @@
-//! x
+//! The schema, as forward-only migrations for SQLite and PostgreSQL.
+//!
+//! Times are microseconds since 1970 UTC. Every row names its tenant, save those of the platform itself (certificates).
+
+use sea_orm_migration::prelude::*;
+
+mod m20261120_000001_first;
+
+/// Runs the migrations.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261120_000001_first::Migration)]
+    }
+}

@@ -1,1 +1,238 @@
-//! x
+//! The database on SQLite and PostgreSQL through sea-orm.
+//!
+//! SQLite has one connection for writers, so that writers queue in this process instead of failing, and several for readers.
+//! Every commit is durable (`synchronous = FULL` in WAL mode).
+
+mod entity;
+mod repository;
+
+use async_trait::async_trait;
+use omt_kernel::{
+    Error, Kind, Result,
+    port::{
+        CertificateRepository, Database, IdempotencyRepository, IdentityRepository, ManifestRepository, TenantRepository,
+        UnitOfWork, VerificationRepository,
+    },
+};
+use omt_migrations::Migrator;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, SqlxPostgresConnector, SqlxSqliteConnector, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+use sqlx::{
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{str::FromStr, time::Duration};
+
+/// The database.
+pub struct SqlDatabase {
+    write: DatabaseConnection,
+    read: DatabaseConnection,
+    description: String,
+}
+
+/// How many migrations are applied and how many this build knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaStatus {
+    /// Applied and known.
+    pub applied: usize,
+    /// Known, not yet applied.
+    pub pending: usize,
+    /// Applied by a newer build.
+    pub unknown: usize,
+}
+
+fn unavailable(doing: &str) -> impl FnOnce(DbErr) -> Error + '_ {
+    move |error| {
+        Error::new(Kind::Unavailable, "DATABASE_UNAVAILABLE", format!("the database cannot {doing}")).retry_after(5).caused_by(error)
+    }
+}
+
+/// What a failed statement means.
+pub(crate) fn failed(error: DbErr) -> Error {
+    let text = error.to_string();
+    let busy = matches!(&error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_))
+        || ["database is locked", "could not serialize", "deadlock detected"].iter().any(|mark| text.contains(mark));
+    if busy {
+        unavailable("answer now")(error)
+    } else {
+        Error::internal("a database statement failed").caused_by(error)
+    }
+}
+
+impl SqlDatabase {
+    /// Connects to `sqlite:PATH` or `postgres://…`. A missing SQLite file is made.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let scheme = url.split(':').next().unwrap_or_default();
+        let (write, read) = match scheme {
+            "sqlite" => Self::sqlite(url).await,
+            "postgres" | "postgresql" => Self::postgres(url).await,
+            _ => {
+                return Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", "database.url must begin with sqlite: or postgres:"));
+            }
+        }
+        .map_err(|error| unavailable("be reached")(DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error.into()))))?;
+        let description = if scheme == "sqlite" { url.to_owned() } else { without_secret(url) };
+        Ok(Self { write, read, description })
+    }
+
+    async fn sqlite(url: &str) -> sqlx::Result<(DatabaseConnection, DatabaseConnection)> {
+        let options = SqliteConnectOptions::from_str(url)?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10))
+            .foreign_keys(true)
+            .pragma("cache_size", "-16000")
+            .statement_cache_capacity(256);
+        let pool = |size: u32| SqlitePoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(10));
+        let write = pool(1).connect_with(options.clone()).await?;
+        let read = pool(4).connect_with(options).await?;
+        Ok((SqlxSqliteConnector::from_sqlx_sqlite_pool(write), SqlxSqliteConnector::from_sqlx_sqlite_pool(read)))
+    }
+
+    async fn postgres(url: &str) -> sqlx::Result<(DatabaseConnection, DatabaseConnection)> {
+        let options = PgConnectOptions::from_str(url)?;
+        let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10)).connect_with(options).await?;
+        let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+        Ok((connection.clone(), connection))
+    }
+
+    /// What it is, without its password.
+    pub fn describe(&self) -> &str {
+        &self.description
+    }
+
+    /// Applies pending migrations.
+    pub async fn migrate(&self) -> Result<()> {
+        Migrator::up(&self.write, None).await.map_err(failed)
+    }
+
+    /// Compares the schema with this build.
+    pub async fn schema_status(&self) -> Result<SchemaStatus> {
+        let known: Vec<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
+        let applied: Vec<String> = match entity::applied_migrations(&self.read).await {
+            Ok(names) => names,
+            // No table of migrations: nothing was applied.
+            Err(_) => Vec::new(),
+        };
+        let unknown = applied.iter().filter(|name| !known.contains(name)).count();
+        let applied = applied.len() - unknown;
+        Ok(SchemaStatus { applied, pending: known.len() - applied, unknown })
+    }
+
+    /// Closes the connections after what is under way.
+    pub async fn close(&self) {
+        // Closing a pool twice, or one that never opened, changes nothing.
+        let _ = self.write.clone().close().await;
+        let _ = self.read.clone().close().await;
+    }
+}
+
+fn without_secret(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            let user = url[scheme + 3..at].split(':').next().unwrap_or_default();
+            format!("{}{user}:***{}", &url[..scheme + 3], &url[at..])
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// One transaction, or a plain connection for reads.
+pub(crate) struct Unit<C> {
+    pub(crate) connection: C,
+}
+
+#[async_trait]
+impl Database for SqlDatabase {
+    async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
+        let connection = self.write.begin().await.map_err(unavailable("begin a transaction"))?;
+        Ok(Box::new(Unit { connection }))
+    }
+    async fn read(&self) -> Result<Box<dyn UnitOfWork>> {
+        Ok(Box::new(Unit { connection: self.read.clone() }))
+    }
+    async fn check(&self) -> Result<()> {
+        let status = self.schema_status().await?;
+        if status.unknown > 0 {
+            return Err(Error::new(Kind::Unavailable, "SCHEMA_TOO_NEW", "the database was migrated by a newer version"));
+        }
+        if status.pending > 0 {
+            return Err(Error::new(Kind::Unavailable, "SCHEMA_TOO_OLD", "run `openmediatrust migrate up`"));
+        }
+        self.write.ping().await.map_err(unavailable("answer"))
+    }
+}
+
+/// How a unit ends.
+#[async_trait]
+pub(crate) trait Finish: ConnectionTrait + Send + Sync + 'static {
+    async fn finish(self) -> Result<()>;
+}
+
+#[async_trait]
+impl Finish for DatabaseTransaction {
+    async fn finish(self) -> Result<()> {
+        self.commit().await.map_err(failed)
+    }
+}
+
+#[async_trait]
+impl Finish for DatabaseConnection {
+    async fn finish(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<C: Finish> UnitOfWork for Unit<C> {
+    fn manifests(&self) -> &dyn ManifestRepository {
+        self
+    }
+    fn verifications(&self) -> &dyn VerificationRepository {
+        self
+    }
+    fn identities(&self) -> &dyn IdentityRepository {
+        self
+    }
+    fn tenants(&self) -> &dyn TenantRepository {
+        self
+    }
+    fn idempotency(&self) -> &dyn IdempotencyRepository {
+        self
+    }
+    fn certificates(&self) -> &dyn CertificateRepository {
+        self
+    }
+    async fn commit(self: Box<Self>) -> Result<()> {
+        self.connection.finish().await
+    }
+}
+
+/// Time as the database keeps it.
+pub(crate) fn micros(at: omt_kernel::OffsetDateTime) -> i64 {
+    (at.unix_timestamp_nanos() / 1000) as i64
+}
+
+/// Time as the domain knows it.
+pub(crate) fn instant(micros: i64) -> Result<omt_kernel::OffsetDateTime> {
+    omt_kernel::OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
+        .map_err(|e| Error::internal("a time in the database is out of range").caused_by(e))
+}
+
+/// A word of the domain that the database holds as text.
+pub(crate) fn word<T: FromStr>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| Error::internal(format!("the database holds the unknown word {text:?}")))
+}
+
+/// A JSON column as a type of the domain.
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T> {
+    serde_json::from_value(value).map_err(|e| Error::internal("a JSON column does not fit its type").caused_by(e))
+}
+
+/// A type of the domain as a JSON column.
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(value).map_err(|e| Error::internal("a record cannot be written as JSON").caused_by(e))
+}

@@ -7,6 +7,7 @@ pub mod actor;
 pub mod error;
 pub mod ids;
 pub mod manifest;
+pub mod pool;
 pub mod port;
 pub mod record;
 pub mod tenant;

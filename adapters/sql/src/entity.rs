@@ -1,0 +1,140 @@
+//! Rows.
+
+use sea_orm::{ConnectionTrait, DbErr, Statement, entity::prelude::*};
+
+macro_rules! entity {
+    ($module:ident, $table:literal, { $($body:tt)* }) => {
+        pub(crate) mod $module {
+            use sea_orm::entity::prelude::*;
+
+            #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+            #[sea_orm(table_name = $table)]
+            pub struct Model { $($body)* }
+
+            #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+            pub enum Relation {}
+
+            impl ActiveModelBehavior for ActiveModel {}
+        }
+    };
+}
+
+entity!(tenants, "tenants", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub settings: Json,
+    pub created_at: i64,
+});
+
+entity!(users, "users", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub username: String,
+    pub password_hash: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub permissions: Json,
+    pub disabled: bool,
+    pub created_at: i64,
+});
+
+entity!(api_keys, "api_keys", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub name: String,
+    pub key_sha256: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub scopes: Json,
+    pub created_by: String,
+    pub managed_by: String,
+    pub created_at: i64,
+    pub expires_at: Option<i64>,
+    pub revoked_at: Option<i64>,
+});
+
+entity!(refresh_tokens, "refresh_tokens", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub token_sha256: String,
+    pub family: Uuid,
+    pub user_id: Uuid,
+    pub expires_at: i64,
+    pub used_at: Option<i64>,
+});
+
+entity!(manifests, "manifests", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub revision: i64,
+    pub state: String,
+    pub title: String,
+    pub creator: String,
+    pub department: Option<String>,
+    pub project: Option<String>,
+    pub organization: Option<String>,
+    pub classification: String,
+    pub media_type: String,
+    pub file_name: Option<String>,
+    pub source_sha256: String,
+    pub source_size: i64,
+    pub source_kept: bool,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub definition: Json,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub metadata: Json,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub ingredients: Json,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub signed: Option<Json>,
+    pub created_by: String,
+    pub created_at: i64,
+    pub updated_at: i64,
+    pub archived_at: Option<i64>,
+    pub retain_until: Option<i64>,
+});
+
+entity!(verifications, "verifications", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub manifest_id: Uuid,
+    pub state: String,
+    pub trust_level: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub report: Json,
+    pub verified_by: String,
+    pub created_at: i64,
+});
+
+entity!(idempotency, "idempotency", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub subject: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub key: String,
+    pub fingerprint: String,
+    pub status: i16,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub body: Json,
+    pub created_at: i64,
+});
+
+entity!(certificates, "certificates", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub serial: String,
+    pub role: String,
+    pub key_name: String,
+    pub der: Vec<u8>,
+    pub not_after: i64,
+    pub created_at: i64,
+});
+
+/// Names of the migrations that were applied.
+pub(crate) async fn applied_migrations(connection: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+    let statement = Statement::from_string(connection.get_database_backend(), "SELECT version FROM seaql_migrations");
+    let rows = connection.query_all_raw(statement).await?;
+    rows.iter().map(|row| row.try_get::<String>("", "version")).collect()
+}

@@ -1,0 +1,5 @@
+//! The repositories.
+
+mod identities;
+mod manifests;
+mod platform;

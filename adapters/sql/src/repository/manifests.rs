@@ -1,0 +1,201 @@
+//! Manifests and verification results.
+
+use crate::{
+    Finish, Unit,
+    entity::{manifests as rows, verifications},
+    failed, from_json, instant, micros, to_json, word,
+};
+use async_trait::async_trait;
+use omt_kernel::{
+    ManifestId, Result, TenantId, VerificationId,
+    manifest::{Archived, BlobRef, ManifestFilter, ManifestRecord, ManifestState},
+    port::{ManifestRepository, Page, VerificationRepository},
+    record::VerificationRecord,
+};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait, Func, LikeExpr},
+};
+
+fn to_row(record: &ManifestRecord) -> Result<rows::ActiveModel> {
+    Ok(rows::ActiveModel {
+        id: Set(record.id.0),
+        tenant: Set(record.tenant.to_string()),
+        revision: Set(record.revision),
+        state: Set(record.state.to_string()),
+        title: Set(record.title.clone()),
+        creator: Set(record.creator.clone()),
+        department: Set(record.department.clone()),
+        project: Set(record.project.clone()),
+        organization: Set(record.organization.clone()),
+        classification: Set(record.classification.to_string()),
+        media_type: Set(record.media_type.clone()),
+        file_name: Set(record.file_name.clone()),
+        source_sha256: Set(record.source.sha256.clone()),
+        source_size: Set(record.source.size as i64),
+        source_kept: Set(record.source_kept),
+        definition: Set(record.definition.clone()),
+        metadata: Set(record.metadata.clone()),
+        ingredients: Set(to_json(&record.ingredients)?),
+        signed: Set(record.signed.as_ref().map(to_json).transpose()?),
+        created_by: Set(record.created_by.clone()),
+        created_at: Set(micros(record.created_at)),
+        updated_at: Set(micros(record.updated_at)),
+        archived_at: Set(record.archived.map(|a| micros(a.at))),
+        retain_until: Set(record.archived.map(|a| micros(a.retain_until))),
+    })
+}
+
+fn from_row(row: rows::Model) -> Result<ManifestRecord> {
+    let archived = match (row.archived_at, row.retain_until) {
+        (Some(at), Some(until)) => Some(Archived { at: instant(at)?, retain_until: instant(until)? }),
+        _ => None,
+    };
+    Ok(ManifestRecord {
+        id: ManifestId(row.id),
+        tenant: TenantId::parse(&row.tenant).map_err(omt_kernel::Error::internal)?,
+        revision: row.revision,
+        state: word(&row.state)?,
+        title: row.title,
+        creator: row.creator,
+        department: row.department,
+        project: row.project,
+        organization: row.organization,
+        classification: word(&row.classification)?,
+        media_type: row.media_type,
+        file_name: row.file_name,
+        source: BlobRef { sha256: row.source_sha256, size: row.source_size as u64 },
+        source_kept: row.source_kept,
+        definition: row.definition,
+        metadata: row.metadata,
+        ingredients: from_json(row.ingredients)?,
+        signed: row.signed.map(from_json).transpose()?,
+        created_by: row.created_by,
+        created_at: instant(row.created_at)?,
+        updated_at: instant(row.updated_at)?,
+        archived,
+    })
+}
+
+#[async_trait]
+impl<C: Finish> ManifestRepository for Unit<C> {
+    async fn insert(&self, record: &ManifestRecord) -> Result<()> {
+        rows::Entity::insert(to_row(record)?).exec_without_returning(&self.connection).await.map_err(failed)?;
+        Ok(())
+    }
+
+    async fn get(&self, tenant: &TenantId, id: ManifestId) -> Result<Option<ManifestRecord>> {
+        rows::Entity::find_by_id(id.0)
+            .filter(rows::Column::Tenant.eq(tenant.as_str()))
+            .one(&self.connection)
+            .await
+            .map_err(failed)?
+            .map(from_row)
+            .transpose()
+    }
+
+    async fn update(&self, record: &ManifestRecord, expected: i64) -> Result<bool> {
+        let done = rows::Entity::update_many()
+            .set(to_row(record)?)
+            .filter(rows::Column::Id.eq(record.id.0))
+            .filter(rows::Column::Tenant.eq(record.tenant.as_str()))
+            .filter(rows::Column::Revision.eq(expected))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(done.rows_affected == 1)
+    }
+
+    async fn list(&self, tenant: &TenantId, filter: &ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>> {
+        let mut query = rows::Entity::find().filter(rows::Column::Tenant.eq(tenant.as_str()));
+        let exact = [
+            (rows::Column::Organization, &filter.organization),
+            (rows::Column::Department, &filter.department),
+            (rows::Column::Creator, &filter.creator),
+            (rows::Column::Project, &filter.project),
+        ];
+        for (column, value) in exact {
+            if let Some(value) = value {
+                query = query.filter(column.eq(value.as_str()));
+            }
+        }
+        if let Some(classification) = filter.classification {
+            query = query.filter(rows::Column::Classification.eq(classification.as_str()));
+        }
+        query = match filter.state {
+            Some(state) => query.filter(rows::Column::State.eq(state.as_str())),
+            None => query.filter(rows::Column::State.ne(ManifestState::Archived.as_str())),
+        };
+        if let Some(part) = &filter.title_contains {
+            let escaped: String =
+                part.to_lowercase().chars().flat_map(|c| if "%_\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
+            let title = Expr::expr(Func::lower(Expr::col(rows::Column::Title)));
+            query = query.filter(title.like(LikeExpr::new(format!("%{escaped}%")).escape('\\')));
+        }
+        if let Some(from) = filter.created_from {
+            query = query.filter(rows::Column::CreatedAt.gte(micros(from)));
+        }
+        if let Some(before) = filter.created_before {
+            query = query.filter(rows::Column::CreatedAt.lt(micros(before)));
+        }
+        if let Some(after) = page.after {
+            query = query.filter(rows::Column::Id.lt(after));
+        }
+        let found = query
+            .order_by_desc(rows::Column::Id)
+            .limit(u64::from(page.limit))
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        found.into_iter().map(from_row).collect()
+    }
+}
+
+#[async_trait]
+impl<C: Finish> VerificationRepository for Unit<C> {
+    async fn insert(&self, record: &VerificationRecord) -> Result<()> {
+        let row = verifications::ActiveModel {
+            id: Set(record.id.0),
+            tenant: Set(record.tenant.to_string()),
+            manifest_id: Set(record.manifest.0),
+            state: Set(record.state.clone()),
+            trust_level: Set(record.trust_level.clone()),
+            report: Set(record.report.clone()),
+            verified_by: Set(record.verified_by.clone()),
+            created_at: Set(micros(record.created_at)),
+        };
+        verifications::Entity::insert(row).exec_without_returning(&self.connection).await.map_err(failed)?;
+        Ok(())
+    }
+
+    async fn history(&self, tenant: &TenantId, manifest: ManifestId, page: Page) -> Result<Vec<VerificationRecord>> {
+        let mut query = verifications::Entity::find()
+            .filter(verifications::Column::Tenant.eq(tenant.as_str()))
+            .filter(verifications::Column::ManifestId.eq(manifest.0));
+        if let Some(after) = page.after {
+            query = query.filter(verifications::Column::Id.lt(after));
+        }
+        let found = query
+            .order_by_desc(verifications::Column::Id)
+            .limit(u64::from(page.limit))
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        found
+            .into_iter()
+            .map(|row| {
+                Ok(VerificationRecord {
+                    id: VerificationId(row.id),
+                    tenant: tenant.clone(),
+                    manifest: ManifestId(row.manifest_id),
+                    state: row.state,
+                    trust_level: row.trust_level,
+                    report: row.report,
+                    verified_by: row.verified_by,
+                    created_at: instant(row.created_at)?,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,62 @@
+//! The OpenAPI 3.1 document.
+
+use crate::{problem::ProblemBody, routes};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An access token from /api/v1/auth/login, or an API key (omt_…)"))
+            .build();
+        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "OpenMediaTrust",
+        description = "Signs, stores, verifies and governs C2PA manifests (Content Credentials) with post-quantum protection.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    paths(
+        routes::health::health,
+        routes::health::ready,
+        routes::auth::login,
+        routes::auth::refresh,
+        routes::auth::logout,
+        routes::admin::create_api_key,
+        routes::admin::list_api_keys,
+        routes::admin::revoke_api_key,
+        routes::trust::roots,
+        routes::trust::pq_roots,
+        routes::trust::issuer,
+        routes::manifests::create,
+        routes::manifests::list,
+        routes::manifests::get,
+        routes::manifests::update,
+        routes::manifests::archive,
+        routes::manifests::sign,
+        routes::manifests::content,
+        routes::manifests::manifest_store,
+        routes::manifests::report,
+        routes::manifests::crjson,
+        routes::verify::verify,
+        routes::verify::history,
+        routes::verify::chain_of_custody,
+    ),
+    components(schemas(ProblemBody)),
+    modifiers(&Bearer),
+)]
+struct Document;
+
+/// The document, as code and annotations say it.
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}

@@ -1,0 +1,66 @@
+//! Liveness and readiness.
+
+use crate::ApiState;
+use actix_web::{HttpResponse, get, web};
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// The process lives.
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// Always `ok`.
+    status: &'static str,
+    /// The build's version.
+    version: &'static str,
+}
+
+/// One dependency.
+#[derive(Serialize, ToSchema)]
+pub struct DependencyState {
+    /// Its name.
+    name: &'static str,
+    /// `ok` or `failed`.
+    status: &'static str,
+    /// A stable code when it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// Whether requests can be served.
+#[derive(Serialize, ToSchema)]
+pub struct Readiness {
+    /// `ready` or `not_ready`.
+    status: &'static str,
+    /// Each dependency.
+    dependencies: Vec<DependencyState>,
+}
+
+/// Liveness: the process answers.
+#[utoipa::path(tag = "health", responses((status = 200, body = Health)))]
+#[get("/health")]
+pub async fn health(state: web::Data<ApiState>) -> HttpResponse {
+    HttpResponse::Ok().json(Health { status: "ok", version: state.version })
+}
+
+/// Readiness: every dependency was asked just now.
+#[utoipa::path(tag = "health", responses((status = 200, body = Readiness), (status = 503, body = Readiness, description = "A dependency fails; it is named")))]
+#[get("/ready")]
+pub async fn ready(state: web::Data<ApiState>) -> HttpResponse {
+    let mut dependencies = Vec::new();
+    for dependency in &state.dependencies {
+        let answer = tokio::time::timeout(Duration::from_secs(5), (dependency.check)()).await;
+        let (status, code, detail) = match answer {
+            Ok(Ok(())) => ("ok", None, None),
+            Ok(Err(error)) => ("failed", Some(error.code), Some(error.message)),
+            Err(_) => ("failed", Some("TIMEOUT"), Some("no answer within 5 seconds".to_owned())),
+        };
+        dependencies.push(DependencyState { name: dependency.name, status, code, detail });
+    }
+    let ready = dependencies.iter().all(|d| d.status == "ok");
+    let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    response.json(Readiness { status: if ready { "ready" } else { "not_ready" }, dependencies })
+}

@@ -1,0 +1,273 @@
+//! The configuration: defaults from `config.default.toml`, then a file, then the environment.
+
+use crate::fault::Fault;
+use figment::{
+    Figment,
+    providers::{Env, Format, Toml},
+};
+use omt_crypto::ProviderName;
+use omt_kernel::TenantSettings;
+use serde::Deserialize;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+
+/// Every key with its default and what it means.
+pub const DEFAULTS: &str = include_str!("../../config.default.toml");
+
+/// The configuration, checked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Data directory.
+    pub data_dir: PathBuf,
+    /// Public URL.
+    pub public_url: String,
+    /// HTTP server.
+    pub http: Http,
+    /// Database.
+    pub database: Url,
+    /// Blob store.
+    pub blob: Url,
+    /// Key store.
+    pub keystore: Keystore,
+    /// Crypto provider.
+    pub crypto: Crypto,
+    /// First user.
+    pub admin: Admin,
+    /// Names in certificates.
+    pub pki: PkiSection,
+    /// Trust anchors.
+    pub trust: Trust,
+    /// Limits.
+    pub limits: Limits,
+    /// Worker threads.
+    pub work: Work,
+    /// The default tenant.
+    pub tenant_defaults: TenantSettings,
+    /// Logging.
+    pub log: Log,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Threads.
+    pub workers: usize,
+    /// Seconds to drain.
+    pub shutdown_seconds: u64,
+}
+
+/// A section with a URL.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Url {
+    /// The URL; its scheme picks the adapter.
+    pub url: String,
+}
+
+/// `[keystore]`
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keystore {
+    /// File.
+    pub path: String,
+    /// Passphrase.
+    pub passphrase: String,
+}
+
+/// `[crypto]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crypto {
+    /// Which provider.
+    pub provider: ProviderName,
+}
+
+/// `[admin]`
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Password of the first user.
+    pub password: String,
+}
+
+/// `[pki]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PkiSection {
+    /// `O`.
+    pub organization: String,
+    /// `C`.
+    pub country: String,
+    /// Conforming Products List record.
+    pub cpl_record: String,
+}
+
+/// `[trust]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// PEM files.
+    pub anchors: Vec<PathBuf>,
+    /// PEM files.
+    pub timestamp_anchors: Vec<PathBuf>,
+    /// PEM files.
+    pub pq_anchors: Vec<PathBuf>,
+    /// Use the built-in lists.
+    pub c2pa_lists: bool,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Largest upload.
+    pub max_upload_bytes: u64,
+}
+
+/// `[work]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Work {
+    /// Threads.
+    pub threads: usize,
+    /// Waiting jobs.
+    pub queue: usize,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Filter.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl std::fmt::Debug for Keystore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keystore({:?})", self.path)
+    }
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Admin(…)")
+    }
+}
+
+impl Config {
+    /// Reads defaults, the file and the environment.
+    pub fn load(file: Option<&Path>) -> Result<Self, Fault> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = file {
+            if !file.is_file() {
+                return Err(Fault::new(format!("there is no configuration file {}", file.display())));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // Only keys of the form OMT_SECTION__KEY, and the two without a section, are ours. Secrets are read below as they
+        // stand: the environment provider would take "0042" for a number.
+        let env = Env::prefixed("OMT_")
+            .filter(|key| key.as_str().contains("__") || key == "data_dir" || key == "public_url")
+            .ignore(&["admin__password", "keystore__passphrase"])
+            .split("__");
+        let mut config: Self = figment.merge(env).extract().map_err(|e| Fault::new(format!("configuration: {e}")))?;
+        for (variable, target) in
+            [("OMT_ADMIN__PASSWORD", &mut config.admin.password), ("OMT_KEYSTORE__PASSPHRASE", &mut config.keystore.passphrase)]
+        {
+            if let Ok(value) = std::env::var(variable) {
+                *target = value;
+            }
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        let url = self.public_url();
+        let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        if host.is_none_or(str::is_empty) || url.ends_with('/') || !url.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Fault::new("public_url must be an http: or https: URL without a final slash"));
+        }
+        if self.limits.max_upload_bytes == 0 {
+            return Err(Fault::new("limits.max_upload_bytes must be at least 1"));
+        }
+        Ok(())
+    }
+
+    /// The public URL, or the listen address as one.
+    pub fn public_url(&self) -> String {
+        if self.public_url.is_empty() { format!("http://{}", self.http.listen) } else { self.public_url.clone() }
+    }
+
+    /// The database URL.
+    pub fn database_url(&self) -> String {
+        if self.database.url.is_empty() {
+            format!("sqlite:{}", self.data_dir.join("openmediatrust.db").display())
+        } else {
+            self.database.url.clone()
+        }
+    }
+
+    /// The blob store URL.
+    pub fn blob_url(&self) -> String {
+        if self.blob.url.is_empty() { format!("file:{}", self.data_dir.join("blobs").display()) } else { self.blob.url.clone() }
+    }
+
+    /// The key store's file.
+    pub fn keystore_path(&self) -> PathBuf {
+        if self.keystore.path.is_empty() { self.data_dir.join("keystore.json") } else { PathBuf::from(&self.keystore.path) }
+    }
+
+    /// Threads for signing and verifying.
+    pub fn work_threads(&self) -> usize {
+        if self.work.threads > 0 { self.work.threads } else { cores() }
+    }
+
+    /// Threads for serving.
+    pub fn http_workers(&self) -> usize {
+        if self.http.workers > 0 { self.http.workers } else { cores() }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_complete() {
+        let config: Config = Figment::from(Toml::string(DEFAULTS)).extract().unwrap();
+        config.check().unwrap();
+        assert_eq!(config.tenant_defaults, TenantSettings::default());
+        assert_eq!(config.public_url(), "http://127.0.0.1:8080");
+        assert_eq!(config.limits.max_upload_bytes, 4 << 30);
+    }
+
+    #[test]
+    fn typing_errors_are_refused() {
+        let bad = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string("[http]\nlistn = \"x\"")).extract::<Config>();
+        assert!(bad.unwrap_err().to_string().contains("listn"));
+    }
+}

@@ -1,0 +1,127 @@
+//! `openmediatrust doctor`: asks every part whether it works, and says how to mend what does not.
+
+use crate::{
+    config::Config,
+    fault::Fault,
+    platform::{self, SystemClock},
+};
+use omt_blob::FileBlobStore;
+use omt_kernel::port::{BlobStore, Clock, Database};
+use omt_pki::{Certificate, profile};
+use omt_sql::SqlDatabase;
+use std::process::ExitCode;
+
+/// What a check found: words when it is well, or what is wrong and how to mend it.
+type Finding = Result<String, (String, &'static str)>;
+
+/// Runs every check; exit code 1 when any fails.
+pub async fn run(config: &Config) -> Result<ExitCode, Fault> {
+    let mut failed = 0;
+    let mut show = |name: &str, finding: Finding| match finding {
+        Ok(words) => println!("ok    {name:<12} {words}"),
+        Err((words, mend)) => {
+            failed += 1;
+            println!("FAIL  {name:<12} {words}\n      {:<12} mend: {mend}", "");
+        }
+    };
+    show("data dir", data_dir(config));
+    let database = SqlDatabase::connect(&config.database_url()).await;
+    match &database {
+        Ok(database) => show("database", schema(database).await),
+        Err(error) => show("database", Err((error.to_string(), "check database.url and that the server runs and accepts this user"))),
+    }
+    show("blob store", blobs(config).await);
+    show("key store", keys(config));
+    if let Ok(database) = &database {
+        show("certificates", certificates(database).await);
+    }
+    show("trust lists", trust(config));
+    show("clock", clock(database.as_ref().ok()).await);
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn data_dir(config: &Config) -> Finding {
+    let dir = &config.data_dir;
+    let mend = "create it, or give data_dir a directory this user can write";
+    if !dir.is_dir() {
+        return Err((format!("{} does not exist; `serve` would create it", dir.display()), mend));
+    }
+    let probe = dir.join(".doctor");
+    let written = std::fs::write(&probe, b"ok").and_then(|()| std::fs::remove_file(&probe));
+    written.map(|()| dir.display().to_string()).map_err(|e| (format!("{}: {e}", dir.display()), mend))
+}
+
+async fn schema(database: &SqlDatabase) -> Finding {
+    match database.check().await {
+        Ok(()) => Ok(database.describe().to_owned()),
+        Err(error) => Err((error.to_string(), "run `openmediatrust migrate up` with this version, or use a newer version")),
+    }
+}
+
+async fn blobs(config: &Config) -> Finding {
+    let mend = "check blob.url, its permissions and free space";
+    let directory = platform::blob_directory(&config.blob_url()).map_err(|e| (e.to_string(), mend))?;
+    let store = FileBlobStore::open(&directory).map_err(|e| (e.to_string(), mend))?;
+    store.check().await.map(|()| directory.display().to_string()).map_err(|e| (e.to_string(), mend))
+}
+
+fn keys(config: &Config) -> Finding {
+    use omt_crypto::KeyStore;
+    if !config.keystore_path().exists() {
+        return Err((format!("{} does not exist", config.keystore_path().display()), "`serve` makes it at first start"));
+    }
+    platform::open_keys(config)
+        .map(|keys| keys.describe())
+        .map_err(|e| (e.to_string(), "give the right keystore.passphrase, or restore the key store and its passphrase file from backup"))
+}
+
+async fn certificates(database: &SqlDatabase) -> Finding {
+    let mend = "start `serve` once: it makes and renews certificates by itself";
+    let current = async { database.read().await?.certificates().current().await }.await;
+    let current = current.map_err(|e| (e.to_string(), mend))?;
+    if current.is_empty() {
+        return Err(("there are none yet".to_owned(), mend));
+    }
+    let now = SystemClock.now();
+    for record in &current {
+        let certificate = Certificate::from_der(&record.der).map_err(|e| (format!("{}: {e}", record.role), mend))?;
+        let kind = match record.role.split('/').nth(1) {
+            Some("root") => profile::Profile::Root,
+            Some("issuer") => profile::Profile::Issuer,
+            _ => profile::Profile::Leaf,
+        };
+        if !omt_pki::service::is_fresh(certificate.validity().1, kind, now) {
+            return Err((format!("{} ends {}", record.role, record.not_after), mend));
+        }
+    }
+    Ok(format!("{} current", current.len()))
+}
+
+fn trust(config: &Config) -> Finding {
+    platform::trust_lists(config, None)
+        .map(|lists| {
+            format!(
+                "{} claim-signing, {} time-stamping, {} post-quantum anchors beside our own",
+                lists.signers.len(),
+                lists.timestamps.len(),
+                lists.post_quantum.len()
+            )
+        })
+        .map_err(|e| (e.to_string(), "correct [trust] in the configuration"))
+}
+
+/// The newest certificate was made in the past, or the clock went back since.
+async fn clock(database: Option<&SqlDatabase>) -> Finding {
+    let now = SystemClock.now();
+    let mend = "set the system clock (NTP)";
+    if now.year() < 2026 {
+        return Err((format!("the clock says {now}"), mend));
+    }
+    if let Some(database) = database {
+        let current = async { database.read().await?.certificates().current().await }.await.unwrap_or_default();
+        if let Some(ahead) = current.iter().map(|record| record.created_at).filter(|at| *at > now).max() {
+            return Err((format!("the clock says {now}, but a certificate was made at {ahead}"), mend));
+        }
+    }
+    Ok(now.to_string())
+}

@@ -1,0 +1,177 @@
+//! The composition root: picks adapters by the configuration and puts the rooms together.
+
+use crate::{config::Config, fault::Fault};
+use omt_access::Access;
+use omt_blob::FileBlobStore;
+use omt_claims::{
+    Engine, TrustLists,
+    service::{Dependencies, Manifests},
+};
+use omt_crypto::KeyStore;
+use omt_keys::KeystoreFile;
+use omt_kernel::{
+    OffsetDateTime,
+    pool::WorkPool,
+    port::{BlobStore, Clock, Database, Entropy},
+};
+use omt_pki::{AnchorSource, Hierarchy, Pki, PkiSettings};
+use omt_sql::SqlDatabase;
+use std::{path::PathBuf, sync::Arc};
+use uuid::Uuid;
+
+const C2PA_SIGNERS: &[u8] = include_bytes!("../../policies/trust-lists/C2PA-TRUST-LIST.pem");
+const C2PA_TSAS: &[u8] = include_bytes!("../../policies/trust-lists/C2PA-TSA-TRUST-LIST.pem");
+
+/// The system's clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc()
+    }
+}
+
+/// The operating system's randomness.
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn uuid_v7(&self, at: OffsetDateTime) -> Uuid {
+        let seconds = u64::try_from(at.unix_timestamp()).unwrap_or(0);
+        Uuid::new_v7(uuid::Timestamp::from_unix(uuid::ContextV7::new(), seconds, at.nanosecond()))
+    }
+    fn uuid_v4(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+    fn secret(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(Uuid::new_v4().as_bytes());
+        // Two version 4 UUIDs carry 244 random bits; their fixed bits are spread away by hashing.
+        bytes[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+        <sha2::Sha256 as sha2::Digest>::digest(bytes).into()
+    }
+}
+
+/// The rooms, open.
+pub struct Platform {
+    /// The database.
+    pub database: Arc<SqlDatabase>,
+    /// Blobs.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Keys.
+    pub keys: Arc<dyn KeyStore>,
+    /// Certificates.
+    pub pki: Arc<Pki>,
+    /// The pool.
+    pub pool: Arc<WorkPool>,
+    /// Uploading, signing, verifying.
+    pub manifests: Arc<Manifests>,
+    /// Clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// The directory behind `file:…`.
+pub fn blob_directory(url: &str) -> Result<PathBuf, Fault> {
+    match url.strip_prefix("file:") {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path.strip_prefix("//").unwrap_or(path))),
+        _ => Err(Fault::new("blob.url must begin with file:")),
+    }
+}
+
+/// Opens the key store of the configuration.
+pub fn open_keys(config: &Config) -> Result<Arc<KeystoreFile>, Fault> {
+    let passphrase = if config.keystore.passphrase.is_empty() {
+        omt_keys::passphrase_file(&config.data_dir.join("keystore.passphrase"))?.to_string()
+    } else {
+        config.keystore.passphrase.clone()
+    };
+    Ok(Arc::new(KeystoreFile::open(&config.keystore_path(), &passphrase, config.crypto.provider.provider())?))
+}
+
+/// The trust anchors of the configuration; our own roots come on top.
+pub fn trust_lists(config: &Config, pki: Option<&Pki>) -> Result<TrustLists, Fault> {
+    let mut lists = TrustLists::default();
+    if let Some(pki) = pki {
+        pki.add_roots(Hierarchy::Classical, &mut lists.signers)?;
+        pki.add_roots(Hierarchy::PostQuantum, &mut lists.post_quantum)?;
+    }
+    let files = [
+        (&config.trust.anchors, &mut lists.signers),
+        (&config.trust.timestamp_anchors, &mut lists.timestamps),
+        (&config.trust.pq_anchors, &mut lists.post_quantum),
+    ];
+    for (paths, list) in files {
+        for path in paths {
+            let pem = std::fs::read(path).map_err(|e| Fault::new(format!("trust anchors {}: {e}", path.display())))?;
+            let before = list.len();
+            list.add_pem(&pem, AnchorSource::Tenant).map_err(|e| Fault::new(format!("trust anchors {}: {e}", path.display())))?;
+            if list.len() == before {
+                return Err(Fault::new(format!("trust anchors {}: no new certificate in it", path.display())));
+            }
+        }
+    }
+    if config.trust.c2pa_lists {
+        lists.signers.add_pem(C2PA_SIGNERS, AnchorSource::C2pa)?;
+        lists.timestamps.add_pem(C2PA_TSAS, AnchorSource::C2paTsa)?;
+    }
+    Ok(lists)
+}
+
+impl Platform {
+    /// Opens everything, making what is missing on an empty data directory.
+    pub async fn open(config: &Config) -> Result<Self, Fault> {
+        std::fs::create_dir_all(&config.data_dir)
+            .map_err(|e| Fault::new(format!("cannot create the data directory {}: {e}", config.data_dir.display())))?;
+        let database = Arc::new(SqlDatabase::connect(&config.database_url()).await?);
+        if database.schema_status().await?.unknown > 0 {
+            return Err(Fault::new("the database was migrated by a newer version; this one would not understand it"));
+        }
+        database.migrate().await?;
+        let blobs: Arc<dyn BlobStore> = Arc::new(FileBlobStore::open(&blob_directory(&config.blob_url())?)?);
+        let keys: Arc<dyn KeyStore> = {
+            let config = config.clone();
+            tokio::task::spawn_blocking(move || open_keys(&config)).await??
+        };
+        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let settings = PkiSettings {
+            organization: config.pki.organization.clone(),
+            country: config.pki.country.clone(),
+            public_url: config.public_url(),
+            cpl_record: Some(config.pki.cpl_record.clone()).filter(|r| !r.is_empty()),
+        };
+        let port: Arc<dyn Database> = database.clone();
+        let pki = Arc::new(Pki::open(keys.clone(), port.clone(), clock.clone(), entropy.clone(), settings).await?);
+        let trust = Arc::new(trust_lists(config, Some(&pki))?);
+        let pool = Arc::new(WorkPool::start(config.work_threads(), config.work.queue)?);
+        let engine = Engine::new(config.crypto.provider.provider(), keys.clone(), blobs.spool_dir().to_owned())?;
+        let manifests = Arc::new(Manifests::new(Dependencies {
+            database: port,
+            blobs: blobs.clone(),
+            engine: Arc::new(engine),
+            pki: pki.clone(),
+            pool: pool.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            trust,
+        }));
+        Ok(Self { database, blobs, keys, pki, pool, manifests, clock, entropy })
+    }
+
+    /// Opens the access room; the second part is the first user's password when it had to be made up.
+    pub async fn access(&self, config: &Config) -> Result<(Arc<Access>, Option<String>), Fault> {
+        let password = Some(config.admin.password.clone()).filter(|p| !p.is_empty());
+        let (access, made) = Access::open(
+            self.database.clone(),
+            self.keys.clone(),
+            self.clock.clone(),
+            self.entropy.clone(),
+            self.pool.clone(),
+            config.public_url(),
+            config.tenant_defaults.clone(),
+            password,
+        )
+        .await?;
+        Ok((Arc::new(access), made))
+    }
+}

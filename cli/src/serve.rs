@@ -1,0 +1,57 @@
+//! `openmediatrust serve`
+
+use crate::{config::Config, fault::Fault, platform::Platform};
+use actix_web::{HttpServer, web};
+use omt_api::{ApiState, Dependency};
+use std::time::Instant;
+
+/// Serves until SIGTERM or SIGINT, then lets requests under way finish.
+pub async fn run(config: Config) -> Result<(), Fault> {
+    let started = Instant::now();
+    let platform = Platform::open(&config).await?;
+    let (access, made) = platform.access(&config).await?;
+    let mut dependencies = ApiState::storage_dependencies(platform.database.clone(), platform.blobs.clone());
+    let keys = platform.keys.clone();
+    dependencies.push(Dependency {
+        name: "key_store",
+        check: Box::new(move || {
+            let keys = keys.clone();
+            Box::pin(async move {
+                let unavailable = |e: String| omt_kernel::Error::new(omt_kernel::Kind::Unavailable, "KEY_STORE_UNAVAILABLE", e);
+                tokio::task::spawn_blocking(move || keys.check().map_err(|e| unavailable(e.to_string())))
+                    .await
+                    .map_err(|e| unavailable(e.to_string()))?
+            })
+        }),
+    });
+    let state = web::Data::new(ApiState {
+        manifests: platform.manifests.clone(),
+        access,
+        pki: platform.pki.clone(),
+        dependencies,
+        public_url: config.public_url(),
+        max_upload: config.limits.max_upload_bytes,
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    let server = HttpServer::new(move || omt_api::app(state.clone()))
+        .workers(config.http_workers())
+        .shutdown_timeout(config.http.shutdown_seconds)
+        .bind(config.http.listen)
+        .map_err(|e| Fault::new(format!("cannot listen on {}: {e}", config.http.listen)))?;
+    let address = server.addrs().first().map_or_else(|| config.http.listen.to_string(), ToString::to_string);
+    if let Some(password) = made {
+        // Once, and to the terminal only: it is in no log.
+        println!("First start. User `admin`, password: {password}");
+    }
+    println!("OpenMediaTrust {} listening on http://{address}", env!("CARGO_PKG_VERSION"));
+    println!("  database   {}", platform.database.describe());
+    println!("  blobs      {}", config.blob_url());
+    println!("  key store  {}", platform.keys.describe());
+    println!("  crypto     {}", config.crypto.provider);
+    println!("  API docs   http://{address}/api/docs");
+    tracing::info!(%address, elapsed_ms = started.elapsed().as_millis() as u64, "serving");
+    server.run().await?;
+    platform.database.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}

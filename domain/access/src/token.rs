@@ -1,0 +1,81 @@
+//! Access tokens: JWT (RFC 7519) with ES256, signed by a key that never leaves the key store.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use omt_kernel::{Actor, Error, Kind, Permission, Result, TenantId, Via};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Who the tokens are for.
+pub const AUDIENCE: &str = "openmediatrust-api";
+
+/// What an access token says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Claims {
+    /// Issuer: the public URL.
+    pub iss: String,
+    /// Audience.
+    pub aud: String,
+    /// The actor's subject.
+    pub sub: String,
+    /// The user's name.
+    pub name: String,
+    /// Tenant.
+    pub tenant: TenantId,
+    /// What is allowed.
+    pub permissions: BTreeSet<Permission>,
+    /// Issued at, seconds since 1970.
+    pub iat: i64,
+    /// Expires at, seconds since 1970.
+    pub exp: i64,
+    /// The login it descends from.
+    pub sid: String,
+}
+
+fn refused(code: &'static str, words: &str) -> Error {
+    Error::new(Kind::Unauthenticated, code, words)
+}
+
+/// Encodes and signs.
+pub fn encode(claims: &Claims, sign: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Result<String> {
+    let json = |e: serde_json::Error| Error::internal("a token cannot be written").caused_by(e);
+    let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"ES256","typ":"JWT"}"#);
+    let body = URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims).map_err(json)?);
+    let signed = format!("{header}.{body}");
+    let signature = URL_SAFE_NO_PAD.encode(sign(signed.as_bytes())?);
+    Ok(format!("{signed}.{signature}"))
+}
+
+/// A key that verifies, from an uncompressed SEC 1 point.
+pub fn decoding_key(public: &[u8]) -> Result<DecodingKey> {
+    let (x, y) = (public.get(1..33).unwrap_or_default(), public.get(33..65).unwrap_or_default());
+    DecodingKey::from_ec_components(&URL_SAFE_NO_PAD.encode(x), &URL_SAFE_NO_PAD.encode(y))
+        .map_err(|e| Error::internal("the token key is malformed").caused_by(e))
+}
+
+/// Verifies signature, algorithm, issuer, audience and time, and gives the actor.
+pub fn decode(token: &str, key: &DecodingKey, issuer: &str, now: i64) -> Result<Actor> {
+    let mut validation = Validation::new(Algorithm::ES256);
+    validation.set_audience(&[AUDIENCE]);
+    validation.set_issuer(&[issuer]);
+    // The time is an argument, so it is checked below.
+    validation.validate_exp = false;
+    validation.required_spec_claims = ["exp", "aud", "iss"].map(str::to_owned).into();
+    let claims = jsonwebtoken::decode::<Claims>(token, key, &validation)
+        .map_err(|_| refused("INVALID_TOKEN", "the access token is not valid"))?
+        .claims;
+    if now >= claims.exp {
+        return Err(refused("TOKEN_EXPIRED", "the access token has expired"));
+    }
+    // A token from the future was not made by us.
+    if claims.iat > now + 60 {
+        return Err(refused("INVALID_TOKEN", "the access token is not valid"));
+    }
+    Ok(Actor {
+        tenant: claims.tenant,
+        subject: claims.sub,
+        name: claims.name,
+        permissions: claims.permissions,
+        via: Via::AccessToken,
+    })
+}

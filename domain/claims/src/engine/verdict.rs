@@ -1,0 +1,304 @@
+//! From status codes to a verdict.
+
+use super::verify::{OwnChecks, VerifyRequest, parse_time};
+use crate::{
+    jumbf::ManifestStore,
+    post_quantum::{PostQuantum, PqState},
+    report::{
+        AssertionVerdict, IngredientStatus, OrganizationalCompliance, Signer, SigningTime, Status, StatusCodes, TrustLevel,
+        ValidationState, VerificationReport,
+    },
+};
+use c2pa::{Reader, ValidationState as EngineState, validation_status::ValidationStatus};
+use omt_kernel::PqRequirement;
+use omt_pki::{AnchorSource, Certificate};
+use time::OffsetDateTime;
+
+const UNTRUSTED: &str = "signingCredential.untrusted";
+const TRUSTED: &str = "signingCredential.trusted";
+
+/// The time of signing, only where a trusted time-stamp proves it.
+pub(super) fn trusted_time(reader: &Reader) -> Option<OffsetDateTime> {
+    let stamped = has_success(reader, "timeStamp.trusted");
+    stamped.then(|| reader.active_manifest().and_then(|m| m.time())).flatten().as_deref().and_then(parse_time)
+}
+
+fn has_success(reader: &Reader, code: &str) -> bool {
+    let active = reader.validation_results().and_then(|r| r.active_manifest());
+    active.is_some_and(|codes| codes.success().iter().any(|s| s.code() == code))
+}
+
+/// The report on a manifest that the engine could read.
+pub(super) fn report(reader: &Reader, store: &ManifestStore<'_>, own: OwnChecks, request: &VerifyRequest<'_>) -> VerificationReport {
+    let results = reader.validation_results();
+    let mut codes = results.and_then(|r| r.active_manifest()).map(convert).unwrap_or_default();
+    let deltas = results.and_then(|r| r.ingredient_deltas()).map(Vec::as_slice).unwrap_or_default();
+    let mut ingredients: Vec<IngredientStatus> = deltas
+        .iter()
+        .map(|d| IngredientStatus { ingredient: d.ingredient_assertion_uri().to_owned(), codes: convert(d.validation_deltas()) })
+        .collect();
+    let mut c2pa_state = engine_state(reader.validation_state());
+    if !own.pure_post_quantum.is_empty() {
+        replace_unsupported(&mut codes, &mut ingredients, &own);
+        c2pa_state = state_of(&codes, &ingredients);
+    }
+    let mut post_quantum = own.post_quantum.clone();
+    let demanded = post_quantum.apply(request.post_quantum);
+    let path_trusted = own.path.is_ok() && holds(&codes, TRUSTED);
+    let mut state = c2pa_state;
+    let mut warnings: Vec<Status> = codes.informational.iter().filter(|s| is_warning(s)).cloned().collect();
+    if state == ValidationState::Trusted && !path_trusted {
+        state = ValidationState::Valid;
+        warnings.push(Status::new(UNTRUSTED, path_words(&own)));
+    }
+    let mut certificate_trusted = path_trusted;
+    if request.post_quantum == PqRequirement::PqOnly && state >= ValidationState::Valid {
+        certificate_trusted = post_quantum.state == PqState::Trusted;
+        state = if certificate_trusted { ValidationState::Trusted } else { ValidationState::Valid };
+    }
+    if !demanded {
+        state = ValidationState::Invalid;
+    }
+    let mut issues: Vec<Status> = Vec::new();
+    let failures = codes.failure.iter().chain(ingredients.iter().flat_map(|i| &i.codes.failure));
+    for failure in failures {
+        let list = if failure.code == UNTRUSTED { &mut warnings } else { &mut issues };
+        if !list.contains(failure) {
+            list.push(failure.clone());
+        }
+    }
+    if let Some(status) = post_quantum_status(&post_quantum) {
+        if demanded { warnings.push(status) } else { issues.push(status) }
+    }
+    let signing_time = signing_time(reader, &codes);
+    let valid = state >= ValidationState::Valid;
+    let source = own.path.as_ref().ok().map(|path| path.source);
+    let compliance = OrganizationalCompliance::default();
+    let trust_level = trust_level(valid, certificate_trusted, source, &post_quantum, signing_time.as_ref(), &compliance);
+    let active = reader.active_manifest();
+    VerificationReport {
+        manifest_id: None,
+        manifest_present: true,
+        valid,
+        trust_level,
+        validation_state: state,
+        c2pa_state,
+        signature_valid: holds(&codes, "claimSignature.validated"),
+        certificate_trusted,
+        chain_complete: chain_complete(&own),
+        assertions_verified: assertions(store, reader.active_label(), &codes),
+        issues,
+        warnings,
+        organizational_compliance: compliance,
+        active_manifest: reader.active_label().map(str::to_owned),
+        title: active.and_then(|m| m.title()).map(str::to_owned),
+        signer: signer(&own),
+        claim_generator: active.and_then(|m| {
+            let info = m.claim_generator_info.as_ref().and_then(|list| list.first());
+            info.and_then(|i| serde_json::to_value(i).ok()).or_else(|| m.claim_generator().map(Into::into))
+        }),
+        signing_time,
+        post_quantum,
+        status_codes: codes,
+        ingredients,
+        strict: false,
+    }
+}
+
+fn convert(codes: &c2pa::validation_results::StatusCodes) -> StatusCodes {
+    let list = |statuses: &[ValidationStatus]| {
+        let one = |s: &ValidationStatus| Status {
+            code: s.code().to_owned(),
+            url: s.url().map(str::to_owned),
+            explanation: s.explanation().map(str::to_owned),
+        };
+        statuses.iter().map(one).collect()
+    };
+    StatusCodes { success: list(codes.success()), informational: list(codes.informational()), failure: list(codes.failure()) }
+}
+
+fn engine_state(state: EngineState) -> ValidationState {
+    match state {
+        EngineState::Trusted => ValidationState::Trusted,
+        EngineState::Valid => ValidationState::Valid,
+        _ => ValidationState::Invalid,
+    }
+}
+
+fn holds(codes: &StatusCodes, code: &str) -> bool {
+    codes.success.iter().any(|s| s.code == code)
+}
+
+/// C2PA's rule: valid when the claim signature holds within its validity and nothing fails but trust; trusted when the
+/// credential is, and nothing fails at all.
+fn state_of(codes: &StatusCodes, ingredients: &[IngredientStatus]) -> ValidationState {
+    let mut failures = codes.failure.iter().chain(ingredients.iter().flat_map(|i| &i.codes.failure)).peekable();
+    let signed = holds(codes, "claimSignature.validated") && holds(codes, "claimSignature.insideValidity");
+    let clean = failures.peek().is_none();
+    if !signed || failures.any(|s| s.code != UNTRUSTED) {
+        ValidationState::Invalid
+    } else if clean && holds(codes, TRUSTED) {
+        ValidationState::Trusted
+    } else {
+        ValidationState::Valid
+    }
+}
+
+/// Replaces the engine's verdict that an algorithm is unsupported, exactly where our own check passed on the same bytes.
+fn replace_unsupported(codes: &mut StatusCodes, ingredients: &mut [IngredientStatus], own: &OwnChecks) {
+    let label_of = |url: &str| own.pure_post_quantum.keys().find(|label| url.contains(label.as_str())).cloned();
+    let fix = |codes: &mut StatusCodes| {
+        let mut verified = Vec::new();
+        codes.failure.retain(|status| match (status.code.as_str(), status.url.as_deref()) {
+            // The engine does not say which signature it means, so this goes only when none is left over.
+            ("algorithm.unsupported", Some("Cose_Sign1") | None) => own.unsupported_left,
+            ("claimSignature.mismatch", Some(url)) => match label_of(url) {
+                Some(label) => {
+                    verified.push((label, url.to_owned()));
+                    false
+                }
+                None => true,
+            },
+            _ => true,
+        });
+        for (label, url) in verified {
+            let status = |code: &str, words: &str| Status { code: code.into(), url: Some(url.clone()), explanation: Some(words.into()) };
+            codes.success.push(status("claimSignature.insideValidity", "claim signature valid (post-quantum)"));
+            codes.success.push(status("claimSignature.validated", "claim signature valid (post-quantum)"));
+            if own.pure_post_quantum.get(&label) == Some(&true) {
+                codes.success.push(status(TRUSTED, "signing certificate trusted, found in the post-quantum trust list"));
+            } else {
+                codes.failure.push(status(UNTRUSTED, "signing certificate untrusted"));
+            }
+        }
+    };
+    fix(codes);
+    ingredients.iter_mut().for_each(|i| fix(&mut i.codes));
+}
+
+fn is_warning(status: &Status) -> bool {
+    status.code.starts_with("timeStamp.") || status.code.contains("ocsp") || status.code.starts_with("ingredient.unknown")
+}
+
+fn path_words(own: &OwnChecks) -> String {
+    match &own.path {
+        Err(error) => error.to_string(),
+        Ok(_) => "the signing certificate is not trusted".into(),
+    }
+}
+
+fn post_quantum_status(verdict: &PostQuantum) -> Option<Status> {
+    let reason = verdict.reason.clone().unwrap_or_default();
+    let code = match verdict.state {
+        PqState::Stripped => "postQuantum.stripped",
+        PqState::Invalid => "postQuantum.invalid",
+        PqState::Valid => "postQuantum.untrusted",
+        PqState::Absent if verdict.required_by.is_some() => "postQuantum.absent",
+        PqState::Absent | PqState::Trusted => return None,
+    };
+    Some(Status::new(code, reason))
+}
+
+fn trust_level(
+    valid: bool,
+    trusted: bool,
+    source: Option<AnchorSource>,
+    post_quantum: &PostQuantum,
+    time: Option<&SigningTime>,
+    compliance: &OrganizationalCompliance,
+) -> TrustLevel {
+    if !valid {
+        return TrustLevel::Invalid;
+    }
+    if !trusted {
+        return TrustLevel::Basic;
+    }
+    if source != Some(AnchorSource::Tenant) {
+        return TrustLevel::Standard;
+    }
+    let assured = post_quantum.state == PqState::Trusted
+        && time.is_some_and(|t| t.trusted)
+        && compliance.workflow_approved == Some(true);
+    if assured { TrustLevel::HighAssurance } else { TrustLevel::Enterprise }
+}
+
+fn chain_complete(own: &OwnChecks) -> bool {
+    let ends_in_root = |chain: &[Certificate]| chain.last().is_some_and(|last| last.issuer == last.subject);
+    own.path.is_ok() || own.linked.as_deref().is_some_and(ends_in_root)
+}
+
+fn signer(own: &OwnChecks) -> Option<Signer> {
+    let block = &own.active.as_ref()?.claim;
+    let leaf = Certificate::from_der(block.chain.first()?).ok()?;
+    let (not_before, not_after) = leaf.validity();
+    let name = |id: i64| match id {
+        -8 => "ed25519".to_owned(),
+        -36 => "es512".to_owned(),
+        -37 => "ps256".to_owned(),
+        -38 => "ps384".to_owned(),
+        -39 => "ps512".to_owned(),
+        other => other.to_string(),
+    };
+    Some(Signer {
+        subject: leaf.subject_text(),
+        issuer: leaf.issuer_text(),
+        serial: leaf.serial(),
+        algorithm: block.algorithm().map_or_else(|| name(block.alg), |a| a.name().to_owned()),
+        not_before,
+        not_after,
+        fingerprint_sha256: hex::encode(leaf.fingerprint()),
+    })
+}
+
+fn signing_time(reader: &Reader, codes: &StatusCodes) -> Option<SigningTime> {
+    let time = reader.active_manifest()?.time()?;
+    Some(SigningTime { time, trusted: holds(codes, "timeStamp.trusted") })
+}
+
+/// What became of each assertion of the active manifest, by the codes that name it.
+fn assertions(store: &ManifestStore<'_>, active: Option<&str>, codes: &StatusCodes) -> Vec<AssertionVerdict> {
+    let Some(manifest) = active.and_then(|label| store.get(label)) else { return Vec::new() };
+    let about = |status: &Status, label: &str| status.url.as_deref().is_some_and(|url| url.rsplit('/').next() == Some(label));
+    manifest
+        .assertions
+        .iter()
+        .map(|(label, _)| {
+            let failed = codes.failure.iter().find(|s| s.code.starts_with("assertion.") && about(s, label));
+            let passed = codes.success.iter().filter(|s| s.code.starts_with("assertion.") && about(s, label));
+            let (verified, message) = match failed {
+                Some(status) => (false, words(status)),
+                None => match passed.last() {
+                    Some(status) => (true, words(status)),
+                    None => (false, "the claim does not reference this assertion".to_owned()),
+                },
+            };
+            AssertionVerdict { label: label.clone(), verified, message }
+        })
+        .collect()
+}
+
+fn words(status: &Status) -> String {
+    match &status.explanation {
+        Some(explanation) => format!("{}: {explanation}", status.code),
+        None => status.code.clone(),
+    }
+}
+
+/// The C2PA status code for an engine error that ended validation early.
+pub(super) fn error_code(error: &c2pa::Error) -> &'static str {
+    use c2pa::Error as E;
+    match error {
+        E::ClaimMissingHardBinding => "claim.hardBindings.missing",
+        E::AssertionMissing { .. } => "assertion.missing",
+        E::AssertionDecoding(_) => "assertion.cbor.invalid",
+        E::ClaimDecoding(_) => "claim.cbor.invalid",
+        E::ClaimMissing { .. } | E::ProvenanceMissing => "claim.missing",
+        E::CoseX5ChainMissing | E::CoseInvalidCert => "signingCredential.invalid",
+        E::CertificateTrustError(_) => "signingCredential.ocsp.revoked",
+        E::CoseTimeStampGeneration | E::CoseVerifier | E::CoseSignature => "claimSignature.mismatch",
+        E::UnknownAlgorithm => "algorithm.unsupported",
+        E::JumbfNotFound => "manifest.notFound",
+        E::RemoteManifestUrl(_) => "manifest.inaccessible",
+        _ => "general.error",
+    }
+}

@@ -1,0 +1,260 @@
+//! Verifying content: the engine's validation, between checks of our own before and after it.
+
+use super::{Engine, LARGE, len, open, verdict};
+use crate::{
+    engine::context,
+    guard,
+    jumbf::ManifestStore,
+    media::{Embedding, Media},
+    post_quantum::{self, PostQuantum},
+    report::VerificationReport,
+};
+use c2pa::{Context, Reader};
+use omt_crypto::cose::{self, ParsedSign1};
+use omt_kernel::{PqRequirement, Result, port::Content};
+use omt_pki::{
+    Certificate, TrustAnchors,
+    path::{self, PathError, TrustedPath},
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, sync::Arc};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// Whether a chain leads to an anchor.
+pub(super) type PathVerdict = std::result::Result<TrustedPath, PathError>;
+
+/// The trust anchors of one tenant, by what they are trusted for.
+#[derive(Debug, Clone, Default)]
+pub struct TrustLists {
+    /// Claim signers.
+    pub signers: TrustAnchors,
+    /// Time-stamp authorities.
+    pub timestamps: TrustAnchors,
+    /// Post-quantum signers.
+    pub post_quantum: TrustAnchors,
+}
+
+impl TrustLists {
+    /// Changes with every anchor: the lists' version, for cache keys.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for list in [&self.signers, &self.timestamps, &self.post_quantum] {
+            hash.update(list.digest());
+        }
+        hash.finalize().into()
+    }
+}
+
+/// What to verify, and by whose rules.
+#[derive(Debug)]
+pub struct VerifyRequest<'a> {
+    /// The content.
+    pub content: &'a Content,
+    /// What it is.
+    pub media: Media,
+    /// A manifest store beside it, which then counts instead of an embedded one.
+    pub sidecar: Option<&'a [u8]>,
+    /// Whom to trust.
+    pub trust: &'a TrustLists,
+    /// What to demand of post-quantum protection.
+    pub post_quantum: PqRequirement,
+    /// Now.
+    pub now: OffsetDateTime,
+    /// Also make the crJSON and the chain of custody, which cost extra.
+    pub detail: bool,
+}
+
+/// What verification found.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    /// The report.
+    pub report: VerificationReport,
+    /// The C2PA crJSON of all manifests, when asked for and readable.
+    pub crjson: Option<serde_json::Value>,
+    /// Actions and ingredients as a tree, when asked for and readable.
+    pub custody: Option<serde_json::Value>,
+}
+
+impl Verification {
+    fn unreadable(present: bool, code: &str, reason: impl Into<String>) -> Self {
+        Self { report: VerificationReport::unreadable(present, code, reason), crjson: None, custody: None }
+    }
+}
+
+/// What our own reading of the store gives, beside the engine's.
+pub(super) struct OwnChecks {
+    /// Label of each manifest whose claim signature is post-quantum and holds, and whether its signer is trusted.
+    pub(super) pure_post_quantum: BTreeMap<String, bool>,
+    /// Whether any manifest has a claim signature that neither the engine nor we could verify.
+    pub(super) unsupported_left: bool,
+    /// The active claim's parsed signature.
+    pub(super) active: Option<ParsedSign1>,
+    /// The active claim signer's chain.
+    pub(super) path: PathVerdict,
+    /// Every certificate of the active chain was signed by the next.
+    pub(super) linked: Option<Vec<Certificate>>,
+    /// Post-quantum verdict on the active manifest.
+    pub(super) post_quantum: PostQuantum,
+}
+
+impl Engine {
+    /// Verifies. A malformed manifest is a report, not an error; errors are faults of ours.
+    pub fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verification> {
+        let size = len(request.content)?;
+        let _turn = (size >= LARGE).then(|| self.one_large.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        if size == 0 {
+            return Ok(Verification::unreadable(false, "manifest.notFound", "the content is empty"));
+        }
+        let format = match request.media.embedding {
+            Embedding::Embedded(format) | Embedding::ReadOnly(format) => Some(format),
+            Embedding::Sidecar => None,
+        };
+        if let Err(hostile) = guard::check(request.media, &mut open(request.content)?) {
+            return Ok(Verification::unreadable(true, "general.error", hostile.to_string()));
+        }
+        let bare = request.media == crate::media::MANIFEST_STORE;
+        let store = match (request.sidecar, format) {
+            (Some(sidecar), _) => sidecar.to_vec(),
+            (None, _) if bare => read_all(request.content)?,
+            (None, None) => return Ok(Verification::unreadable(false, "manifest.notFound", "the content has no manifest")),
+            (None, Some(format)) => match load(format, request.content)? {
+                Ok(store) => store,
+                Err(report) => return Ok(*report),
+            },
+        };
+        let parsed = match ManifestStore::parse(&store) {
+            Ok(parsed) => parsed,
+            Err(error) => return Ok(Verification::unreadable(true, "general.error", error.to_string())),
+        };
+        let context = self.context_for(&parsed, &store, request.trust)?;
+        let stream = open(request.content)?;
+        let reader = Reader::from_shared_context(&context);
+        let reader = match (request.sidecar, format) {
+            (None, Some(format)) => reader.with_stream(format, stream),
+            _ => reader.with_manifest_data_and_stream(&store, format.unwrap_or("application/octet-stream"), stream),
+        };
+        let reader = match reader {
+            Ok(reader) => reader,
+            Err(error) => return Ok(Verification::unreadable(true, verdict::error_code(&error), error.to_string())),
+        };
+        let own = self.own_checks(&parsed, &reader, request);
+        let report = verdict::report(&reader, &parsed, own, request);
+        let (crjson, custody) = if request.detail {
+            (reader.to_crjson_value().ok(), crate::custody::tree(&reader.json()))
+        } else {
+            (None, None)
+        };
+        Ok(Verification { report, crjson, custody })
+    }
+
+    /// A context with only the anchors that this store can need: parsing every anchor costs more than the signatures do.
+    fn context_for(&self, store: &ManifestStore<'_>, bytes: &[u8], trust: &TrustLists) -> Result<Arc<Context>> {
+        let mut chosen: BTreeMap<[u8; 32], &Certificate> = BTreeMap::new();
+        for manifest in &store.manifests {
+            let Some(Ok(sign1)) = manifest.signature.map(cose::parse_sign1) else { continue };
+            for certificate in sign1.claim.chain.iter().filter_map(|der| Certificate::from_der(der).ok()) {
+                for (anchor, _) in trust.signers.with_subject(&certificate.issuer) {
+                    chosen.insert(anchor.fingerprint(), anchor);
+                }
+            }
+        }
+        let stamped = [b"sigTst".as_slice(), b"c2pa.time-stamp"].iter().any(|mark| guard::find(bytes, mark).is_some());
+        if stamped {
+            chosen.extend(trust.timestamps.iter().map(|(anchor, _)| (anchor.fingerprint(), anchor)));
+        }
+        let mut key = Sha256::new();
+        chosen.keys().for_each(|fingerprint| key.update(fingerprint));
+        let key: [u8; 32] = key.finalize().into();
+        if let Some(found) = self.verifying.get(&key) {
+            return Ok(found);
+        }
+        let mut settings = json!({
+            "core": { "allowed_network_hosts": [], "max_decompressed_manifest_size_in_mb": 16 },
+            "verify": { "ocsp_fetch": false, "remote_manifest_fetch": false, "verify_trust": true },
+        });
+        if !chosen.is_empty() {
+            settings["trust"] = json!({ "trust_anchors": chosen.values().map(|c| c.to_pem()).collect::<String>() });
+        }
+        let made = context(&settings)?;
+        self.verifying.insert(key, made.clone());
+        Ok(made)
+    }
+
+    fn own_checks(&self, store: &ManifestStore<'_>, reader: &Reader, request: &VerifyRequest<'_>) -> OwnChecks {
+        let at = verdict::trusted_time(reader).unwrap_or(request.now);
+        let trust = request.trust;
+        let mut checks = OwnChecks {
+            pure_post_quantum: BTreeMap::new(),
+            unsupported_left: false,
+            active: None,
+            path: Err(PathError::Length(0)),
+            linked: None,
+            post_quantum: PostQuantum::absent(),
+        };
+        // The engine calls the last manifest of the file active, except where it says otherwise.
+        let active_label = reader.active_label().map(str::to_owned);
+        for manifest in &store.manifests {
+            let is_active = active_label.as_deref() == Some(manifest.label.as_str());
+            let (Some(claim), Some(Ok(sign1))) = (manifest.claim, manifest.signature.map(cose::parse_sign1)) else { continue };
+            if sign1.claim.algorithm().is_some_and(|a| a.is_post_quantum()) {
+                // Duplicate labels would let one manifest's verdict stand for another's.
+                let unique = store.manifests.iter().filter(|m| m.label == manifest.label).count() == 1;
+                if unique && post_quantum::verify_claim(self.provider(), &sign1, claim).is_ok() {
+                    let trusted = self.path(&sign1.claim.chain, &trust.post_quantum, at).is_ok();
+                    checks.pure_post_quantum.insert(manifest.label.clone(), trusted);
+                } else {
+                    checks.unsupported_left = true;
+                }
+            }
+            if is_active {
+                let list = if checks.pure_post_quantum.contains_key(&manifest.label) { &trust.post_quantum } else { &trust.signers };
+                checks.path = self.path(&sign1.claim.chain, list, at);
+                checks.linked = path::links(&sign1.claim.chain, self.provider()).ok();
+                checks.post_quantum = post_quantum::judge(self.provider(), manifest, &sign1, &|chain| {
+                    self.path(chain, &trust.post_quantum, at)
+                });
+                checks.active = Some(sign1);
+            }
+        }
+        checks
+    }
+
+    /// Path validation with a memory: chains repeat, and a root's SLH-DSA signature is slow to check.
+    fn path(&self, chain: &[Vec<u8>], anchors: &TrustAnchors, at: OffsetDateTime) -> PathVerdict {
+        let mut key = Sha256::new();
+        key.update(anchors.digest());
+        key.update(at.unix_timestamp().div_euclid(60).to_be_bytes());
+        for certificate in chain {
+            key.update((certificate.len() as u64).to_be_bytes());
+            key.update(certificate);
+        }
+        self.validated_paths.get_with(key.finalize().into(), || path::validate(chain, anchors, at, self.provider()))
+    }
+}
+
+/// The embedded manifest store, or the report that says why there is none.
+fn load(format: &str, content: &Content) -> Result<std::result::Result<Vec<u8>, Box<Verification>>> {
+    let mut stream = open(content)?;
+    Ok(c2pa::jumbf_io::load_jumbf_from_stream(format, &mut stream).map_err(|error| {
+        Box::new(match error {
+            c2pa::Error::JumbfNotFound | c2pa::Error::UnsupportedType => {
+                Verification::unreadable(false, "manifest.notFound", "the content has no manifest")
+            }
+            other => Verification::unreadable(true, verdict::error_code(&other), other.to_string()),
+        })
+    }))
+}
+
+fn read_all(content: &Content) -> Result<Vec<u8>> {
+    const MAX_STORE: u64 = 64 << 20;
+    let mut bytes = Vec::new();
+    let mut stream = std::io::Read::take(open(content)?, MAX_STORE);
+    omt_kernel::error::Context::context(std::io::Read::read_to_end(&mut stream, &mut bytes), "cannot read content")?;
+    Ok(bytes)
+}
+
+/// A time as the engine writes it.
+pub(super) fn parse_time(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
+}

@@ -1,0 +1,224 @@
+//! What content says about itself: technical facts, EXIF, XMP and IPTC, and the personal data among them.
+
+mod exif;
+mod iptc;
+pub mod technical;
+mod xmp;
+
+use crate::{
+    definition::MetadataInclusion,
+    engine::PlannedAssertion,
+    guard::ReadSeek,
+    media::Media,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, io::Read};
+
+/// Beyond this many bytes only technical facts are read.
+const MAX_SCANNED: u64 = 64 << 20;
+const MAX_VALUE: usize = 4096;
+
+/// Properties by qualified name, such as `exif:ExposureTime`.
+pub type Properties = BTreeMap<String, String>;
+
+/// A kind of personal data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PiiKind {
+    /// Where it was made.
+    Gps,
+    /// Which device made it.
+    SerialNumber,
+    /// An e-mail address.
+    Email,
+}
+
+/// Personal data found. The value itself is not repeated here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pii {
+    /// What it is.
+    pub kind: PiiKind,
+    /// Where: `exif`, `xmp` or `iptc`.
+    pub source: String,
+    /// The property.
+    pub property: String,
+}
+
+/// Everything found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Extracted {
+    /// Dimensions, duration, codecs.
+    pub technical: technical::Technical,
+    /// EXIF, under XMP's names for it.
+    pub exif: Properties,
+    /// XMP.
+    pub xmp: Properties,
+    /// IPTC-IIM, under the names of the IPTC photo metadata standard in XMP.
+    pub iptc: Properties,
+    /// Personal data among them.
+    pub pii: Vec<Pii>,
+    /// EXIF orientation, 1 to 8.
+    pub orientation: u16,
+}
+
+/// Reads everything. Broken metadata is left out, never an error.
+pub fn extract(media: Media, size: u64, source: &mut dyn ReadSeek) -> Extracted {
+    let mut out = Extracted { technical: technical::read(media, source), orientation: 1, ..Default::default() };
+    if size <= MAX_SCANNED && (media.mime.starts_with("image/") || media.mime.starts_with("video/")) {
+        let (properties, orientation) = exif::read(media, source);
+        out.exif = properties;
+        out.orientation = orientation;
+        if let Some(window) = window(source) {
+            out.xmp = xmp::read(&window);
+            if media.mime == "image/jpeg" {
+                out.iptc = iptc::read(&window);
+            }
+        }
+    }
+    let mut pii: Vec<Pii> = [("exif", &out.exif), ("xmp", &out.xmp), ("iptc", &out.iptc)]
+        .into_iter()
+        .flat_map(|(source, properties)| {
+            properties.iter().filter_map(move |(name, value)| {
+                pii_kind(name, value).map(|kind| Pii { kind, source: source.to_owned(), property: name.clone() })
+            })
+        })
+        .collect();
+    pii.sort();
+    out.pii = pii;
+    out
+}
+
+/// The beginning of the content, where metadata stands.
+fn window(source: &mut dyn ReadSeek) -> Option<Vec<u8>> {
+    const WINDOW: u64 = 4 << 20;
+    let mut bytes = Vec::new();
+    source.rewind().ok()?;
+    (&mut *source).take(WINDOW).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn pii_kind(name: &str, value: &str) -> Option<PiiKind> {
+    let local = name.rsplit(':').next().unwrap_or(name);
+    let lower = local.to_ascii_lowercase();
+    if lower.starts_with("gps") || lower.contains("latitude") || lower.contains("longitude") {
+        Some(PiiKind::Gps)
+    } else if lower.contains("serialnumber") || lower == "imageuniqueid" {
+        Some(PiiKind::SerialNumber)
+    } else if lower.contains("email") || has_email(value) {
+        Some(PiiKind::Email)
+    } else {
+        None
+    }
+}
+
+/// Something like `name@host.tld` within the text.
+fn has_email(text: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '%');
+    text.match_indices('@').any(|(at, _)| {
+        let before = text[..at].chars().next_back().is_some_and(word);
+        let host: String = text[at + 1..].chars().take_while(|c| word(*c)).collect();
+        before && host.trim_end_matches('.').rsplit_once('.').is_some_and(|(name, tld)| !name.is_empty() && tld.len() >= 2)
+    })
+}
+
+/// XMP namespaces that we read and write.
+const NAMESPACES: &[(&str, &str)] = &[
+    ("dc", "http://purl.org/dc/elements/1.1/"),
+    ("xmp", "http://ns.adobe.com/xap/1.0/"),
+    ("xmpMM", "http://ns.adobe.com/xap/1.0/mm/"),
+    ("xmpRights", "http://ns.adobe.com/xap/1.0/rights/"),
+    ("photoshop", "http://ns.adobe.com/photoshop/1.0/"),
+    ("tiff", "http://ns.adobe.com/tiff/1.0/"),
+    ("exif", "http://ns.adobe.com/exif/1.0/"),
+    ("exifEX", "http://cipa.jp/exif/1.0/"),
+    ("aux", "http://ns.adobe.com/exif/1.0/aux/"),
+    ("Iptc4xmpCore", "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/"),
+    ("Iptc4xmpExt", "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"),
+    ("plus", "http://ns.useplus.org/ldf/xmp/1.0/"),
+];
+
+fn prefix_of(uri: &str) -> Option<&'static str> {
+    NAMESPACES.iter().find(|(_, known)| *known == uri).map(|(prefix, _)| *prefix)
+}
+
+/// The metadata as assertions: `c2pa.metadata` for what its schema allows, `cawg.metadata` for the rest.
+pub fn assertions(extracted: &Extracted, inclusion: MetadataInclusion) -> Vec<PlannedAssertion> {
+    if inclusion == MetadataInclusion::None {
+        return Vec::new();
+    }
+    let mut all = Properties::new();
+    for (source, properties) in [("exif", &extracted.exif), ("iptc", &extracted.iptc), ("xmp", &extracted.xmp)] {
+        for (name, value) in properties {
+            let personal = extracted.pii.iter().any(|p| p.source == source && p.property == *name);
+            if inclusion == MetadataInclusion::All || !personal {
+                all.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    let (standard, other): (Properties, Properties) = all.into_iter().partition(|(name, value)| is_c2pa_field(name, value));
+    [("c2pa.metadata", standard), ("cawg.metadata", other)]
+        .into_iter()
+        .filter(|(_, properties)| !properties.is_empty())
+        .map(|(label, properties)| PlannedAssertion { label: label.into(), data: json_ld(&properties), json: true, created: true })
+        .collect()
+}
+
+fn json_ld(properties: &Properties) -> Value {
+    let mut context = Map::new();
+    for name in properties.keys() {
+        if let Some((prefix, uri)) = NAMESPACES.iter().find(|(prefix, _)| name.split(':').next() == Some(*prefix)) {
+            context.insert((*prefix).to_owned(), json!(uri));
+        }
+    }
+    let mut out = Map::from_iter([("@context".to_owned(), Value::Object(context))]);
+    out.extend(properties.iter().map(|(name, value)| (name.clone(), json!(value))));
+    Value::Object(out)
+}
+
+/// Whether `c2pa.metadata` may carry the field (C2PA 2.2 annex B): the engine knows the list.
+fn is_c2pa_field(name: &str, value: &str) -> bool {
+    let one = Properties::from([(name.to_owned(), value.to_owned())]);
+    c2pa::assertions::Metadata::new("c2pa.metadata", &json_ld(&one).to_string()).is_ok_and(|m| m.is_valid())
+}
+
+/// Keeps a value within bounds and free of control characters.
+fn clean(value: &str) -> Option<String> {
+    let text: String = value.chars().filter(|c| !c.is_control()).take(MAX_VALUE).collect();
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn personal_data_is_recognised() {
+        assert_eq!(pii_kind("exif:GPSLatitude", "1"), Some(PiiKind::Gps));
+        assert_eq!(pii_kind("exifEX:BodySerialNumber", "1"), Some(PiiKind::SerialNumber));
+        assert_eq!(pii_kind("aux:SerialNumber", "1"), Some(PiiKind::SerialNumber));
+        assert_eq!(pii_kind("dc:creator", "Ann <ann@example.org>"), Some(PiiKind::Email));
+        assert_eq!(pii_kind("dc:creator", "Ann @ Example"), None);
+        assert_eq!(pii_kind("dc:title", "meet@dawn"), None);
+        assert_eq!(pii_kind("tiff:Model", "X100"), None);
+    }
+
+    #[test]
+    fn personal_data_stays_out_unless_asked_for() {
+        let extracted = Extracted {
+            exif: Properties::from([("exif:GPSLatitude".into(), "52,3N".into()), ("exif:ExposureTime".into(), "1/60".into())]),
+            xmp: Properties::from([("dc:title".into(), "A title".into())]),
+            pii: vec![Pii { kind: PiiKind::Gps, source: "exif".into(), property: "exif:GPSLatitude".into() }],
+            ..Default::default()
+        };
+        let text = |inclusion| {
+            let all: Vec<_> = assertions(&extracted, inclusion).iter().map(|a| format!("{} {}", a.label, a.data)).collect();
+            all.join("\n")
+        };
+        let safe = text(MetadataInclusion::Safe);
+        assert!(safe.contains("exif:ExposureTime") && safe.contains("dc:title") && !safe.contains("GPS"), "{safe}");
+        assert!(text(MetadataInclusion::All).contains("exif:GPSLatitude"));
+        assert!(text(MetadataInclusion::None).is_empty());
+    }
+}

@@ -1,0 +1,119 @@
+//! XMP (ISO 16684-1): simple properties, and the items of arrays, of the namespaces we know.
+
+use super::{Properties, clean, prefix_of};
+use crate::guard::find;
+use quick_xml::{NsReader, events::Event, name::ResolveResult};
+
+const MAX_PACKET: usize = 1 << 20;
+const MAX_PROPERTIES: usize = 500;
+const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
+
+/// Reads the first packet in the window. Entities are never expanded.
+pub(super) fn read(window: &[u8]) -> Properties {
+    let packet = find(window, b"<x:xmpmeta")
+        .and_then(|start| find(&window[start..], b"</x:xmpmeta>").map(|len| &window[start..start + len + b"</x:xmpmeta>".len()]));
+    match packet {
+        Some(packet) if packet.len() <= MAX_PACKET => parse(packet),
+        _ => Properties::new(),
+    }
+}
+
+fn parse(packet: &[u8]) -> Properties {
+    let mut out = Properties::new();
+    let mut reader = NsReader::from_reader(packet);
+    // The names of the open elements; none for RDF's own.
+    let mut open: Vec<Option<String>> = Vec::new();
+    let mut text = String::new();
+    let mut buffer = Vec::new();
+    while out.len() < MAX_PROPERTIES && open.len() < 64 {
+        buffer.clear();
+        let event = reader.read_event_into(&mut buffer);
+        match &event {
+            Ok(Event::Text(part)) => text.push_str(part),
+            // An entity stands by its name only; the predefined ones are resolved below.
+            Ok(Event::GeneralRef(entity)) => text.push_str(&format!("&{};", &**entity)),
+            _ => {
+                let name = open.iter().rev().find_map(Clone::clone);
+                if let (Some(name), Some(value)) = (name, clean(&unescape(&std::mem::take(&mut text)))) {
+                    add(&mut out, name, value);
+                }
+            }
+        }
+        match event {
+            Ok(Event::Start(element)) => {
+                attributes(&reader, &element, &mut out);
+                let (resolved, local) = reader.resolver().resolve_element(element.name());
+                open.push(qualified(resolved, local.as_ref()));
+            }
+            Ok(Event::Empty(element)) => attributes(&reader, &element, &mut out),
+            Ok(Event::End(_)) => {
+                open.pop();
+            }
+            Ok(Event::Eof) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    out
+}
+
+fn attributes(reader: &NsReader<&[u8]>, element: &quick_xml::events::BytesStart<'_>, out: &mut Properties) {
+    for attribute in element.attributes().flatten().take(200) {
+        let (resolved, local) = reader.resolver().resolve_attribute(attribute.key);
+        if let Some(name) = qualified(resolved, local.as_ref()) {
+            if let Some(value) = clean(&unescape(&attribute.value)) {
+                add(out, name, value);
+            }
+        }
+    }
+}
+
+fn qualified(resolved: ResolveResult<'_>, local: &str) -> Option<String> {
+    let ResolveResult::Bound(namespace) = resolved else { return None };
+    if namespace.as_ref() == RDF {
+        return None;
+    }
+    let prefix = prefix_of(namespace.as_ref())?;
+    Some(format!("{prefix}:{local}"))
+}
+
+/// Several items of an array are one value, separated by semicolons.
+fn add(out: &mut Properties, name: String, value: String) {
+    out.entry(name)
+        .and_modify(|existing| {
+            if existing.len() + value.len() < super::MAX_VALUE {
+                existing.push_str("; ");
+                existing.push_str(&value);
+            }
+        })
+        .or_insert(value);
+}
+
+/// The five predefined entities; anything else stays as it is.
+fn unescape(text: &str) -> String {
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_attributes_elements_and_arrays() {
+        let packet = br#"junk<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+            <rdf:Description xmlns:d="http://purl.org/dc/elements/1.1/" xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" photoshop:City="K&amp;R">
+            <d:subject><rdf:Bag><rdf:li>one</rdf:li><rdf:li>two</rdf:li></rdf:Bag></d:subject>
+            </rdf:Description></rdf:RDF></x:xmpmeta>junk"#;
+        let found = read(packet);
+        assert_eq!(found["photoshop:City"], "K&R");
+        assert_eq!(found["dc:subject"], "one; two");
+    }
+
+    #[test]
+    fn entity_bombs_and_garbage_do_nothing() {
+        let bomb = br#"<x:xmpmeta xmlns:x="adobe:ns:meta/"><!DOCTYPE a [<!ENTITY b "x"><!ENTITY c "&b;&b;">]>&c;</x:xmpmeta>"#;
+        assert!(read(bomb).is_empty());
+        assert!(read(b"<x:xmpmeta></x:xmpmeta").is_empty());
+        let deep = format!("<x:xmpmeta xmlns:x=\"a\">{}</x:xmpmeta>", "<a>".repeat(100_000));
+        assert!(read(deep.as_bytes()).is_empty());
+    }
+}

@@ -1,0 +1,187 @@
+//! The post-quantum verdict on a manifest: profile `omt-hybrid/1` and the private profile `omt-pq/1`.
+
+use crate::{definition::COMMITMENT_LABEL, jumbf::ManifestBox};
+use omt_crypto::{
+    Algorithm, CryptoError, Provider, cbor, certificate_signature,
+    cose::{self, ParsedSign1, SignatureBlock},
+};
+use omt_kernel::PqRequirement;
+use omt_pki::{
+    Certificate,
+    path::{PathError, TrustedPath},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The state of post-quantum protection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PqState {
+    /// There is none, and the claim promises none.
+    Absent,
+    /// The claim promises a countersignature that is not there.
+    Stripped,
+    /// There is one, and it does not hold.
+    Invalid,
+    /// It holds; its signer is not under a trust anchor.
+    Valid,
+    /// It holds, and its signer is under a trust anchor.
+    Trusted,
+}
+
+/// The post-quantum verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PostQuantum {
+    /// The state.
+    pub state: PqState,
+    /// The signature's algorithm.
+    pub algorithm: Option<String>,
+    /// The signer's subject.
+    pub signer: Option<String>,
+    /// What demanded it: the requirement's name when it applied to this manifest, else none.
+    pub required_by: Option<String>,
+    /// Why the state is not better.
+    pub reason: Option<String>,
+    /// Whether the claim commits to a countersignature.
+    pub committed: bool,
+}
+
+impl PostQuantum {
+    /// No post-quantum protection.
+    pub fn absent() -> Self {
+        Self { state: PqState::Absent, algorithm: None, signer: None, required_by: None, reason: None, committed: false }
+    }
+
+    /// Whether the requirement is met; sets what demanded it.
+    pub fn apply(&mut self, requirement: PqRequirement) -> bool {
+        let demanded = match requirement {
+            PqRequirement::Off => false,
+            PqRequirement::WhenCommitted => self.committed,
+            PqRequirement::Always | PqRequirement::PqOnly => true,
+        };
+        self.required_by = demanded.then(|| requirement.as_str().to_owned());
+        !demanded || matches!(self.state, PqState::Valid | PqState::Trusted)
+    }
+}
+
+/// Verifies the claim signature itself, with the key in its leaf.
+pub fn verify_claim(provider: &dyn Provider, sign1: &ParsedSign1, claim: &[u8]) -> Result<Algorithm, CryptoError> {
+    let tbs = cose::sig_structure(&sign1.claim.protected, claim);
+    verify_block(provider, &sign1.claim, &tbs)
+}
+
+/// Verifies the countersignature, with the key in its leaf.
+pub fn verify_countersignature(
+    provider: &dyn Provider,
+    sign1: &ParsedSign1,
+    counter: &SignatureBlock,
+    claim: &[u8],
+) -> Result<(), CryptoError> {
+    let tbs = cose::countersign_structure(&sign1.claim.protected, &counter.protected, claim, &sign1.claim.signature);
+    verify_block(provider, counter, &tbs).map(|_| ())
+}
+
+fn verify_block(provider: &dyn Provider, block: &SignatureBlock, tbs: &[u8]) -> Result<Algorithm, CryptoError> {
+    let algorithm = block.algorithm().ok_or_else(|| CryptoError::Unsupported(block.alg.to_string()))?;
+    let leaf = block.chain.first().ok_or(CryptoError::Malformed("no certificate"))?;
+    let leaf = Certificate::from_der(leaf).map_err(|_| CryptoError::Malformed("leaf certificate"))?;
+    let (of_key, public) = certificate_signature::parse_spki(&leaf.spki)?;
+    if of_key != algorithm {
+        return Err(CryptoError::BadKey(algorithm.name()));
+    }
+    provider.verify(algorithm, &public, tbs, &block.signature)?;
+    Ok(algorithm)
+}
+
+/// What a claim commits to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Commitment {
+    spki_sha256: Option<String>,
+    algorithm: Option<String>,
+}
+
+/// The commitment of a manifest, found only among assertions that the claim itself lists, whose box hash the engine checks.
+fn commitment(manifest: &ManifestBox<'_>) -> Option<Commitment> {
+    let claim = String::from_utf8_lossy(manifest.claim?);
+    let (_, data) = manifest.assertions.iter().find(|(label, _)| label == COMMITMENT_LABEL)?;
+    // An assertion that the claim does not reference is no commitment, and makes the manifest invalid by itself.
+    if !claim.contains(COMMITMENT_LABEL) {
+        return None;
+    }
+    let fields = data.and_then(|d| cbor::decode(d).ok()).and_then(|v| v.into_map().ok()).unwrap_or_default();
+    let text = |key: &str| cbor::get_text(&fields, key).and_then(|v| v.as_text()).map(str::to_owned);
+    Some(Commitment { spki_sha256: text("spki_sha256"), algorithm: text("algorithm") })
+}
+
+/// Whether the claim references a commitment, even one whose assertion box was removed.
+fn claim_mentions_commitment(manifest: &ManifestBox<'_>) -> bool {
+    manifest.claim.is_some_and(|claim| crate::guard::find(claim, COMMITMENT_LABEL.as_bytes()).is_some())
+}
+
+/// Judges one manifest, with `validate` to build trust paths: its countersignature, or its claim signature when that is post-quantum itself.
+pub fn judge(
+    provider: &dyn Provider,
+    manifest: &ManifestBox<'_>,
+    sign1: &ParsedSign1,
+    validate: &dyn Fn(&[Vec<u8>]) -> Result<TrustedPath, PathError>,
+) -> PostQuantum {
+    let committed = commitment(manifest);
+    let mut verdict = PostQuantum { committed: committed.is_some() || claim_mentions_commitment(manifest), ..PostQuantum::absent() };
+    let Some(claim) = manifest.claim else { return verdict };
+    let (block, verified) = match &sign1.countersignature {
+        Some(Ok(counter)) => {
+            let verified = if counter.algorithm().is_some_and(Algorithm::is_post_quantum) {
+                verify_countersignature(provider, sign1, counter, claim)
+            } else {
+                Err(CryptoError::Unsupported(counter.alg.to_string()))
+            };
+            (counter, verified)
+        }
+        Some(Err(error)) => {
+            verdict.state = PqState::Invalid;
+            verdict.reason = Some(error.to_string());
+            return verdict;
+        }
+        None if sign1.claim.algorithm().is_some_and(Algorithm::is_post_quantum) => {
+            (&sign1.claim, verify_claim(provider, sign1, claim).map(|_| ()))
+        }
+        None => {
+            if verdict.committed {
+                verdict.state = PqState::Stripped;
+                verdict.reason = Some("the claim commits to a countersignature that is not there".into());
+            }
+            return verdict;
+        }
+    };
+    verdict.algorithm = Some(block.algorithm().map_or_else(|| block.alg.to_string(), |a| a.name().to_owned()));
+    let leaf = block.chain.first().and_then(|der| Certificate::from_der(der).ok());
+    verdict.signer = leaf.as_ref().map(Certificate::subject_text);
+    let kept = committed.is_none_or(|c| c.matches(block, leaf.as_ref()));
+    match (verified, kept) {
+        (Err(error), _) => {
+            verdict.state = PqState::Invalid;
+            verdict.reason = Some(error.to_string());
+        }
+        (Ok(()), false) => {
+            verdict.state = PqState::Invalid;
+            verdict.reason = Some("the countersigner is not the one the claim commits to".into());
+        }
+        (Ok(()), true) => match validate(&block.chain) {
+            Ok(_) => verdict.state = PqState::Trusted,
+            Err(error) => {
+                verdict.state = PqState::Valid;
+                verdict.reason = Some(error.to_string());
+            }
+        },
+    }
+    verdict
+}
+
+impl Commitment {
+    fn matches(&self, block: &SignatureBlock, leaf: Option<&Certificate>) -> bool {
+        let spki = leaf.map(|leaf| hex::encode(Sha256::digest(&leaf.spki)));
+        let algorithm = block.algorithm().map(Algorithm::name);
+        self.spki_sha256.is_some() && self.spki_sha256 == spki && self.algorithm.as_deref() == algorithm
+    }
+}
+

@@ -1,0 +1,233 @@
+//! The use cases: upload, sign, verify, list, change, archive. Each authorises, loads, lets a pure rule decide, does the heavy
+//! work on the pool, stores blobs, and then commits the record and the stored answer in one transaction.
+
+mod drafts;
+mod verification;
+
+pub use drafts::{Changes, NewIngredient, NewManifest, Offline, SignRequest};
+pub use verification::{VerifyTarget, Verified};
+
+use crate::{Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, media, metadata::Extracted};
+use omt_crypto::SignatureScheme;
+use omt_kernel::{
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantSettings,
+    manifest::{BlobRef, ManifestFilter, ManifestRecord, Relationship},
+    pool::WorkPool,
+    port::{BlobStore, ByteStream, Clock, Content, Database, Entropy, Page, UnitOfWork},
+    record::IdempotencyRecord,
+};
+use omt_pki::Pki;
+use serde_json::Value;
+use std::{ops::Range, sync::Arc, time::Duration};
+
+/// Everything the use cases reach the world through.
+pub struct Dependencies {
+    /// The database.
+    pub database: Arc<dyn Database>,
+    /// The blob store.
+    pub blobs: Arc<dyn BlobStore>,
+    /// The manifest engine.
+    pub engine: Arc<Engine>,
+    /// Our certificates.
+    pub pki: Arc<Pki>,
+    /// Where signing and verifying run.
+    pub pool: Arc<WorkPool>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Identifiers.
+    pub entropy: Arc<dyn Entropy>,
+    /// Whom to trust.
+    pub trust: Arc<TrustLists>,
+}
+
+/// The use cases.
+pub struct Manifests {
+    deps: Dependencies,
+    /// Verification results by content, trust lists and policy. They end by time too, because certificates do.
+    results: moka::future::Cache<[u8; 32], Arc<crate::Verification>>,
+}
+
+/// Content that has arrived: its bytes, digest and beginning.
+#[derive(Debug)]
+pub struct Uploaded {
+    /// The bytes.
+    pub content: Content,
+    /// Digest and size.
+    pub blob: BlobRef,
+    /// The name the sender gave.
+    pub file_name: Option<String>,
+    /// The type the sender declared.
+    pub declared_type: Option<String>,
+}
+
+/// A request that may come twice but must act once.
+#[derive(Clone)]
+pub struct Once {
+    /// The caller's key.
+    pub key: String,
+    /// SHA-256 over what the request says, hexadecimal.
+    pub fingerprint: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// Makes the answer's body of the record.
+    pub render: fn(&ManifestRecord) -> Value,
+}
+
+/// What came of a request that acts.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was done now.
+    Done(Box<ManifestRecord>),
+    /// It had been done before; this was the answer.
+    Replayed {
+        /// Status.
+        status: u16,
+        /// Body.
+        body: Value,
+    },
+}
+
+impl Manifests {
+    /// The use cases over these dependencies.
+    pub fn new(deps: Dependencies) -> Self {
+        let results = moka::future::Cache::builder()
+            .max_capacity(64 << 20)
+            // A report weighs a few kilobytes; details much more.
+            .weigher(|_, v: &Arc<crate::Verification>| if v.crjson.is_some() { 256 << 10 } else { 16 << 10 })
+            .time_to_live(Duration::from_secs(300))
+            .build();
+        Self { deps, results }
+    }
+
+    /// The directory for uploads on their way in.
+    pub fn spool_dir(&self) -> &std::path::Path {
+        self.deps.blobs.spool_dir()
+    }
+
+    /// One record of the actor's tenant.
+    pub async fn get(&self, actor: &Actor, id: ManifestId) -> Result<ManifestRecord> {
+        actor.require(Permission::ManifestRead)?;
+        self.load(actor, id).await
+    }
+
+    /// Records of the actor's tenant, newest first.
+    pub async fn list(&self, actor: &Actor, filter: &ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>> {
+        actor.require(Permission::ManifestRead)?;
+        self.deps.database.read().await?.manifests().list(&actor.tenant, filter, page).await
+    }
+
+    /// The content to serve for a record: the signed asset, or the draft's source.
+    pub fn served(record: &ManifestRecord) -> Result<&BlobRef> {
+        match &record.signed {
+            Some(signed) => Ok(&signed.asset),
+            None if record.source_kept => Ok(&record.source),
+            None => Err(Error::not_found("content")),
+        }
+    }
+
+    /// Streams a part of a blob of the actor's tenant. The caller has read the record that names it.
+    pub async fn read(&self, actor: &Actor, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
+        actor.require(Permission::ManifestRead)?;
+        self.deps.blobs.read(&actor.tenant, blob, range).await
+    }
+
+    async fn load(&self, actor: &Actor, id: ManifestId) -> Result<ManifestRecord> {
+        let found = self.deps.database.read().await?.manifests().get(&actor.tenant, id).await?;
+        found.ok_or_else(|| Error::not_found("manifest"))
+    }
+
+    async fn settings(&self, actor: &Actor) -> Result<TenantSettings> {
+        let found = self.deps.database.read().await?.tenants().settings(&actor.tenant).await?;
+        found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))
+    }
+
+    /// The stored answer to this request, if it was made before.
+    async fn replay(&self, actor: &Actor, once: Option<&Once>) -> Result<Option<Outcome>> {
+        let Some(once) = once else { return Ok(None) };
+        let unit = self.deps.database.read().await?;
+        let found = unit.idempotency().get(&actor.tenant, &actor.subject, &once.key).await?;
+        found.map(|stored| replayed(stored, once)).transpose()
+    }
+
+    /// Stores the answer in the mutation's own transaction. When another request with the key won, its answer counts.
+    async fn commit(&self, actor: &Actor, unit: Box<dyn UnitOfWork>, record: ManifestRecord, once: Option<&Once>) -> Result<Outcome> {
+        if let Some(once) = once {
+            let stored = IdempotencyRecord {
+                tenant: actor.tenant.clone(),
+                subject: actor.subject.clone(),
+                key: once.key.clone(),
+                fingerprint: once.fingerprint.clone(),
+                status: once.status,
+                body: (once.render)(&record),
+                created_at: self.deps.clock.now(),
+            };
+            if !unit.idempotency().put(&stored).await? {
+                let winner = unit.idempotency().get(&actor.tenant, &actor.subject, &once.key).await?;
+                drop(unit);
+                let winner = winner.ok_or_else(|| Error::internal("a stored answer vanished"))?;
+                return replayed(winner, once);
+            }
+        }
+        unit.commit().await?;
+        Ok(Outcome::Done(Box::new(record)))
+    }
+}
+
+fn replayed(stored: IdempotencyRecord, once: &Once) -> Result<Outcome> {
+    if stored.fingerprint != once.fingerprint {
+        return Err(Error::new(
+            Kind::Unprocessable,
+            "IDEMPOTENCY_KEY_REUSED",
+            "this Idempotency-Key was used with a different request",
+        ));
+    }
+    Ok(Outcome::Replayed { status: stored.status, body: stored.body })
+}
+
+/// A manifest's plan from a record's parts.
+#[allow(clippy::too_many_arguments)]
+fn plan(
+    deps: &Dependencies,
+    title: &str,
+    media: media::Media,
+    definition: &ClaimDefinition,
+    extracted: &Extracted,
+    has_manifest: bool,
+    ingredients: Vec<crate::engine::PlannedIngredient>,
+    identity: omt_pki::SigningIdentity,
+) -> Result<SignPlan> {
+    let relationships: Vec<Relationship> = ingredients.iter().map(|i| i.relationship).collect();
+    let actions = crate::rules::plan_actions(definition, has_manifest, &relationships)?;
+    let mut ingredients = ingredients;
+    if actions.source_is_parent {
+        ingredients.push(crate::engine::PlannedIngredient {
+            title: title.to_owned(),
+            media,
+            relationship: Relationship::ParentOf,
+            content: None,
+        });
+    }
+    let mut assertions = crate::metadata::assertions(extracted, definition.metadata);
+    assertions.extend(definition.assertions.iter().map(|custom| crate::engine::PlannedAssertion {
+        label: custom.label.clone(),
+        json: custom.is_json(),
+        data: custom.data.clone(),
+        created: false,
+    }));
+    Ok(SignPlan {
+        uuid: deps.entropy.uuid_v4(),
+        title: title.to_owned(),
+        media,
+        now: deps.clock.now(),
+        actions: actions.actions,
+        assertions,
+        thumbnail: None,
+        ingredients,
+        identity,
+    })
+}
+
+/// The scheme a request names, or the default.
+pub fn scheme(name: Option<&str>) -> Result<SignatureScheme> {
+    name.map_or(Ok(SignatureScheme::DEFAULT), crate::rules::parse_scheme)
+}

@@ -1,0 +1,439 @@
+//! Uploading, signing, changing and archiving.
+
+use super::{Dependencies, Manifests, Once, Outcome, Uploaded, plan};
+use crate::{
+    Engine,
+    definition::ClaimDefinition,
+    engine::{self, PlannedIngredient, SignedAsset},
+    guard,
+    media::{self, Embedding, Media},
+    metadata::{self, Extracted},
+    rules, structure, thumbnail,
+};
+use omt_crypto::SignatureScheme;
+use omt_kernel::{
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
+    error::Context as _,
+    manifest::{
+        Archived, BlobRef, Classification, IngredientRecord, ManifestRecord, ManifestState, Relationship, SignedParts,
+    },
+    port::{BlobStore, Content},
+};
+use std::{io::BufReader, sync::Arc};
+use time::Duration;
+
+/// The most ingredients of one manifest.
+pub const MAX_INGREDIENTS: usize = 32;
+
+/// An upload.
+#[derive(Debug)]
+pub struct NewManifest {
+    /// The content.
+    pub file: Uploaded,
+    /// Title; the file's name when absent.
+    pub title: Option<String>,
+    /// Who made it; the actor's name when absent.
+    pub creator: Option<String>,
+    /// Department.
+    pub department: Option<String>,
+    /// Project.
+    pub project: Option<String>,
+    /// Organisation.
+    pub organization: Option<String>,
+    /// Sensitivity.
+    pub classification: Classification,
+    /// What the claim will say.
+    pub definition: ClaimDefinition,
+    /// Ingredients.
+    pub ingredients: Vec<NewIngredient>,
+    /// Sign at once, with this scheme.
+    pub sign: Option<SignatureScheme>,
+}
+
+/// An ingredient that came with an upload.
+#[derive(Debug)]
+pub struct NewIngredient {
+    /// Its content.
+    pub file: Uploaded,
+    /// How it relates.
+    pub relationship: Relationship,
+}
+
+/// A request to sign a draft.
+#[derive(Debug, Clone, Copy)]
+pub struct SignRequest {
+    /// The scheme.
+    pub scheme: SignatureScheme,
+    /// The revision the caller saw.
+    pub if_match: Option<i64>,
+}
+
+/// Changes to a draft. `Some(None)` clears an optional field.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// New title.
+    pub title: Option<String>,
+    /// New department.
+    pub department: Option<Option<String>>,
+    /// New project.
+    pub project: Option<Option<String>>,
+    /// New classification.
+    pub classification: Option<Classification>,
+}
+
+/// What a look at content finds.
+struct Inspected {
+    media: Media,
+    extracted: Extracted,
+    has_manifest: bool,
+}
+
+/// Recognises content, refuses it when it is empty, cut off or hostile, and reads its metadata.
+fn inspect(file: &Uploaded, field: &str) -> Result<Inspected> {
+    if file.blob.size == 0 {
+        return Err(Error::unprocessable_field("EMPTY_FILE", field, "the file is empty"));
+    }
+    let mut source = engine::open(&file.content)?;
+    let mut head = vec![0; media::SNIFF_LEN.min(file.blob.size as usize)];
+    std::io::Read::read_exact(&mut source, &mut head).context("cannot read an upload")?;
+    let media = media::sniff(&head);
+    rules::check_promise(media, file.file_name.as_deref(), file.declared_type.as_deref())?;
+    structure::check_complete(media, &mut source)
+        .map_err(|e| Error::unprocessable_field("CONTENT_TRUNCATED", field, e.to_string()))?;
+    guard::check(media, &mut source).map_err(|e| Error::unprocessable_field("CONTENT_REFUSED", field, e.to_string()))?;
+    let extracted = metadata::extract(media, file.blob.size, &mut source);
+    drop(source);
+    let has_manifest = match media.embedding {
+        Embedding::Embedded(format) | Embedding::ReadOnly(format) => {
+            c2pa::jumbf_io::load_jumbf_from_stream(format, &mut engine::open(&file.content)?).is_ok()
+        }
+        Embedding::Sidecar => false,
+    };
+    Ok(Inspected { media, extracted, has_manifest })
+}
+
+/// Plans and signs, on the pool.
+#[allow(clippy::too_many_arguments)]
+fn sign_now(
+    deps: &Dependencies,
+    engine: &Engine,
+    title: &str,
+    content: &Content,
+    inspected: &Inspected,
+    definition: &ClaimDefinition,
+    ingredients: Vec<PlannedIngredient>,
+    identity: omt_pki::SigningIdentity,
+    with_thumbnail: bool,
+) -> Result<SignedAsset> {
+    let mut plan =
+        plan(deps, title, inspected.media, definition, &inspected.extracted, inspected.has_manifest, ingredients, identity)?;
+    if with_thumbnail && engine::len(content)? < engine::LARGE {
+        let source = BufReader::new(engine::open(content)?);
+        plan.thumbnail = thumbnail::make(inspected.media, source, inspected.extracted.orientation);
+    }
+    engine.sign(plan, content)
+}
+
+fn parts(signed: &SignedAsset, source: &BlobRef, scheme: SignatureScheme, now: time::OffsetDateTime) -> SignedParts {
+    SignedParts {
+        asset: signed.asset.as_ref().map_or_else(|| source.clone(), |(_, blob)| blob.clone()),
+        manifest_store: signed.manifest_digest.clone(),
+        embedded: signed.asset.is_some(),
+        algorithm: scheme.to_string(),
+        manifest_label: signed.label.clone(),
+        signed_at: now,
+    }
+}
+
+/// Stores the signed asset and the manifest store; durable when it returns.
+async fn store_signed(blobs: &dyn BlobStore, tenant: &TenantId, signed: SignedAsset) -> Result<()> {
+    let store = blobs.put(tenant, &signed.manifest_digest, Content::Memory(signed.manifest_store));
+    match signed.asset {
+        Some((content, blob)) => {
+            let (asset, store) = futures_util::join!(blobs.put(tenant, &blob, content), store);
+            asset.and(store)
+        }
+        None => store.await,
+    }
+}
+
+impl Manifests {
+    /// Makes a draft of an upload, or a signed manifest at once.
+    pub async fn create(self: &Arc<Self>, actor: &Actor, new: NewManifest, once: Option<Once>) -> Result<Outcome> {
+        actor.require(Permission::ManifestCreate)?;
+        if new.sign.is_some() {
+            actor.require(Permission::ManifestSign)?;
+        }
+        if let Some(outcome) = self.replay(actor, once.as_ref()).await? {
+            return Ok(outcome);
+        }
+        let texts = [
+            ("title", &new.title),
+            ("creator", &new.creator),
+            ("department", &new.department),
+            ("project", &new.project),
+            ("organization", &new.organization),
+        ];
+        for (field, value) in texts {
+            value.as_deref().map_or(Ok(()), |v| rules::check_text(field, v))?;
+        }
+        new.definition.validate()?;
+        if new.ingredients.len() > MAX_INGREDIENTS {
+            return Err(Error::unprocessable_field("TOO_MANY_INGREDIENTS", "ingredient", "at most 32 are allowed"));
+        }
+        let settings = self.settings(actor).await?;
+        let identity = match new.sign {
+            Some(scheme) => {
+                rules::check_scheme(scheme, &settings)?;
+                Some(self.identity(scheme).await?)
+            }
+            None => None,
+        };
+        let this = self.clone();
+        let (new, inspected, ingredients, signed) = self
+            .deps
+            .pool
+            .run(move || this.take_in(new, identity, settings.thumbnails))
+            .await?;
+        let now = self.deps.clock.now();
+        let (tenant, blobs) = (&actor.tenant, self.deps.blobs.as_ref());
+        let title = title_of(&new);
+        let source = new.file.blob.clone();
+        let signed_parts = signed.as_ref().zip(new.sign).map(|(signed, scheme)| parts(signed, &source, scheme, now));
+        // With the manifest inside a signed copy, the source need not be kept beside it.
+        let keep_source = signed_parts.as_ref().is_none_or(|parts| !parts.embedded);
+        let record = ManifestRecord {
+            id: ManifestId(self.deps.entropy.uuid_v7(now)),
+            tenant: tenant.clone(),
+            revision: 1,
+            state: if signed_parts.is_some() { ManifestState::Signed } else { ManifestState::Draft },
+            title,
+            creator: new.creator.unwrap_or_else(|| actor.name.clone()),
+            department: new.department,
+            project: new.project,
+            organization: new.organization,
+            classification: new.classification,
+            media_type: inspected.media.mime.to_owned(),
+            file_name: new.file.file_name,
+            source,
+            source_kept: keep_source,
+            definition: serde_json::to_value(&new.definition).context("a definition cannot be written")?,
+            metadata: serde_json::to_value(&inspected.extracted).context("metadata cannot be written")?,
+            ingredients,
+            signed: signed_parts,
+            created_by: actor.subject.clone(),
+            created_at: now,
+            updated_at: now,
+            archived: None,
+        };
+        for (ingredient, stored) in new.ingredients.into_iter().zip(&record.ingredients) {
+            blobs.put(tenant, &stored.blob, ingredient.file.content).await?;
+        }
+        if keep_source {
+            blobs.put(tenant, &record.source, new.file.content).await?;
+        }
+        if let Some(signed) = signed {
+            store_signed(blobs, tenant, signed).await?;
+        }
+        let unit = self.deps.database.begin().await?;
+        unit.manifests().insert(&record).await?;
+        self.commit(actor, unit, record, once.as_ref()).await
+    }
+
+    /// The part of [`Self::create`] that computes.
+    #[allow(clippy::type_complexity)]
+    fn take_in(
+        &self,
+        mut new: NewManifest,
+        identity: Option<omt_pki::SigningIdentity>,
+        with_thumbnail: bool,
+    ) -> Result<(NewManifest, Inspected, Vec<IngredientRecord>, Option<SignedAsset>)> {
+        let inspected = inspect(&new.file, "file")?;
+        let mut ingredients = Vec::new();
+        for ingredient in &new.ingredients {
+            let found = inspect(&ingredient.file, "ingredient")?;
+            ingredients.push(IngredientRecord {
+                blob: ingredient.file.blob.clone(),
+                title: ingredient.file.file_name.clone().unwrap_or_else(|| "ingredient".into()),
+                media_type: found.media.mime.to_owned(),
+                relationship: ingredient.relationship,
+            });
+        }
+        let relationships: Vec<Relationship> = new.ingredients.iter().map(|i| i.relationship).collect();
+        // A draft that could never be signed is refused now.
+        rules::plan_actions(&new.definition, inspected.has_manifest, &relationships)?;
+        let signed = match identity {
+            Some(identity) => {
+                let planned = planned(&ingredients, new.ingredients.iter_mut().map(|i| share(&mut i.file.content)));
+                let (title, content) = (title_of(&new), share(&mut new.file.content));
+                let definition = &new.definition;
+                let engine = &self.deps.engine;
+                Some(sign_now(&self.deps, engine, &title, &content, &inspected, definition, planned, identity, with_thumbnail)?)
+            }
+            None => None,
+        };
+        Ok((new, inspected, ingredients, signed))
+    }
+
+    /// Signs a draft.
+    pub async fn sign(self: &Arc<Self>, actor: &Actor, id: ManifestId, request: SignRequest, once: Option<Once>) -> Result<Outcome> {
+        actor.require(Permission::ManifestSign)?;
+        if let Some(outcome) = self.replay(actor, once.as_ref()).await? {
+            return Ok(outcome);
+        }
+        let record = self.load(actor, id).await?;
+        rules::check_revision(&record, request.if_match)?;
+        rules::check_draft(&record)?;
+        let settings = self.settings(actor).await?;
+        rules::check_scheme(request.scheme, &settings)?;
+        let identity = self.identity(request.scheme).await?;
+        let definition: ClaimDefinition =
+            serde_json::from_value(record.definition.clone()).context("the record's definition cannot be read")?;
+        let content = self.deps.blobs.open(&actor.tenant, &record.source).await?;
+        let mut contents = Vec::new();
+        for ingredient in &record.ingredients {
+            contents.push(self.deps.blobs.open(&actor.tenant, &ingredient.blob).await?);
+        }
+        let (this, draft) = (self.clone(), record.clone());
+        let signed = self
+            .deps
+            .pool
+            .run(move || {
+                let file = Uploaded { content, blob: draft.source.clone(), file_name: None, declared_type: None };
+                let inspected = inspect(&file, "file")?;
+                let planned = planned(&draft.ingredients, contents.into_iter());
+                let (title, engine, content) = (&draft.title, &this.deps.engine, &file.content);
+                sign_now(&this.deps, engine, title, content, &inspected, &definition, planned, identity, settings.thumbnails)
+            })
+            .await?;
+        let now = self.deps.clock.now();
+        let mut next = record.clone();
+        next.revision += 1;
+        next.state = ManifestState::Signed;
+        next.signed = Some(parts(&signed, &record.source, request.scheme, now));
+        next.updated_at = now;
+        store_signed(self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
+        self.replace(actor, next, record.revision, once.as_ref()).await
+    }
+
+    /// Changes a draft.
+    pub async fn update(&self, actor: &Actor, id: ManifestId, changes: Changes, if_match: Option<i64>) -> Result<ManifestRecord> {
+        actor.require(Permission::ManifestUpdate)?;
+        let record = self.load(actor, id).await?;
+        rules::check_revision(&record, if_match)?;
+        rules::check_draft(&record)?;
+        let mut next = record.clone();
+        if let Some(title) = changes.title {
+            rules::check_text("title", &title)?;
+            next.title = title;
+        }
+        for (field, change, target) in
+            [("department", changes.department, &mut next.department), ("project", changes.project, &mut next.project)]
+        {
+            if let Some(change) = change {
+                change.as_deref().map_or(Ok(()), |v| rules::check_text(field, v))?;
+                *target = change;
+            }
+        }
+        next.classification = changes.classification.unwrap_or(next.classification);
+        next.revision += 1;
+        next.updated_at = self.deps.clock.now();
+        match self.replace(actor, next, record.revision, None).await? {
+            Outcome::Done(record) => Ok(*record),
+            Outcome::Replayed { .. } => Err(Error::internal("a change without a key was replayed")),
+        }
+    }
+
+    /// Puts a manifest away; content is kept under retention. Archiving twice is archiving once.
+    pub async fn archive(&self, actor: &Actor, id: ManifestId, if_match: Option<i64>) -> Result<()> {
+        actor.require(Permission::ManifestDelete)?;
+        let record = self.load(actor, id).await?;
+        if record.state == ManifestState::Archived {
+            return Ok(());
+        }
+        rules::check_revision(&record, if_match)?;
+        let settings = self.settings(actor).await?;
+        let now = self.deps.clock.now();
+        let mut next = record.clone();
+        next.revision += 1;
+        next.state = ManifestState::Archived;
+        next.updated_at = now;
+        next.archived = Some(Archived { at: now, retain_until: now + Duration::days(i64::from(settings.retention_days)) });
+        self.replace(actor, next, record.revision, None).await.map(|_| ())
+    }
+
+    async fn replace(&self, actor: &Actor, next: ManifestRecord, expected: i64, once: Option<&Once>) -> Result<Outcome> {
+        let unit = self.deps.database.begin().await?;
+        if !unit.manifests().update(&next, expected).await? {
+            drop(unit);
+            // A retry of this very request may have won.
+            if let Some(outcome) = self.replay(actor, once).await? {
+                return Ok(outcome);
+            }
+            return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", "someone else changed the manifest at the same time"));
+        }
+        self.commit(actor, unit, next, once).await
+    }
+
+    async fn identity(&self, scheme: SignatureScheme) -> Result<omt_pki::SigningIdentity> {
+        self.deps.pki.identity(scheme).await.map_err(|e| Error::internal("no signing identity").caused_by(e))
+    }
+}
+
+fn title_of(new: &NewManifest) -> String {
+    let fallback = || {
+        let name = new.file.file_name.as_deref().unwrap_or("untitled");
+        let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
+        if name.trim().is_empty() { "untitled".to_owned() } else { name }
+    };
+    new.title.clone().unwrap_or_else(fallback)
+}
+
+fn planned(records: &[IngredientRecord], contents: impl Iterator<Item = Content>) -> Vec<PlannedIngredient> {
+    let each = |(record, content): (&IngredientRecord, Content)| PlannedIngredient {
+        title: record.title.clone(),
+        media: media::by_mime(&record.media_type),
+        relationship: record.relationship,
+        content: Some(content),
+    };
+    records.iter().zip(contents).map(each).collect()
+}
+
+/// A second handle on content that stays where it is. Files remain in the charge of the original.
+fn share(content: &mut Content) -> Content {
+    match content {
+        Content::Memory(bytes) => Content::Memory(bytes.clone()),
+        Content::File(temporary) => Content::Stored(temporary.path().to_owned()),
+        Content::Stored(path) => Content::Stored(path.clone()),
+    }
+}
+
+/// A file signed away from the database.
+#[derive(Debug)]
+pub struct Offline {
+    /// The signed asset; none when the format takes a sidecar.
+    pub asset: Option<Content>,
+    /// The manifest store.
+    pub manifest_store: bytes::Bytes,
+    /// What the content is.
+    pub media: Media,
+}
+
+impl Manifests {
+    /// Signs content without keeping a record: the command line's way. Blocks.
+    pub fn sign_offline(
+        &self,
+        file: Uploaded,
+        title: &str,
+        definition: &ClaimDefinition,
+        identity: omt_pki::SigningIdentity,
+        with_thumbnail: bool,
+    ) -> Result<Offline> {
+        definition.validate()?;
+        let inspected = inspect(&file, "file")?;
+        let engine = &self.deps.engine;
+        let signed =
+            sign_now(&self.deps, engine, title, &file.content, &inspected, definition, Vec::new(), identity, with_thumbnail)?;
+        Ok(Offline { asset: signed.asset.map(|(content, _)| content), manifest_store: signed.manifest_store, media: inspected.media })
+    }
+}

@@ -1,0 +1,169 @@
+//! Verifying: uploads and stored manifests, with a cache of results and a history.
+
+use super::{Manifests, Uploaded};
+use crate::{
+    Verification, VerifyRequest,
+    engine::{self},
+    media::{self, Media},
+};
+use bytes::Bytes;
+use omt_kernel::{
+    Actor, Error, Kind, ManifestId, Permission, PqRequirement, Result, VerificationId,
+    error::Context as _,
+    manifest::{BlobRef, ManifestRecord, ManifestState},
+    port::{Content, Page},
+    record::VerificationRecord,
+};
+use sha2::{Digest, Sha256};
+use std::{io::Read, sync::Arc};
+
+/// What to verify.
+#[derive(Debug)]
+pub enum VerifyTarget {
+    /// A manifest of ours.
+    Stored(ManifestId),
+    /// Content that came with the request.
+    Uploaded {
+        /// The content.
+        file: Uploaded,
+        /// A manifest store beside it.
+        sidecar: Option<Bytes>,
+    },
+}
+
+/// A result.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// What was found.
+    pub verification: Arc<Verification>,
+    /// The record, when it is one of ours.
+    pub manifest: Option<ManifestId>,
+}
+
+/// Content and everything the result depends on.
+struct Subject {
+    content: Content,
+    blob: BlobRef,
+    media: Option<Media>,
+    sidecar: Option<Bytes>,
+}
+
+impl Manifests {
+    /// Verifies. Results on stored manifests go into their history.
+    pub async fn verify(self: &Arc<Self>, actor: &Actor, target: VerifyTarget) -> Result<Verified> {
+        actor.require(Permission::ManifestRead)?;
+        match target {
+            VerifyTarget::Uploaded { file, sidecar } => {
+                let subject = Subject { content: file.content, blob: file.blob, media: None, sidecar };
+                let verification = self.judge(actor, subject, false).await?;
+                Ok(Verified { verification, manifest: None })
+            }
+            VerifyTarget::Stored(id) => {
+                let record = self.load(actor, id).await?;
+                let verification = self.judge_stored(actor, &record, false).await?;
+                self.remember(actor, id, &verification).await?;
+                Ok(Verified { verification, manifest: Some(id) })
+            }
+        }
+    }
+
+    /// The verification of a stored manifest with crJSON and chain of custody; not kept in the history.
+    pub async fn examine(self: &Arc<Self>, actor: &Actor, id: ManifestId) -> Result<Arc<Verification>> {
+        actor.require(Permission::ManifestRead)?;
+        let record = self.load(actor, id).await?;
+        self.judge_stored(actor, &record, true).await
+    }
+
+    /// A manifest's kept results, newest first.
+    pub async fn history(&self, actor: &Actor, id: ManifestId, page: Page) -> Result<Vec<VerificationRecord>> {
+        actor.require(Permission::ManifestRead)?;
+        self.load(actor, id).await?;
+        self.deps.database.read().await?.verifications().history(&actor.tenant, id, page).await
+    }
+
+    async fn judge_stored(self: &Arc<Self>, actor: &Actor, record: &ManifestRecord, detail: bool) -> Result<Arc<Verification>> {
+        let Some(signed) = &record.signed else {
+            let (code, words) = match record.state {
+                ManifestState::Archived => ("ARCHIVED", "the manifest was archived before it was signed"),
+                _ => ("NOT_SIGNED", "the manifest is a draft; there is nothing to verify yet"),
+            };
+            return Err(Error::new(Kind::Conflict, code, words));
+        };
+        let content = self.deps.blobs.open(&actor.tenant, &signed.asset).await?;
+        let sidecar = if signed.embedded {
+            None
+        } else {
+            let store = self.deps.blobs.open(&actor.tenant, &signed.manifest_store).await?;
+            let mut bytes = Vec::new();
+            engine::open(&store)?.read_to_end(&mut bytes).context("cannot read a manifest store")?;
+            Some(bytes.into())
+        };
+        let media = Some(media::by_mime(&record.media_type));
+        self.judge(actor, Subject { content, blob: signed.asset.clone(), media, sidecar }, detail).await
+    }
+
+    async fn judge(self: &Arc<Self>, actor: &Actor, subject: Subject, detail: bool) -> Result<Arc<Verification>> {
+        let requirement = self.settings(actor).await?.post_quantum;
+        let key = self.key(&subject, requirement, detail);
+        if let Some(found) = self.results.get(&key).await {
+            return Ok(found);
+        }
+        let this = self.clone();
+        let result = self.deps.pool.run(move || this.verify_now(&subject, requirement, detail)).await?;
+        let result = Arc::new(result);
+        self.results.insert(key, result.clone()).await;
+        Ok(result)
+    }
+
+    fn verify_now(&self, subject: &Subject, post_quantum: PqRequirement, detail: bool) -> Result<Verification> {
+        let media = match subject.media {
+            Some(media) => media,
+            None => {
+                let mut head = Vec::new();
+                engine::open(&subject.content)?
+                    .take(media::SNIFF_LEN as u64)
+                    .read_to_end(&mut head)
+                    .context("cannot read an upload")?;
+                media::sniff(&head)
+            }
+        };
+        self.deps.engine.verify(&VerifyRequest {
+            content: &subject.content,
+            media,
+            sidecar: subject.sidecar.as_deref(),
+            trust: &self.deps.trust,
+            post_quantum,
+            now: self.deps.clock.now(),
+            detail,
+        })
+    }
+
+    fn key(&self, subject: &Subject, requirement: PqRequirement, detail: bool) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(subject.blob.sha256.as_bytes());
+        hash.update(subject.sidecar.as_ref().map(Sha256::digest).unwrap_or_default());
+        hash.update(self.deps.trust.digest());
+        hash.update(requirement.as_str());
+        hash.update([u8::from(detail)]);
+        hash.finalize().into()
+    }
+
+    async fn remember(&self, actor: &Actor, id: ManifestId, verification: &Verification) -> Result<()> {
+        let now = self.deps.clock.now();
+        let mut report = verification.report.clone();
+        report.manifest_id = Some(id);
+        let record = VerificationRecord {
+            id: VerificationId(self.deps.entropy.uuid_v7(now)),
+            tenant: actor.tenant.clone(),
+            manifest: id,
+            state: report.validation_state.as_str().to_owned(),
+            trust_level: report.trust_level.as_str().to_owned(),
+            report: serde_json::to_value(&report).context("a report cannot be written")?,
+            verified_by: actor.subject.clone(),
+            created_at: now,
+        };
+        let unit = self.deps.database.begin().await?;
+        unit.verifications().insert(&record).await?;
+        unit.commit().await
+    }
+}
