@@ -109,6 +109,25 @@ fn verify_classical(
     s::UnparsedPublicKey::new(algorithm, key).verify(signed, signature).map_err(|_| CryptoError::BadSignature)
 }
 
+/// Verifies a COSE signature of a classical algorithm (RFC 9053, RFC 8230) with a SubjectPublicKeyInfo: ES256/384/512,
+/// PS256/384/512 and EdDSA with Ed25519.
+pub fn verify_cose_classical(cose_id: i64, spki: &[u8], signed: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+    use aws_lc_rs::signature as s;
+    let info = SubjectPublicKeyInfoRef::from_der(spki).map_err(|_| CryptoError::Malformed("SubjectPublicKeyInfo"))?;
+    let key = info.subject_public_key.as_bytes().ok_or(CryptoError::Malformed("SubjectPublicKeyInfo"))?;
+    let algorithm: &'static dyn s::VerificationAlgorithm = match cose_id {
+        -7 => &s::ECDSA_P256_SHA256_FIXED,
+        -35 => &s::ECDSA_P384_SHA384_FIXED,
+        -36 => &s::ECDSA_P521_SHA512_FIXED,
+        -37 => &s::RSA_PSS_2048_8192_SHA256,
+        -38 => &s::RSA_PSS_2048_8192_SHA384,
+        -39 => &s::RSA_PSS_2048_8192_SHA512,
+        -8 => &s::ED25519,
+        other => return Err(CryptoError::Unsupported(other.to_string())),
+    };
+    s::UnparsedPublicKey::new(algorithm, key).verify(signed, signature).map_err(|_| CryptoError::BadSignature)
+}
+
 /// Picks the hash of RSASSA-PSS-params (RFC 4055 §3.1) by the hash identifier inside the parameters.
 fn rsa_pss(algorithm: &AlgorithmIdentifierOwned) -> Result<&'static dyn aws_lc_rs::signature::VerificationAlgorithm, CryptoError> {
     use aws_lc_rs::signature as s;

@@ -92,6 +92,12 @@ impl Certificate {
         self.parsed.tbs_certificate().subject().to_string()
     }
 
+    /// Whether the subject names an organisation.
+    pub fn has_organization(&self) -> bool {
+        const ORGANIZATION: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.5.4.10");
+        self.parsed.tbs_certificate().subject().iter().any(|attribute| attribute.oid == ORGANIZATION)
+    }
+
     /// The issuer as text (RFC 4514).
     pub fn issuer_text(&self) -> String {
         self.parsed.tbs_certificate().issuer().to_string()

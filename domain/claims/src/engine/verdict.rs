@@ -38,7 +38,7 @@ pub(super) fn report(reader: &Reader, store: &ManifestStore<'_>, own: OwnChecks,
         .map(|d| IngredientStatus { ingredient: d.ingredient_assertion_uri().to_owned(), codes: convert(d.validation_deltas()) })
         .collect();
     let mut c2pa_state = engine_state(reader.validation_state());
-    if !own.pure_post_quantum.is_empty() {
+    if !own.pure_post_quantum.is_empty() || !own.nameless_signer.is_empty() {
         replace_unsupported(&mut codes, &mut ingredients, &own);
         c2pa_state = state_of(&codes, &ingredients);
     }
@@ -59,10 +59,12 @@ pub(super) fn report(reader: &Reader, store: &ManifestStore<'_>, own: OwnChecks,
     if !demanded {
         state = ValidationState::Invalid;
     }
+    let valid = state >= ValidationState::Valid;
     let mut issues: Vec<Status> = Vec::new();
     let failures = codes.failure.iter().chain(ingredients.iter().flat_map(|i| &i.codes.failure));
     for failure in failures {
-        let list = if failure.code == UNTRUSTED { &mut warnings } else { &mut issues };
+        // A failure that leaves the asset valid is about trust in somebody, not about the asset.
+        let list = if failure.code == UNTRUSTED || valid { &mut warnings } else { &mut issues };
         if !list.contains(failure) {
             list.push(failure.clone());
         }
@@ -71,7 +73,6 @@ pub(super) fn report(reader: &Reader, store: &ManifestStore<'_>, own: OwnChecks,
         if demanded { warnings.push(status) } else { issues.push(status) }
     }
     let signing_time = signing_time(reader, &codes);
-    let valid = state >= ValidationState::Valid;
     let source = own.path.as_ref().ok().map(|path| path.source);
     let compliance = OrganizationalCompliance::default();
     let trust_level = trust_level(valid, certificate_trusted, source, &post_quantum, signing_time.as_ref(), &compliance);
@@ -144,15 +145,21 @@ fn state_of(codes: &StatusCodes, ingredients: &[IngredientStatus]) -> Validation
     }
 }
 
-/// Replaces the engine's verdict that an algorithm is unsupported, exactly where our own check passed on the same bytes.
+/// Whether a JUMBF URI points into the manifest with this label, and not into one whose label merely begins the same.
+fn names(url: &str, label: &str) -> bool {
+    url.split('/').any(|part| part == label)
+}
+
+/// Replaces the engine's verdict that an algorithm is unsupported, or that a signer without an organisation signed badly,
+/// exactly where our own check passed on the same bytes.
 fn replace_unsupported(codes: &mut StatusCodes, ingredients: &mut [IngredientStatus], own: &OwnChecks) {
-    let label_of = |url: &str| own.pure_post_quantum.keys().find(|label| url.contains(label.as_str())).cloned();
+    let ours = |url: &str| own.pure_post_quantum.keys().chain(&own.nameless_signer).find(|label| names(url, label)).cloned();
     let fix = |codes: &mut StatusCodes| {
         let mut verified = Vec::new();
         codes.failure.retain(|status| match (status.code.as_str(), status.url.as_deref()) {
             // The engine does not say which signature it means, so this goes only when none is left over.
-            ("algorithm.unsupported", Some("Cose_Sign1") | None) => own.unsupported_left,
-            ("claimSignature.mismatch", Some(url)) => match label_of(url) {
+            ("algorithm.unsupported", Some("Cose_Sign1") | None) => own.unsupported_left || own.pure_post_quantum.is_empty(),
+            ("claimSignature.mismatch", Some(url)) => match ours(url) {
                 Some(label) => {
                     verified.push((label, url.to_owned()));
                     false
@@ -163,12 +170,15 @@ fn replace_unsupported(codes: &mut StatusCodes, ingredients: &mut [IngredientSta
         });
         for (label, url) in verified {
             let status = |code: &str, words: &str| Status { code: code.into(), url: Some(url.clone()), explanation: Some(words.into()) };
-            codes.success.push(status("claimSignature.insideValidity", "claim signature valid (post-quantum)"));
-            codes.success.push(status("claimSignature.validated", "claim signature valid (post-quantum)"));
-            if own.pure_post_quantum.get(&label) == Some(&true) {
-                codes.success.push(status(TRUSTED, "signing certificate trusted, found in the post-quantum trust list"));
-            } else {
-                codes.failure.push(status(UNTRUSTED, "signing certificate untrusted"));
+            codes.success.push(status("claimSignature.insideValidity", "claim signature valid (checked by OpenMediaTrust)"));
+            codes.success.push(status("claimSignature.validated", "claim signature valid (checked by OpenMediaTrust)"));
+            match own.pure_post_quantum.get(&label) {
+                Some(true) => {
+                    codes.success.push(status(TRUSTED, "signing certificate trusted, found in the post-quantum trust list"));
+                }
+                Some(false) => codes.failure.push(status(UNTRUSTED, "signing certificate untrusted")),
+                // The engine judges the trust of classical signers before it stumbles over the name.
+                None => {}
             }
         }
     };

@@ -10,7 +10,10 @@ use crate::{
     report::VerificationReport,
 };
 use c2pa::{Context, Reader};
-use omt_crypto::cose::{self, ParsedSign1};
+use omt_crypto::{
+    certificate_signature,
+    cose::{self, ParsedSign1},
+};
 use omt_kernel::{PqRequirement, Result, port::Content};
 use omt_pki::{
     Certificate, TrustAnchors,
@@ -18,7 +21,10 @@ use omt_pki::{
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Whether a chain leads to an anchor.
@@ -86,6 +92,9 @@ impl Verification {
 pub(super) struct OwnChecks {
     /// Label of each manifest whose claim signature is post-quantum and holds, and whether its signer is trusted.
     pub(super) pure_post_quantum: BTreeMap<String, bool>,
+    /// Labels of manifests whose classical claim signature holds although the engine says it does not: it takes a leaf
+    /// without an organisation for a bad signature.
+    pub(super) nameless_signer: BTreeSet<String>,
     /// Whether any manifest has a claim signature that neither the engine nor we could verify.
     pub(super) unsupported_left: bool,
     /// The active claim's parsed signature.
@@ -186,6 +195,7 @@ impl Engine {
         let trust = request.trust;
         let mut checks = OwnChecks {
             pure_post_quantum: BTreeMap::new(),
+            nameless_signer: BTreeSet::new(),
             unsupported_left: false,
             active: None,
             path: Err(PathError::Length(0)),
@@ -197,9 +207,12 @@ impl Engine {
         for manifest in &store.manifests {
             let is_active = active_label.as_deref() == Some(manifest.label.as_str());
             let (Some(claim), Some(Ok(sign1))) = (manifest.claim, manifest.signature.map(cose::parse_sign1)) else { continue };
+            // Duplicate labels would let one manifest's verdict stand for another's.
+            let unique = store.manifests.iter().filter(|m| m.label == manifest.label).count() == 1;
+            if unique && nameless_signer_holds(&sign1, claim) {
+                checks.nameless_signer.insert(manifest.label.clone());
+            }
             if sign1.claim.algorithm().is_some_and(|a| a.is_post_quantum()) {
-                // Duplicate labels would let one manifest's verdict stand for another's.
-                let unique = store.manifests.iter().filter(|m| m.label == manifest.label).count() == 1;
                 if unique && post_quantum::verify_claim(self.provider(), &sign1, claim).is_ok() {
                     let trusted = self.path(&sign1.claim.chain, &trust.post_quantum, at).is_ok();
                     checks.pure_post_quantum.insert(manifest.label.clone(), trusted);
@@ -231,6 +244,14 @@ impl Engine {
         }
         self.validated_paths.get_with(key.finalize().into(), || path::validate(chain, anchors, at, self.provider()))
     }
+}
+
+/// Whether a claim's signer has no organisation in its name and its classical signature holds.
+fn nameless_signer_holds(sign1: &ParsedSign1, claim: &[u8]) -> bool {
+    let Some(Ok(leaf)) = sign1.claim.chain.first().map(|der| Certificate::from_der(der)) else { return false };
+    let tbs = cose::sig_structure(&sign1.claim.protected, claim);
+    !leaf.has_organization()
+        && certificate_signature::verify_cose_classical(sign1.claim.alg, &leaf.spki, &tbs, &sign1.claim.signature).is_ok()
 }
 
 /// The embedded manifest store, or the report that says why there is none.
