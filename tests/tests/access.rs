@@ -1,0 +1,133 @@
+//! Callers: logins, tokens, API keys, tenants.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use omt_tests::{PASSWORD, Server, fixture, form, id, ok, problem};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+async fn login(server: &Server, username: &str, password: &str) -> reqwest::Response {
+    server.anonymous("POST", "/api/v1/auth/login").json(&json!({ "username": username, "password": password })).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn logins_and_refresh_tokens() {
+    let server = Server::start().await;
+    problem(login(&server, "admin", "wrong").await, 401, "INVALID_CREDENTIALS").await;
+    problem(login(&server, "nobody", PASSWORD).await, 401, "INVALID_CREDENTIALS").await;
+    problem(login(&server, "admin", "").await, 401, "INVALID_CREDENTIALS").await;
+    let tokens = ok(login(&server, "admin", PASSWORD).await, StatusCode::OK).await;
+    assert_eq!((tokens["token_type"].as_str(), tokens["expires_in"].as_i64()), (Some("Bearer"), Some(900)));
+    let exchange = |token: Value| server.anonymous("POST", "/api/v1/auth/refresh").json(&json!({ "refresh_token": token })).send();
+    let first = tokens["refresh_token"].clone();
+    let second = ok(exchange(first.clone()).await.unwrap(), StatusCode::OK).await["refresh_token"].clone();
+    // A token used twice is stolen: its successors end, too.
+    problem(exchange(first).await.unwrap(), 401, "REFRESH_TOKEN_REUSED").await;
+    problem(exchange(second).await.unwrap(), 401, "INVALID_REFRESH_TOKEN").await;
+    problem(exchange(json!("x")).await.unwrap(), 401, "INVALID_REFRESH_TOKEN").await;
+    let tokens = ok(login(&server, "admin", PASSWORD).await, StatusCode::OK).await;
+    let body = json!({ "refresh_token": tokens["refresh_token"] });
+    let out = server.anonymous("POST", "/api/v1/auth/logout").json(&body).send().await.unwrap();
+    assert_eq!(out.status(), StatusCode::NO_CONTENT);
+    problem(exchange(tokens["refresh_token"].clone()).await.unwrap(), 401, "INVALID_REFRESH_TOKEN").await;
+}
+
+#[tokio::test]
+async fn forged_and_foreign_tokens_are_refused() {
+    let server = Server::start().await;
+    let with = |token: String| server.anonymous("GET", "/api/v1/manifests").bearer_auth(token).send();
+    problem(server.anonymous("GET", "/api/v1/manifests").send().await.unwrap(), 401, "MISSING_CREDENTIAL").await;
+    let basic = server.anonymous("GET", "/api/v1/manifests").basic_auth("admin", Some(PASSWORD)).send().await.unwrap();
+    problem(basic, 401, "MISSING_CREDENTIAL").await;
+    let token = server.login().await;
+    let parts: Vec<&str> = token.split('.').collect();
+    let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    claims["tenant"] = json!("other");
+    problem(with(format!("{}.{}.{}", parts[0], encode(&claims), parts[2])).await.unwrap(), 401, "INVALID_TOKEN").await;
+    for alg in ["none", "HS256", "ES384"] {
+        let header = encode(&json!({ "alg": alg, "typ": "JWT" }));
+        problem(with(format!("{header}.{}.{}", parts[1], parts[2])).await.unwrap(), 401, "INVALID_TOKEN").await;
+    }
+    problem(with(format!("{}.{}.", encode(&json!({ "alg": "none" })), parts[1])).await.unwrap(), 401, "INVALID_TOKEN").await;
+    problem(with("omt_unknown".into()).await.unwrap(), 401, "INVALID_API_KEY").await;
+    // Another server's token has another key.
+    let other = Server::start().await;
+    problem(with(other.login().await).await.unwrap(), 401, "INVALID_TOKEN").await;
+    assert_eq!(with(token).await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn api_keys_are_scoped_shown_once_and_revocable() {
+    let server = Server::start().await;
+    let body = json!({ "name": "dam", "scopes": ["manifest:read"], "expires_in_days": 1 });
+    let made = ok(server.request("POST", "/api/v1/admin/api-keys").json(&body).send().await.unwrap(), StatusCode::CREATED).await;
+    let key = made["key"].as_str().unwrap().to_owned();
+    assert!(key.starts_with("omt_") && made["expires_at"].is_string());
+    let listed = server.json("/api/v1/admin/api-keys").await;
+    assert_eq!(listed["items"][0]["id"], made["id"]);
+    assert!(!listed.to_string().contains(&key));
+    let as_key = |method: &str, path: &str| server.anonymous(method, path).bearer_auth(&key);
+    assert_eq!(as_key("GET", "/api/v1/manifests").send().await.unwrap().status(), StatusCode::OK);
+    let upload = as_key("POST", "/api/v1/manifests").multipart(form("a.jpg", fixture("a.jpg"), &[])).send().await.unwrap();
+    problem(upload, 403, "FORBIDDEN").await;
+    problem(as_key("GET", "/api/v1/admin/api-keys").send().await.unwrap(), 403, "FORBIDDEN").await;
+    let revoke = || server.request("DELETE", &format!("/api/v1/admin/api-keys/{}", id(&made))).send();
+    assert_eq!(revoke().await.unwrap().status(), StatusCode::NO_CONTENT);
+    problem(as_key("GET", "/api/v1/manifests").send().await.unwrap(), 401, "API_KEY_REVOKED").await;
+    problem(revoke().await.unwrap(), 404, "NOT_FOUND").await;
+    for (body, status, code) in [
+        (json!({ "name": "", "scopes": ["manifest:read"] }), 422, "INVALID_FIELD"),
+        (json!({ "name": "x", "scopes": [] }), 422, "INVALID_FIELD"),
+        (json!({ "name": "x", "scopes": ["manifest:everything"] }), 422, "UNKNOWN_SCOPE"),
+        (json!({ "name": "x", "scopes": ["manifest:read"], "tenant": "../x" }), 422, "INVALID_TENANT"),
+        (json!({ "name": "x", "scopes": ["manifest:read"], "expires_in_days": 0 }), 422, "INVALID_FIELD"),
+        (json!({ "name": "x", "scopes": ["admin:system:config"], "tenant": "acme" }), 403, "SCOPE_NOT_ALLOWED"),
+        (json!({ "name": "x" }), 400, "INVALID_JSON"),
+        (json!({ "name": "x", "scopes": ["manifest:read"], "surprise": 1 }), 400, "INVALID_JSON"),
+    ] {
+        problem(server.request("POST", "/api/v1/admin/api-keys").json(&body).send().await.unwrap(), status, code).await;
+    }
+    // Nobody grants what they do not hold.
+    let manager = server.key("default", &["admin:api-key:manage", "manifest:read"]).await;
+    let body = json!({ "name": "x", "scopes": ["manifest:sign"] });
+    let answer = server.anonymous("POST", "/api/v1/admin/api-keys").bearer_auth(&manager).json(&body).send().await.unwrap();
+    problem(answer, 403, "SCOPE_NOT_HELD").await;
+    let body = json!({ "name": "x", "scopes": ["manifest:read"], "tenant": "acme" });
+    let answer = server.anonymous("POST", "/api/v1/admin/api-keys").bearer_auth(&manager).json(&body).send().await.unwrap();
+    problem(answer, 403, "FORBIDDEN").await;
+}
+
+#[tokio::test]
+async fn another_tenant_learns_nothing() {
+    let server = Server::start().await;
+    let record = server.signed("a.jpg", fixture("a.jpg"), &[]).await;
+    let all = ["manifest:create", "manifest:read", "manifest:update", "manifest:delete", "manifest:sign"];
+    let key = server.key("acme", &all).await;
+    let as_acme = |method: &str, path: &str| server.anonymous(method, path).bearer_auth(&key);
+    let base = format!("/api/v1/manifests/{}", id(&record));
+    for (method, path) in [
+        ("GET", base.clone()),
+        ("GET", format!("{base}/content")),
+        ("GET", format!("{base}/manifest.c2pa")),
+        ("GET", format!("{base}/report")),
+        ("GET", format!("{base}/crjson")),
+        ("DELETE", base.clone()),
+        ("GET", format!("/api/v1/verify/{}/history", id(&record))),
+        ("GET", format!("/api/v1/verify/{}/chain-of-custody", id(&record))),
+    ] {
+        problem(as_acme(method, &path).send().await.unwrap(), 404, "NOT_FOUND").await;
+    }
+    problem(as_acme("PATCH", &base).json(&json!({ "title": "x" })).send().await.unwrap(), 404, "NOT_FOUND").await;
+    problem(as_acme("POST", &format!("{base}/sign")).json(&json!({})).send().await.unwrap(), 404, "NOT_FOUND").await;
+    problem(as_acme("POST", "/api/v1/verify").json(&json!({ "manifest_id": record["id"] })).send().await.unwrap(), 404, "NOT_FOUND").await;
+    let list = ok(as_acme("GET", "/api/v1/manifests").send().await.unwrap(), StatusCode::OK).await;
+    assert_eq!(list["items"], json!([]));
+    let own = as_acme("POST", "/api/v1/manifests").multipart(form("a.jpg", fixture("a.jpg"), &[])).send().await.unwrap();
+    let own = ok(own, StatusCode::CREATED).await;
+    assert_eq!(own["tenant"], "acme");
+    problem(server.get(&format!("/api/v1/manifests/{}", id(&own))).await, 404, "NOT_FOUND").await;
+    // The header may only narrow.
+    let narrowed = as_acme("GET", "/api/v1/manifests").header("x-tenant-id", "acme").send().await.unwrap();
+    assert_eq!(narrowed.status(), StatusCode::OK);
+    problem(as_acme("GET", "/api/v1/manifests").header("x-tenant-id", "default").send().await.unwrap(), 403, "TENANT_MISMATCH").await;
+}

@@ -1,0 +1,12 @@
+//! End-to-end tests over the real binary. One test binary, so that the workspace links once.
+
+mod access;
+mod command_line;
+mod corpus;
+mod crash;
+mod document;
+mod hybrid;
+mod life;
+mod manifests;
+mod public_key_infrastructure;
+mod refusals;

@@ -1,0 +1,120 @@
+//! Starting, readiness, stopping.
+
+use omt_tests::{PASSWORD, Server, fixture, id};
+use reqwest::StatusCode;
+use serde_json::Value;
+use std::process::{Command, Stdio};
+
+#[tokio::test]
+async fn first_start_restart_and_sigterm() {
+    let server = Server::start().await;
+    let record = server.signed("a.jpg", fixture("a.jpg"), &[]).await;
+    let roots = server.get("/api/v1/trust/roots.pem").await.text().await.unwrap();
+    let server = server.crash_and_restart().await;
+    assert_eq!(server.get("/api/v1/trust/roots.pem").await.text().await.unwrap(), roots);
+    let report = server.json(&format!("/api/v1/manifests/{}/report", id(&record))).await;
+    assert_eq!(report["validation_state"], "trusted");
+    let mut server = server;
+    let pid = server.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn health_and_readiness_name_what_fails() {
+    let server = Server::start().await;
+    let health: Value = server.anonymous("GET", "/health").send().await.unwrap().json().await.unwrap();
+    assert_eq!(health["status"], "ok");
+    // The blob store loses its spool directory.
+    let spool = server.dir.path().join("data/blobs/.spool");
+    std::fs::remove_dir_all(&spool).unwrap();
+    let answer = server.anonymous("GET", "/ready").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body: Value = answer.json().await.unwrap();
+    let failed: Vec<&str> = body["dependencies"].as_array().unwrap().iter().filter(|d| d["status"] == "failed").map(|d| d["name"].as_str().unwrap()).collect();
+    assert_eq!(failed, ["blob_store"]);
+    assert_eq!(server.anonymous("GET", "/health").send().await.unwrap().status(), StatusCode::OK);
+    std::fs::create_dir(&spool).unwrap();
+    assert_eq!(server.anonymous("GET", "/ready").send().await.unwrap().status(), StatusCode::OK);
+    std::fs::rename(server.dir.path().join("data/keystore.json"), server.dir.path().join("gone")).unwrap();
+    let body: Value = server.anonymous("GET", "/ready").send().await.unwrap().json().await.unwrap();
+    assert!(body.to_string().contains("KEY_STORE_UNAVAILABLE"), "{body}");
+}
+
+#[tokio::test]
+async fn a_made_up_password_is_printed_once_and_secrets_stay_out_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut command = Server::command(dir.path(), "[log]\nlevel = \"trace\"\n");
+        command.env_remove("OMT_ADMIN__PASSWORD").env_remove("OMT_LOG__LEVEL").arg("serve");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let stop = |child: std::process::Child| {
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (first, log) = stop(start());
+    let password = first.lines().find_map(|l| l.split("password: ").nth(1)).expect("a password").to_owned();
+    assert!(password.len() >= 20);
+    let passphrase = std::fs::read_to_string(dir.path().join("data/keystore.passphrase")).unwrap();
+    assert!(!log.contains(&password) && !log.contains(passphrase.trim()));
+    let (second, _) = stop(start());
+    assert!(!second.contains("password"), "{second}");
+    assert!(!PASSWORD.is_empty());
+}
+
+#[tokio::test]
+async fn broken_configurations_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for (config, words) in [
+        ("[http]\nlistn = \"127.0.0.1:1\"\n", "listn"),
+        ("[database]\nurl = \"mysql://x\"\n", "sqlite: or postgres:"),
+        ("[blob]\nurl = \"ftp:x\"\n", "blob.url"),
+        ("[trust]\nanchors = [\"absent.pem\"]\n", "absent.pem"),
+        ("[crypto]\nprovider = \"rot13\"\n", "provider"),
+        ("[tenant_defaults]\npost_quantum = \"maybe\"\n", "maybe"),
+    ] {
+        let output = Server::command(dir.path(), config).arg("serve").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{config}");
+        assert!(text.contains(words), "{config}: {text}");
+    }
+    // A wrong passphrase opens nothing.
+    drop(Server::command(dir.path(), "").arg("doctor").output().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let signed = dir.path().join("out.jpg");
+    std::fs::write(dir.path().join("in.jpg"), fixture("a.jpg")).unwrap();
+    let sign = |passphrase: &str| {
+        let mut command = Server::command(dir.path(), "");
+        command.env("OMT_KEYSTORE__PASSPHRASE", passphrase).arg("sign").arg(dir.path().join("in.jpg")).arg("-o").arg(&signed);
+        command.output().unwrap()
+    };
+    assert!(sign("one").status.success());
+    let refused = sign("two");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("wrong passphrase"));
+}
+
+#[tokio::test]
+async fn doctor_finds_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let doctor = |config: &str| {
+        let output = Server::command(dir.path(), config).arg("doctor").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = doctor("");
+    assert_eq!(code, Some(1));
+    assert!(text.contains("FAIL  data dir"), "{text}");
+    std::fs::write(dir.path().join("in.jpg"), fixture("a.jpg")).unwrap();
+    let sign = Server::command(dir.path(), "").arg("sign").arg(dir.path().join("in.jpg")).arg("-o").arg(dir.path().join("out.jpg")).output().unwrap();
+    assert!(sign.status.success(), "{}", String::from_utf8_lossy(&sign.stderr));
+    let (code, text) = doctor("");
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = doctor("[trust]\nanchors = [\"absent.pem\"]\n");
+    assert_eq!(code, Some(1));
+    assert!(text.contains("FAIL  trust lists"), "{text}");
+    let status = Server::command(dir.path(), "").args(["migrate", "check"]).output().unwrap();
+    assert!(status.status.success());
+}
