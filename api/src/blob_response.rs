@@ -79,7 +79,10 @@ pub async fn serve(
         .insert_header((header::CACHE_CONTROL, "private, no-cache"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         // Content is somebody else's: opened in a browser it may show, but not act.
-        .insert_header((header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"));
+        .insert_header((
+            header::CONTENT_SECURITY_POLICY,
+            "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+        ));
     if let Some(link) = serving.link {
         response.insert_header((header::LINK, link));
     }

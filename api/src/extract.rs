@@ -7,9 +7,14 @@ use actix_web::{
     http::header::{self, HeaderName},
     web,
 };
-use futures_util::future::LocalBoxFuture;
+use bytes::BytesMut;
+use futures_util::{StreamExt, future::LocalBoxFuture};
 use omt_kernel::{Actor, Error, Kind, TenantId};
+use serde::de::DeserializeOwned;
 use std::future::{Ready, ready};
+
+/// The most bytes of a JSON body.
+const MAX_JSON: usize = 1 << 20;
 
 /// Whoever makes the request, authenticated.
 pub struct Caller(pub Actor);
@@ -22,7 +27,8 @@ impl FromRequest for Caller {
         let request = request.clone();
         Box::pin(async move {
             let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| Error::internal("no application state"))?;
-            let missing = || Error::new(Kind::Unauthenticated, "MISSING_CREDENTIAL", "an Authorization: Bearer credential is needed");
+            let missing =
+                || Error::new(Kind::Unauthenticated, "MISSING_CREDENTIAL", "an Authorization: Bearer credential is needed");
             let value = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(missing)?;
             let (scheme, credential) = value.split_once(' ').ok_or_else(missing)?;
             if !scheme.eq_ignore_ascii_case("bearer") {
@@ -33,12 +39,53 @@ impl FromRequest for Caller {
             if let Some(named) = request.headers().get("x-tenant-id") {
                 let same = named.to_str().is_ok_and(|name| TenantId::parse(name).is_ok_and(|t| t == actor.tenant));
                 if !same {
-                    return Err(Error::new(Kind::Forbidden, "TENANT_MISMATCH", "X-Tenant-ID is not the credential's tenant").into());
+                    return Err(
+                        Error::new(Kind::Forbidden, "TENANT_MISMATCH", "X-Tenant-ID is not the credential's tenant").into()
+                    );
                 }
             }
             Ok(Self(actor))
         })
     }
+}
+
+/// Whoever makes the request, and the JSON it brings. The body is read only after the caller is known.
+pub struct CallerWith<T>(pub Actor, pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for CallerWith<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = Caller::from_request(request, payload);
+        let (request, mut payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let Caller(actor) = caller.await?;
+            Ok(Self(actor, json(&request, &mut payload).await?))
+        })
+    }
+}
+
+/// Reads a JSON body; none at all deserializes as null, for bodies that may be left out.
+pub async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: &mut Payload) -> Result<T, Problem> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|e| Error::new(Kind::Invalid, "INVALID_BODY", format!("the body cannot be read: {e}")))?;
+        if body.len() + chunk.len() > MAX_JSON {
+            return Err(Error::new(Kind::TooLarge, "BODY_TOO_LARGE", "the JSON body is over 1 MiB").into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let unfit = |e: serde_json::Error| Error::new(Kind::Invalid, "INVALID_JSON", format!("the JSON body does not fit: {e}"));
+    if body.is_empty() {
+        return Ok(serde_json::from_str("null").map_err(unfit)?);
+    }
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !kind.to_ascii_lowercase().starts_with("application/json") {
+        let words = "this operation takes application/json";
+        return Err(Error::new(Kind::UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", words).into());
+    }
+    Ok(serde_json::from_slice(&body).map_err(unfit)?)
 }
 
 /// The revision in `If-Match`, if there is one. Our entity tags are `"<revision>"`.
@@ -73,7 +120,9 @@ impl FromRequest for IdempotencyKey {
         ready(text_header(request, &name).and_then(|value| match value {
             None => Ok(Self(None)),
             Some(key) if !key.is_empty() && key.len() <= 255 => Ok(Self(Some(key.to_owned()))),
-            Some(_) => Err(Error::new(Kind::Invalid, "INVALID_IDEMPOTENCY_KEY", "Idempotency-Key must have 1 to 255 characters").into()),
+            Some(_) => {
+                Err(Error::new(Kind::Invalid, "INVALID_IDEMPOTENCY_KEY", "Idempotency-Key must have 1 to 255 characters").into())
+            }
         }))
     }
 }

@@ -70,9 +70,6 @@ impl ApiState {
     }
 }
 
-/// The most bytes of a JSON body.
-const MAX_JSON: usize = 1 << 20;
-
 /// The application.
 pub fn app(
     state: web::Data<ApiState>,
@@ -87,11 +84,12 @@ pub fn app(
 > {
     actix_web::App::new()
         .app_data(state)
-        .app_data(web::JsonConfig::default().limit(MAX_JSON).error_handler(|error, _| Problem::from_json(&error).into()))
         .app_data(web::PathConfig::default().error_handler(|_, _| Problem(Error::not_found("resource")).into()))
-        .app_data(web::QueryConfig::default().error_handler(|error, _| {
-            Problem(Error::new(omt_kernel::Kind::Invalid, "INVALID_QUERY", error.to_string())).into()
-        }))
+        .app_data(
+            web::QueryConfig::default().error_handler(|error, _| {
+                Problem(Error::new(omt_kernel::Kind::Invalid, "INVALID_QUERY", error.to_string())).into()
+            }),
+        )
         .configure(routes::configure)
         .default_service(web::route().to(|| async { HttpResponse::from_error(Problem(Error::not_found("resource"))) }))
         .wrap(middleware::from_fn(request_id::middleware))

@@ -2,6 +2,7 @@
 
 use crate::problem::Problem;
 use actix_multipart::{Field, Multipart};
+use actix_web::{FromRequest, HttpRequest, http::header, web::Payload};
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use omt_claims::service::Uploaded;
@@ -15,8 +16,9 @@ use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, path::Path};
 use tokio::io::AsyncWriteExt;
 
-/// Up to here a file stays in memory.
+/// Up to here all files of a form together stay in memory.
 const IN_MEMORY: usize = 4 << 20;
+const MAX_FILES: usize = 40;
 /// All text fields together.
 const MAX_TEXT: usize = 16 << 20;
 const MAX_PARTS: usize = 256;
@@ -92,11 +94,22 @@ fn too_large(max: u64) -> Error {
     Error::new(Kind::TooLarge, "CONTENT_TOO_LARGE", format!("the upload is over the limit of {max} bytes"))
 }
 
+/// The multipart body of a request; 415 when it has another type.
+pub async fn body(request: &HttpRequest, payload: Payload) -> Result<Multipart, Problem> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !kind.to_ascii_lowercase().starts_with("multipart/form-data") {
+        let words = "this operation takes multipart/form-data";
+        return Err(Error::new(Kind::UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", words).into());
+    }
+    let body = Multipart::from_request(request, &mut payload.into_inner()).await;
+    Ok(body.map_err(|e| Error::new(Kind::Invalid, "INVALID_MULTIPART", format!("the multipart body cannot be read: {e}")))?)
+}
+
 /// Reads a form. `max_upload` bounds all files together.
 pub async fn read(mut body: Multipart, shape: &Shape, spool: &Path, max_upload: u64) -> Result<Form, Problem> {
     let mut form = Form::default();
     let (mut left, mut text_left) = (max_upload, MAX_TEXT);
-    let mut parts = 0;
+    let (mut parts, mut files, mut memory) = (0, 0, IN_MEMORY);
     while let Some(mut field) = body.try_next().await.map_err(broken)? {
         parts += 1;
         if parts > MAX_PARTS {
@@ -109,7 +122,14 @@ pub async fn read(mut body: Multipart, shape: &Shape, spool: &Path, max_upload: 
             return Err(refuse("DUPLICATE_FIELD", &name, "may be given only once"));
         }
         if known([shape.files, shape.repeated_files]) {
-            let uploaded = file(&mut field, spool, &mut left, max_upload).await?;
+            files += 1;
+            if files > MAX_FILES {
+                return Err(refuse("TOO_MANY_FILES", &name, "at most 40 files are allowed"));
+            }
+            let uploaded = file(&mut field, spool, &mut left, max_upload, memory).await?;
+            if let Content::Memory(bytes) = &uploaded.content {
+                memory = memory.saturating_sub(bytes.len());
+            }
             form.files.entry(name).or_default().push(uploaded);
         } else if known([shape.texts, shape.repeated_texts]) {
             let value = text(&mut field, &name, &mut text_left).await?;
@@ -125,20 +145,23 @@ pub async fn read(mut body: Multipart, shape: &Shape, spool: &Path, max_upload: 
 async fn text(field: &mut Field, name: &str, left: &mut usize) -> Result<String, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = field.try_next().await.map_err(broken)? {
-        *left = left.checked_sub(chunk.len()).ok_or_else(|| {
-            Error::new(Kind::TooLarge, "FIELDS_TOO_LARGE", "the text fields are over 16 MiB together")
-        })?;
+        *left = left
+            .checked_sub(chunk.len())
+            .ok_or_else(|| Error::new(Kind::TooLarge, "FIELDS_TOO_LARGE", "the text fields are over 16 MiB together"))?;
         bytes.extend_from_slice(&chunk);
     }
     String::from_utf8(bytes.to_vec()).map_err(|_| refuse("INVALID_FIELD", name, "is not UTF-8"))
 }
 
-async fn file(field: &mut Field, spool: &Path, left: &mut u64, max: u64) -> Result<Uploaded> {
+async fn file(field: &mut Field, spool: &Path, left: &mut u64, max: u64, in_memory: usize) -> Result<Uploaded> {
     let file_name = field
         .content_disposition()
-        .and_then(|d| d.get_filename())
+        .and_then(|d| {
+            let extended = d.get_filename_ext().and_then(|ext| String::from_utf8(ext.value.clone()).ok());
+            extended.or_else(|| d.get_filename().map(str::to_owned))
+        })
         // Some senders give a whole path; only its last part is a name.
-        .map(|n| n.rsplit(['/', '\\']).next().unwrap_or(n).to_owned())
+        .map(|n| n.rsplit(['/', '\\']).next().unwrap_or_default().to_owned())
         .filter(|n| !n.is_empty() && n.len() <= 255);
     let declared_type = field.content_type().map(|t| t.essence_str().to_owned());
     let mut hash = Sha256::new();
@@ -150,7 +173,7 @@ async fn file(field: &mut Field, spool: &Path, left: &mut u64, max: u64) -> Resu
         hash.update(&chunk);
         size += chunk.len() as u64;
         memory.extend_from_slice(&chunk);
-        let limit = if spooled.is_some() { WRITE_BUFFER } else { IN_MEMORY };
+        let limit = if spooled.is_some() { WRITE_BUFFER } else { in_memory };
         if memory.len() > limit {
             if spooled.is_none() {
                 let temporary = TemporaryFile::new(spool.join(format!("upload-{}", uuid::Uuid::new_v4())));

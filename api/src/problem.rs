@@ -60,23 +60,6 @@ impl From<Error> for Problem {
     }
 }
 
-impl Problem {
-    /// What is wrong with a JSON body.
-    pub fn from_json(error: &actix_web::error::JsonPayloadError) -> Self {
-        use actix_web::error::JsonPayloadError as E;
-        Self(match error {
-            E::Overflow { .. } | E::OverflowKnownLength { .. } => {
-                Error::new(Kind::TooLarge, "BODY_TOO_LARGE", "the JSON body is over 1 MiB")
-            }
-            E::ContentType => {
-                Error::new(Kind::UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "this operation takes application/json")
-            }
-            E::Deserialize(inner) => Error::new(Kind::Invalid, "INVALID_JSON", format!("the JSON body does not fit: {inner}")),
-            other => Error::new(Kind::Invalid, "INVALID_JSON", format!("the JSON body cannot be read: {other}")),
-        })
-    }
-}
-
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match self.0.kind {
@@ -84,6 +67,7 @@ impl ResponseError for Problem {
             Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
             Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Conflict => StatusCode::CONFLICT,
             Kind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

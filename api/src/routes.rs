@@ -7,38 +7,62 @@ pub mod manifests;
 pub mod trust;
 pub mod verify;
 
+use crate::problem::Problem;
 use actix_web::{HttpResponse, web};
+use omt_kernel::{Error, Kind};
 
-/// Registers every route.
+/// Registers every route. Each path is one resource, so that a wrong method is 405 and not 404.
 pub fn configure(config: &mut web::ServiceConfig) {
+    let at = |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
     config
-        .service(health::health)
-        .service(health::ready)
-        .service(auth::login)
-        .service(auth::refresh)
-        .service(auth::logout)
-        .service(admin::create_api_key)
-        .service(admin::list_api_keys)
-        .service(admin::revoke_api_key)
-        .service(trust::roots)
-        .service(trust::pq_roots)
-        .service(trust::issuer)
-        .service(manifests::create)
-        .service(manifests::list)
-        .service(manifests::sign)
-        .service(manifests::content)
-        .service(manifests::manifest_store)
-        .service(manifests::report)
-        .service(manifests::crjson)
-        .service(manifests::get)
-        .service(manifests::update)
-        .service(manifests::archive)
-        .service(verify::verify)
-        .service(verify::history)
-        .service(verify::chain_of_custody)
-        .route("/api/openapi.json", web::get().to(openapi_json))
-        .route("/api/docs", web::get().to(|| async { HttpResponse::PermanentRedirect().insert_header(("location", "/api/docs/")).finish() }))
-        .service(utoipa_swagger_ui::SwaggerUi::new("/api/docs/{_:.*}").config(utoipa_swagger_ui::Config::from("/api/openapi.json")));
+        .service(at("/health").route(web::get().to(health::health)))
+        .service(at("/ready").route(web::get().to(health::ready)))
+        .service(at("/api/v1/auth/login").route(web::post().to(auth::login)))
+        .service(at("/api/v1/auth/refresh").route(web::post().to(auth::refresh)))
+        .service(at("/api/v1/auth/logout").route(web::post().to(auth::logout)))
+        .service(
+            at("/api/v1/admin/api-keys").route(web::post().to(admin::create_api_key)).route(web::get().to(admin::list_api_keys)),
+        )
+        .service(at("/api/v1/admin/api-keys/{id}").route(web::delete().to(admin::revoke_api_key)))
+        .service(at("/api/v1/trust/roots.pem").route(web::get().to(trust::roots)))
+        .service(at("/api/v1/trust/pq-roots.pem").route(web::get().to(trust::pq_roots)))
+        .service(at("/api/v1/trust/issuers/{serial}.cer").route(web::get().to(trust::issuer)))
+        .service(at("/api/v1/manifests").route(web::post().to(manifests::create)).route(web::get().to(manifests::list)))
+        .service(at("/api/v1/manifests/{id}/sign").route(web::post().to(manifests::sign)))
+        .service(
+            at("/api/v1/manifests/{id}/content")
+                .route(web::get().to(manifests::content))
+                .route(web::head().to(manifests::content)),
+        )
+        .service(
+            at("/api/v1/manifests/{id}/manifest.c2pa")
+                .route(web::get().to(manifests::manifest_store))
+                .route(web::head().to(manifests::manifest_store)),
+        )
+        .service(at("/api/v1/manifests/{id}/report").route(web::get().to(manifests::report)))
+        .service(at("/api/v1/manifests/{id}/crjson").route(web::get().to(manifests::crjson)))
+        .service(
+            at("/api/v1/manifests/{id}")
+                .route(web::get().to(manifests::get))
+                .route(web::patch().to(manifests::update))
+                .route(web::delete().to(manifests::archive)),
+        )
+        .service(at("/api/v1/verify").route(web::post().to(verify::verify)))
+        .service(at("/api/v1/verify/{id}/history").route(web::get().to(verify::history)))
+        .service(at("/api/v1/verify/{id}/chain-of-custody").route(web::get().to(verify::chain_of_custody)))
+        .service(at("/api/openapi.json").route(web::get().to(openapi_json)))
+        .service(at("/api/docs").route(web::get().to(docs)))
+        .service(
+            utoipa_swagger_ui::SwaggerUi::new("/api/docs/{_:.*}").config(utoipa_swagger_ui::Config::from("/api/openapi.json")),
+        );
+}
+
+async fn method_not_allowed() -> HttpResponse {
+    HttpResponse::from_error(Problem(Error::new(Kind::MethodNotAllowed, "METHOD_NOT_ALLOWED", "this path takes other methods")))
+}
+
+async fn docs() -> HttpResponse {
+    HttpResponse::PermanentRedirect().insert_header(("location", "/api/docs/")).finish()
 }
 
 async fn openapi_json() -> HttpResponse {

@@ -38,7 +38,8 @@ impl PageQuery {
             let bytes = URL_SAFE_NO_PAD.decode(c).map_err(|_| bad())?;
             Uuid::from_slice(&bytes).map_err(|_| bad())
         });
-        Ok(Page { after: after.transpose()?, limit })
+        // One more than asked for tells whether there is a next page.
+        Ok(Page { after: after.transpose()?, limit: limit + 1 })
     }
 }
 
@@ -52,10 +53,13 @@ pub struct Paged<T> {
 }
 
 impl<T> Paged<T> {
-    /// A page of `records`, each turned into an item; a full page continues after its last record.
-    pub fn of<R>(records: Vec<R>, page: Page, id: impl Fn(&R) -> Uuid, item: impl Fn(R) -> T) -> Self {
-        let full = records.len() == page.limit as usize;
-        let next_cursor = records.last().filter(|_| full).map(|last| URL_SAFE_NO_PAD.encode(id(last).as_bytes()));
+    /// A page of `records`, read with the extra one of [`PageQuery::page`], each turned into an item.
+    pub fn of<R>(mut records: Vec<R>, page: Page, id: impl Fn(&R) -> Uuid, item: impl Fn(R) -> T) -> Self {
+        let more = records.len() == page.limit as usize;
+        if more {
+            records.pop();
+        }
+        let next_cursor = records.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(id(last).as_bytes()));
         Self { items: records.into_iter().map(item).collect(), next_cursor }
     }
 }

@@ -13,7 +13,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-
 /// Every key with its default and what it means.
 pub const DEFAULTS: &str = include_str!("../../config.default.toml");
 

@@ -28,7 +28,9 @@ pub async fn run(config: &Config) -> Result<ExitCode, Fault> {
     let database = SqlDatabase::connect(&config.database_url()).await;
     match &database {
         Ok(database) => show("database", schema(database).await),
-        Err(error) => show("database", Err((error.to_string(), "check database.url and that the server runs and accepts this user"))),
+        Err(error) => {
+            show("database", Err((error.to_string(), "check database.url and that the server runs and accepts this user")))
+        }
     }
     show("blob store", blobs(config).await);
     show("key store", keys(config));
@@ -70,9 +72,9 @@ fn keys(config: &Config) -> Finding {
     if !config.keystore_path().exists() {
         return Err((format!("{} does not exist", config.keystore_path().display()), "`serve` makes it at first start"));
     }
-    platform::open_keys(config)
-        .map(|keys| keys.describe())
-        .map_err(|e| (e.to_string(), "give the right keystore.passphrase, or restore the key store and its passphrase file from backup"))
+    platform::open_keys(config).map(|keys| keys.describe()).map_err(|e| {
+        (e.to_string(), "give the right keystore.passphrase, or restore the key store and its passphrase file from backup")
+    })
 }
 
 async fn certificates(database: &SqlDatabase) -> Finding {

@@ -45,7 +45,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Printing to a closed terminal fails, and then nobody reads it anyway.
+            let _ = error.print();
+            // Clap's own code for a usage error, 2, means an invalid manifest here.
+            return if error.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS };
+        }
+    };
     match run(arguments) {
         Ok(code) => code,
         Err(fault) => {

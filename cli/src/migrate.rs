@@ -34,7 +34,13 @@ pub async fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fau
         database.migrate().await?;
     }
     let now = database.schema_status().await?;
-    println!("{}: {} applied, {} pending, {} unknown to this version", database.describe(), now.applied, now.pending, now.unknown);
+    println!(
+        "{}: {} applied, {} pending, {} unknown to this version",
+        database.describe(),
+        now.applied,
+        now.pending,
+        now.unknown
+    );
     database.close().await;
     let current = now.pending == 0 && now.unknown == 0;
     Ok(if arguments.action == Action::Check && !current { ExitCode::from(1) } else { ExitCode::SUCCESS })

@@ -13,7 +13,10 @@ use omt_claims::{
     media, rules,
     service::Uploaded,
 };
-use omt_kernel::{manifest::BlobRef, port::{Clock, Content}};
+use omt_kernel::{
+    manifest::BlobRef,
+    port::{Clock, Content},
+};
 use omt_pki::AnchorSource;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -163,8 +166,7 @@ pub async fn verify(config: &Config, arguments: &VerifyArguments) -> Result<Exit
     // A machine that never signed has no PKI; verifying must not make one.
     let platform = if config.keystore_path().exists() { Some(Platform::open(config).await?) } else { None };
     let mut trust = platform::trust_lists(config, platform.as_ref().map(|p| p.pki.as_ref()))?;
-    for (paths, list) in
-        [(&arguments.trust_anchors, &mut trust.signers), (&arguments.pq_trust_anchors, &mut trust.post_quantum)]
+    for (paths, list) in [(&arguments.trust_anchors, &mut trust.signers), (&arguments.pq_trust_anchors, &mut trust.post_quantum)]
     {
         for path in paths {
             let pem = std::fs::read(path).map_err(|e| Fault::new(format!("{}: {e}", path.display())))?;
@@ -204,7 +206,12 @@ pub async fn verify(config: &Config, arguments: &VerifyArguments) -> Result<Exit
     Ok(ExitCode::from(worst))
 }
 
-fn verify_one(engine: &Engine, path: &Path, trust: &omt_claims::TrustLists, config: &Config) -> Result<VerificationReport, Fault> {
+fn verify_one(
+    engine: &Engine,
+    path: &Path,
+    trust: &omt_claims::TrustLists,
+    config: &Config,
+) -> Result<VerificationReport, Fault> {
     let name = |e: std::io::Error| Fault::new(format!("{}: {e}", path.display()));
     let mut head = Vec::new();
     let file = File::open(path).map_err(name)?;

@@ -8,12 +8,12 @@ use omt_claims::{
     service::{Dependencies, Manifests},
 };
 use omt_crypto::KeyStore;
-use omt_keys::KeystoreFile;
 use omt_kernel::{
     OffsetDateTime,
     pool::WorkPool,
     port::{BlobStore, Clock, Database, Entropy},
 };
+use omt_keys::KeystoreFile;
 use omt_pki::{AnchorSource, Hierarchy, Pki, PkiSettings};
 use omt_sql::SqlDatabase;
 use std::{path::PathBuf, sync::Arc};
@@ -61,8 +61,6 @@ pub struct Platform {
     pub keys: Arc<dyn KeyStore>,
     /// Certificates.
     pub pki: Arc<Pki>,
-    /// The pool.
-    pub pool: Arc<WorkPool>,
     /// Uploading, signing, verifying.
     pub manifests: Arc<Manifests>,
     /// Clock.
@@ -137,7 +135,8 @@ impl Platform {
         let settings = PkiSettings {
             organization: config.pki.organization.clone(),
             country: config.pki.country.clone(),
-            public_url: config.public_url(),
+            // Relying parties fetch status over plain HTTP: what they get is signed itself (RFC 5280 §8).
+            public_url: config.public_url().replacen("https://", "http://", 1),
             cpl_record: Some(config.pki.cpl_record.clone()).filter(|r| !r.is_empty()),
         };
         let port: Arc<dyn Database> = database.clone();
@@ -150,12 +149,12 @@ impl Platform {
             blobs: blobs.clone(),
             engine: Arc::new(engine),
             pki: pki.clone(),
-            pool: pool.clone(),
+            pool,
             clock: clock.clone(),
             entropy: entropy.clone(),
             trust,
         }));
-        Ok(Self { database, blobs, keys, pki, pool, manifests, clock, entropy })
+        Ok(Self { database, blobs, keys, pki, manifests, clock, entropy })
     }
 
     /// Opens the access room; the second part is the first user's password when it had to be made up.
@@ -166,7 +165,8 @@ impl Platform {
             self.keys.clone(),
             self.clock.clone(),
             self.entropy.clone(),
-            self.pool.clone(),
+            // Logins wait for each other, never for signing or the reverse.
+            Arc::new(WorkPool::start(1, 64)?),
             config.public_url(),
             config.tenant_defaults.clone(),
             password,

@@ -10,6 +10,10 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     let started = Instant::now();
     let platform = Platform::open(&config).await?;
     let (access, made) = platform.access(&config).await?;
+    if let Some(password) = made {
+        // Once, and to the terminal only: it is in no log.
+        println!("First start. User `admin`, password: {password}");
+    }
     let mut dependencies = ApiState::storage_dependencies(platform.database.clone(), platform.blobs.clone());
     let keys = platform.keys.clone();
     dependencies.push(Dependency {
@@ -39,10 +43,6 @@ pub async fn run(config: Config) -> Result<(), Fault> {
         .bind(config.http.listen)
         .map_err(|e| Fault::new(format!("cannot listen on {}: {e}", config.http.listen)))?;
     let address = server.addrs().first().map_or_else(|| config.http.listen.to_string(), ToString::to_string);
-    if let Some(password) = made {
-        // Once, and to the terminal only: it is in no log.
-        println!("First start. User `admin`, password: {password}");
-    }
     println!("OpenMediaTrust {} listening on http://{address}", env!("CARGO_PKG_VERSION"));
     println!("  database   {}", platform.database.describe());
     println!("  blobs      {}", config.blob_url());

@@ -78,6 +78,8 @@ impl MigrationTrait for Migration {
                     .col(big_integer(column("revision")))
                     .col(text(column("state")))
                     .col(text(column("title")))
+                    // The title in lower case: databases differ in what they fold.
+                    .col(text(column("title_folded")))
                     .col(text(column("creator")))
                     .col(text_null(column("department")))
                     .col(text_null(column("project")))

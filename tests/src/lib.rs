@@ -1,5 +1,8 @@
 //! Starts the real binary and talks to it over HTTP, for the end-to-end tests.
 
+// This is test code, though it is a library.
+#![allow(clippy::expect_used)]
+
 use reqwest::{Client, RequestBuilder, Response, StatusCode, multipart};
 use serde_json::{Value, json};
 use std::{
@@ -106,15 +109,8 @@ impl Server {
         let mut child = Self::command(dir.path(), config).arg("serve").stdout(Stdio::piped()).spawn().expect("the binary starts");
         let url = address(&mut child);
         let client = Client::builder().no_proxy().build().expect("a client");
-        let mut server = Self {
-            child,
-            url,
-            dir,
-            start_time: Duration::ZERO,
-            client,
-            config: config.to_owned(),
-            token: String::new(),
-        };
+        let mut server =
+            Self { child, url, dir, start_time: Duration::ZERO, client, config: config.to_owned(), token: String::new() };
         assert_eq!(server.anonymous("GET", "/ready").send().await.expect("an answer").status(), StatusCode::OK);
         server.start_time = started.elapsed();
         server.token = server.login().await;
@@ -125,7 +121,7 @@ impl Server {
     pub async fn crash_and_restart(mut self) -> Self {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
-        let Self { dir, config, .. } = take(self);
+        let Parts { dir, config } = take(self);
         Self::launch(dir, &config).await
     }
 
@@ -161,7 +157,8 @@ impl Server {
     /// An API key of the tenant.
     pub async fn key(&self, tenant: &str, scopes: &[&str]) -> String {
         let body = json!({ "name": "test", "tenant": tenant, "scopes": scopes });
-        let made = ok(self.request("POST", "/api/v1/admin/api-keys").json(&body).send().await.expect("an answer"), StatusCode::CREATED);
+        let made =
+            ok(self.request("POST", "/api/v1/admin/api-keys").json(&body).send().await.expect("an answer"), StatusCode::CREATED);
         made.await["key"].as_str().expect("a key").to_owned()
     }
 

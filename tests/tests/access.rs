@@ -6,7 +6,12 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 async fn login(server: &Server, username: &str, password: &str) -> reqwest::Response {
-    server.anonymous("POST", "/api/v1/auth/login").json(&json!({ "username": username, "password": password })).send().await.unwrap()
+    server
+        .anonymous("POST", "/api/v1/auth/login")
+        .json(&json!({ "username": username, "password": password }))
+        .send()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -17,7 +22,8 @@ async fn logins_and_refresh_tokens() {
     problem(login(&server, "admin", "").await, 401, "INVALID_CREDENTIALS").await;
     let tokens = ok(login(&server, "admin", PASSWORD).await, StatusCode::OK).await;
     assert_eq!((tokens["token_type"].as_str(), tokens["expires_in"].as_i64()), (Some("Bearer"), Some(900)));
-    let exchange = |token: Value| server.anonymous("POST", "/api/v1/auth/refresh").json(&json!({ "refresh_token": token })).send();
+    let exchange =
+        |token: Value| server.anonymous("POST", "/api/v1/auth/refresh").json(&json!({ "refresh_token": token })).send();
     let first = tokens["refresh_token"].clone();
     let second = ok(exchange(first.clone()).await.unwrap(), StatusCode::OK).await["refresh_token"].clone();
     // A token used twice is stolen: its successors end, too.
@@ -119,7 +125,12 @@ async fn another_tenant_learns_nothing() {
     }
     problem(as_acme("PATCH", &base).json(&json!({ "title": "x" })).send().await.unwrap(), 404, "NOT_FOUND").await;
     problem(as_acme("POST", &format!("{base}/sign")).json(&json!({})).send().await.unwrap(), 404, "NOT_FOUND").await;
-    problem(as_acme("POST", "/api/v1/verify").json(&json!({ "manifest_id": record["id"] })).send().await.unwrap(), 404, "NOT_FOUND").await;
+    problem(
+        as_acme("POST", "/api/v1/verify").json(&json!({ "manifest_id": record["id"] })).send().await.unwrap(),
+        404,
+        "NOT_FOUND",
+    )
+    .await;
     let list = ok(as_acme("GET", "/api/v1/manifests").send().await.unwrap(), StatusCode::OK).await;
     assert_eq!(list["items"], json!([]));
     let own = as_acme("POST", "/api/v1/manifests").multipart(form("a.jpg", fixture("a.jpg"), &[])).send().await.unwrap();
@@ -129,5 +140,6 @@ async fn another_tenant_learns_nothing() {
     // The header may only narrow.
     let narrowed = as_acme("GET", "/api/v1/manifests").header("x-tenant-id", "acme").send().await.unwrap();
     assert_eq!(narrowed.status(), StatusCode::OK);
-    problem(as_acme("GET", "/api/v1/manifests").header("x-tenant-id", "default").send().await.unwrap(), 403, "TENANT_MISMATCH").await;
+    problem(as_acme("GET", "/api/v1/manifests").header("x-tenant-id", "default").send().await.unwrap(), 403, "TENANT_MISMATCH")
+        .await;
 }

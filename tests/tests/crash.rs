@@ -32,7 +32,8 @@ impl Killed {
         let url = address(&mut child);
         let client = Client::builder().no_proxy().build().unwrap();
         let body = json!({ "username": "admin", "password": PASSWORD });
-        let tokens: Value = client.post(format!("{url}/api/v1/auth/login")).json(&body).send().await.unwrap().json().await.unwrap();
+        let tokens: Value =
+            client.post(format!("{url}/api/v1/auth/login")).json(&body).send().await.unwrap().json().await.unwrap();
         let token = tokens["access_token"].as_str().unwrap().to_owned();
         Self { child, url, client, token }
     }
@@ -75,7 +76,11 @@ async fn nothing_acknowledged_is_lost() {
     let mut by_strace = 0;
     for round in 0..KILLS {
         let mut server = Killed::start(dir.path()).await;
-        let draft = server.request("POST", "/api/v1/manifests").multipart(form("a.jpg", fixture("a.jpg"), &[("title", &format!("draft {round}"))]));
+        let draft = server.request("POST", "/api/v1/manifests").multipart(form(
+            "a.jpg",
+            fixture("a.jpg"),
+            &[("title", &format!("draft {round}"))],
+        ));
         let draft: Value = draft.send().await.unwrap().json().await.unwrap();
         let pid = server.child.id();
         let strace = kill_at_write(pid, 1 + round % 30);
@@ -110,7 +115,8 @@ async fn nothing_acknowledged_is_lost() {
         }
         // The draft is as it was, or signed; never in between.
         let server = Killed::start(dir.path()).await;
-        let record: Value = server.request("GET", &format!("/api/v1/manifests/{}", id(&draft))).send().await.unwrap().json().await.unwrap();
+        let record: Value =
+            server.request("GET", &format!("/api/v1/manifests/{}", id(&draft))).send().await.unwrap().json().await.unwrap();
         match record["state"].as_str() {
             Some("draft") => assert_eq!((record["revision"].as_i64(), &record["signature"]), (Some(1), &Value::Null)),
             Some("signed") => assert_eq!(record["revision"], 2),
@@ -121,7 +127,10 @@ async fn nothing_acknowledged_is_lost() {
     let server = Killed::start(dir.path()).await;
     for (id, asset) in &acknowledged {
         let record: Value = server.request("GET", &format!("/api/v1/manifests/{id}")).send().await.unwrap().json().await.unwrap();
-        assert_eq!((record["state"].as_str(), record["signature"]["asset_sha256"].as_str()), (Some("signed"), Some(asset.as_str())));
+        assert_eq!(
+            (record["state"].as_str(), record["signature"]["asset_sha256"].as_str()),
+            (Some("signed"), Some(asset.as_str()))
+        );
     }
     // Every record's blobs are there, acknowledged or not, and verify.
     let mut path = "/api/v1/manifests?limit=200".to_owned();
@@ -136,7 +145,8 @@ async fn nothing_acknowledged_is_lost() {
             use sha2::Digest;
             assert_eq!(&json!(hex::encode(sha2::Sha256::digest(content.bytes().await.unwrap()))), expected);
             if record["state"] == "signed" {
-                let store = server.request("GET", &format!("/api/v1/manifests/{}/manifest.c2pa", id(record))).send().await.unwrap();
+                let store =
+                    server.request("GET", &format!("/api/v1/manifests/{}/manifest.c2pa", id(record))).send().await.unwrap();
                 assert_eq!(store.status(), StatusCode::OK);
                 assert!(!store.bytes().await.unwrap().is_empty());
             }

@@ -1,5 +1,7 @@
 //! End-to-end tests over the real binary. One test binary, so that the workspace links once.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod access;
 mod command_line;
 mod corpus;

@@ -41,7 +41,10 @@ async fn stripped_and_broken_countersignatures_show() {
     let report = server.verify("a.wav", stripped.clone()).await;
     assert_eq!(report["post_quantum"]["state"], "stripped", "{report}");
     assert_eq!((report["valid"].as_bool(), report["validation_state"].as_str()), (Some(false), Some("invalid")));
-    assert_eq!((report["c2pa_state"].as_str(), report["issues"][0]["code"].as_str()), (Some("trusted"), Some("postQuantum.stripped")));
+    assert_eq!(
+        (report["c2pa_state"].as_str(), report["issues"][0]["code"].as_str()),
+        (Some("trusted"), Some("postQuantum.stripped"))
+    );
     // One flipped bit in the countersignature, which lies within the unprotected header.
     let parsed = omt_crypto::cose::parse_sign1(&signature).unwrap();
     let mut bad = parsed.countersignature.unwrap().unwrap().signature;
@@ -67,7 +70,11 @@ async fn policies_demand_what_they_say() {
         assert_eq!(report["valid"], plain_valid, "{policy}: {report}");
         let (content, signature) = signed(&server).await;
         let report = server.verify("a.wav", content.clone()).await;
-        assert_eq!((report["validation_state"].as_str(), report["post_quantum"]["state"].as_str()), (Some("trusted"), Some("trusted")), "{policy}");
+        assert_eq!(
+            (report["validation_state"].as_str(), report["post_quantum"]["state"].as_str()),
+            (Some("trusted"), Some("trusted")),
+            "{policy}"
+        );
         let stripped = replace(&content, &signature, &omt_crypto::cose::strip_countersignature(&signature).unwrap());
         assert_eq!(server.verify("a.wav", stripped).await["valid"], policy == "off", "{policy}");
     }
@@ -81,7 +88,10 @@ async fn every_hybrid_parameter_set_signs_and_an_independent_judge_agrees() {
     for algorithm in ["hybrid-es256-ml-dsa-44", "hybrid-es256-ml-dsa-65", "hybrid-es256-ml-dsa-87"] {
         let record = server.signed("a.jpg", fixture("a.jpg"), &[("algorithm", algorithm)]).await;
         let report = server.verify("a.jpg", server.content(&record).await).await;
-        assert_eq!((report["post_quantum"]["state"].as_str(), report["validation_state"].as_str()), (Some("trusted"), Some("trusted")));
+        assert_eq!(
+            (report["post_quantum"]["state"].as_str(), report["validation_state"].as_str()),
+            (Some("trusted"), Some("trusted"))
+        );
         let store = server.get(&format!("/api/v1/manifests/{}/manifest.c2pa", id(&record))).await.bytes().await.unwrap();
         let path = dir.path().join(format!("{algorithm}.c2pa"));
         std::fs::write(&path, store).unwrap();
@@ -89,7 +99,11 @@ async fn every_hybrid_parameter_set_signs_and_an_independent_judge_agrees() {
     }
     let arguments: Vec<&str> = files.iter().map(String::as_str).collect();
     for verdict in judge("hybrid.py", &arguments).unwrap_or_default() {
-        assert_eq!((verdict["countersignature"].as_str(), verdict["commitment"].as_bool()), (Some("valid"), Some(true)), "{verdict}");
+        assert_eq!(
+            (verdict["countersignature"].as_str(), verdict["commitment"].as_bool()),
+            (Some("valid"), Some(true)),
+            "{verdict}"
+        );
         assert_eq!(verdict["leaf_from_issuer"], true, "{verdict}");
     }
 }
@@ -102,7 +116,10 @@ async fn the_private_profile_signs_and_verifies_when_enabled() {
         let content = server.content(&record).await;
         let report = server.verify("a.wav", content.clone()).await;
         assert_eq!(report["validation_state"], "trusted", "{algorithm}: {report}");
-        assert_eq!((report["post_quantum"]["state"].as_str(), report["post_quantum"]["algorithm"].as_str()), (Some("trusted"), Some(algorithm)));
+        assert_eq!(
+            (report["post_quantum"]["state"].as_str(), report["post_quantum"]["algorithm"].as_str()),
+            (Some("trusted"), Some(algorithm))
+        );
         assert_eq!((report["signature_valid"].as_bool(), report["issues"].clone()), (Some(true), json!([])));
         // As an ingredient, under a hybrid claim.
         let outer = server.signed("a.wav", content.clone(), &[]).await;
@@ -115,7 +132,11 @@ async fn the_private_profile_signs_and_verifies_when_enabled() {
         let mut bad = good.clone();
         bad[100] ^= 1;
         let report = server.verify("a.wav", replace(&content, &good, &bad)).await;
-        assert_eq!((report["valid"].as_bool(), report["post_quantum"]["state"].as_str()), (Some(false), Some("invalid")), "{report}");
+        assert_eq!(
+            (report["valid"].as_bool(), report["post_quantum"]["state"].as_str()),
+            (Some(false), Some("invalid")),
+            "{report}"
+        );
         // Nor is a changed byte of the content.
         let mut tampered = content;
         let last = tampered.len() - 50;
@@ -124,11 +145,20 @@ async fn the_private_profile_signs_and_verifies_when_enabled() {
         assert_eq!(server.verify("a.wav", tampered).await["valid"], false, "{algorithm}");
     }
     let closed = Server::start().await;
-    problem(closed.upload("a.wav", fixture("a.wav"), &[("sign", "true"), ("algorithm", "ml-dsa-65")]).await, 422, "PRIVATE_PROFILE_DISABLED").await;
+    problem(
+        closed.upload("a.wav", fixture("a.wav"), &[("sign", "true"), ("algorithm", "ml-dsa-65")]).await,
+        422,
+        "PRIVATE_PROFILE_DISABLED",
+    )
+    .await;
     // A server that does not offer the profile still verifies it, without trusting the foreign signer.
     let record = server.signed("a.wav", fixture("a.wav"), &[("algorithm", "ml-dsa-65")]).await;
     let report = closed.verify("a.wav", server.content(&record).await).await;
-    assert_eq!((report["validation_state"].as_str(), report["post_quantum"]["state"].as_str()), (Some("valid"), Some("valid")), "{report}");
+    assert_eq!(
+        (report["validation_state"].as_str(), report["post_quantum"]["state"].as_str()),
+        (Some("valid"), Some("valid")),
+        "{report}"
+    );
     let strict = omt_tests::form("a.wav", server.content(&record).await, &[("strict", "true")]);
     let strict = ok(closed.request("POST", "/api/v1/verify").multipart(strict).send().await.unwrap(), StatusCode::OK).await;
     assert_eq!((strict["valid"].as_bool(), strict["warnings"].clone()), (Some(false), json!([])));

@@ -31,7 +31,13 @@ async fn health_and_readiness_name_what_fails() {
     let answer = server.anonymous("GET", "/ready").send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body: Value = answer.json().await.unwrap();
-    let failed: Vec<&str> = body["dependencies"].as_array().unwrap().iter().filter(|d| d["status"] == "failed").map(|d| d["name"].as_str().unwrap()).collect();
+    let failed: Vec<&str> = body["dependencies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|d| d["status"] == "failed")
+        .map(|d| d["name"].as_str().unwrap())
+        .collect();
     assert_eq!(failed, ["blob_store"]);
     assert_eq!(server.anonymous("GET", "/health").send().await.unwrap().status(), StatusCode::OK);
     std::fs::create_dir(&spool).unwrap();
@@ -108,7 +114,13 @@ async fn doctor_finds_what_is_wrong() {
     assert_eq!(code, Some(1));
     assert!(text.contains("FAIL  data dir"), "{text}");
     std::fs::write(dir.path().join("in.jpg"), fixture("a.jpg")).unwrap();
-    let sign = Server::command(dir.path(), "").arg("sign").arg(dir.path().join("in.jpg")).arg("-o").arg(dir.path().join("out.jpg")).output().unwrap();
+    let sign = Server::command(dir.path(), "")
+        .arg("sign")
+        .arg(dir.path().join("in.jpg"))
+        .arg("-o")
+        .arg(dir.path().join("out.jpg"))
+        .output()
+        .unwrap();
     assert!(sign.status.success(), "{}", String::from_utf8_lossy(&sign.stderr));
     let (code, text) = doctor("");
     assert_eq!(code, Some(0), "{text}");

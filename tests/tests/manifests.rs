@@ -57,7 +57,10 @@ fn check_trusted(name: &str, report: &Value) {
     let unverified: Vec<_> = report["assertions_verified"].as_array().unwrap().iter().filter(|a| a["verified"] != true).collect();
     assert!(unverified.is_empty(), "{name}: {unverified:?}");
     assert_eq!(report["issues"], json!([]), "{name}");
-    assert_eq!(report["organizational_compliance"], json!({ "pdpa_compliant": null, "workflow_approved": null, "department_authorized": null }));
+    assert_eq!(
+        report["organizational_compliance"],
+        json!({ "pdpa_compliant": null, "workflow_approved": null, "department_authorized": null })
+    );
 }
 
 #[tokio::test]
@@ -98,10 +101,15 @@ async fn a_draft_is_signed_later_with_everything_it_said() {
     problem(server.get(&format!("{location}/manifest.c2pa")).await, 409, "NOT_SIGNED").await;
     problem(server.get(&format!("{location}/report")).await, 409, "NOT_SIGNED").await;
 
-    let changed = server.request("PATCH", &location).header("if-match", "\"1\"").json(&json!({ "title": "Better", "project": null }));
+    let changed =
+        server.request("PATCH", &location).header("if-match", "\"1\"").json(&json!({ "title": "Better", "project": null }));
     let changed = ok(changed.send().await.unwrap(), StatusCode::OK).await;
-    assert_eq!((changed["title"].as_str(), &changed["project"], changed["revision"].as_i64()), (Some("Better"), &Value::Null, Some(2)));
-    let stale = server.request("PATCH", &location).header("if-match", "\"1\"").json(&json!({ "title": "x" })).send().await.unwrap();
+    assert_eq!(
+        (changed["title"].as_str(), &changed["project"], changed["revision"].as_i64()),
+        (Some("Better"), &Value::Null, Some(2))
+    );
+    let stale =
+        server.request("PATCH", &location).header("if-match", "\"1\"").json(&json!({ "title": "x" })).send().await.unwrap();
     problem(stale, 412, "REVISION_MISMATCH").await;
 
     let signed = server.request("POST", &format!("{location}/sign")).json(&json!({ "algorithm": "hybrid-es256-ml-dsa-87" }));
@@ -116,7 +124,8 @@ async fn a_draft_is_signed_later_with_everything_it_said() {
     check_trusted("draft", &report);
     assert_eq!(report["manifest_id"], signed["id"]);
     assert_eq!(report["title"], "Better");
-    let labels: Vec<&str> = report["assertions_verified"].as_array().unwrap().iter().map(|a| a["label"].as_str().unwrap()).collect();
+    let labels: Vec<&str> =
+        report["assertions_verified"].as_array().unwrap().iter().map(|a| a["label"].as_str().unwrap()).collect();
     for label in [
         "c2pa.actions.v2",
         "org.openmediatrust.pq-commitment",
@@ -131,7 +140,8 @@ async fn a_draft_is_signed_later_with_everything_it_said() {
         assert!(labels.contains(&label), "{label} not in {labels:?}");
     }
     let custody = server.json(&format!("/api/v1/verify/{}/chain-of-custody", id(&signed))).await;
-    let actions: Vec<&str> = custody["chain"]["actions"].as_array().unwrap().iter().map(|a| a["action"].as_str().unwrap()).collect();
+    let actions: Vec<&str> =
+        custody["chain"]["actions"].as_array().unwrap().iter().map(|a| a["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["c2pa.opened", "c2pa.edited", "c2pa.placed"]);
     assert_eq!(custody["chain"]["ingredients"][0]["relationship"], "parentOf");
     let crjson = server.json(&format!("{location}/crjson")).await;

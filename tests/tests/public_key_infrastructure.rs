@@ -41,14 +41,33 @@ async fn openssl_builds_the_classical_path_and_the_issuer_is_served() {
     let dir = tempfile::tempdir().unwrap();
     certificates(&server, dir.path()).await;
     let openssl = |arguments: &[&str]| Command::new("openssl").current_dir(dir.path()).args(arguments).output().unwrap();
-    let output = openssl(&["verify", "-x509_strict", "-CAfile", "classical-root.pem", "-untrusted", "classical-issuer.pem", "classical-leaf.pem"]);
+    let output = openssl(&[
+        "verify",
+        "-x509_strict",
+        "-CAfile",
+        "classical-root.pem",
+        "-untrusted",
+        "classical-issuer.pem",
+        "classical-leaf.pem",
+    ]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = openssl(&["x509", "-in", "classical-leaf.pem", "-noout", "-text"]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    for part in ["1.3.6.1.4.1.62558.2.1", "E-mail Protection", "1.3.6.1.4.1.62558.1.1", "Digital Signature, Non Repudiation", "OCSP - URI:http://media.example.test/ocsp"] {
+    for part in [
+        "1.3.6.1.4.1.62558.2.1",
+        "E-mail Protection",
+        "1.3.6.1.4.1.62558.1.1",
+        "Digital Signature, Non Repudiation",
+        "OCSP - URI:http://media.example.test/ocsp",
+    ] {
         assert!(text.contains(part), "{part} not in {text}");
     }
-    let url = text.lines().find_map(|l| l.split("CA Issuers - URI:http://media.example.test").nth(1)).expect("caIssuers").trim().to_owned();
+    let url = text
+        .lines()
+        .find_map(|l| l.split("CA Issuers - URI:http://media.example.test").nth(1))
+        .expect("caIssuers")
+        .trim()
+        .to_owned();
     let served = server.anonymous("GET", &url).send().await.unwrap();
     assert_eq!(served.headers()["content-type"], "application/pkix-cert");
     std::fs::write(dir.path().join("issuer.der"), served.bytes().await.unwrap()).unwrap();

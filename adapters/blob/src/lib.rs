@@ -73,6 +73,10 @@ fn write_error(error: std::io::Error) -> Error {
     }
 }
 
+fn sync_directory(of: &Path) -> std::io::Result<()> {
+    of.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
 /// Syncs the file, gives it its name and syncs the directory.
 fn publish(file: &File, from: &Path, to: &Path) -> std::io::Result<()> {
     file.sync_all()?;
@@ -97,7 +101,8 @@ impl BlobStore for FileBlobStore {
         let aside = TemporaryFile::new(self.spool.join(format!("put-{}", uuid::Uuid::new_v4())));
         blocking(move || {
             if fs::metadata(&target).is_ok_and(|m| m.len() == size) {
-                return Ok(());
+                // Another writer may have renamed it without having synced the directory yet.
+                return sync_directory(&target).map_err(write_error);
             }
             match &content {
                 Content::Memory(bytes) => {

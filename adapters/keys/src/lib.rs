@@ -113,8 +113,10 @@ impl KeystoreFile {
         let nonce = BASE64.decode(&sealed.nonce).map_err(|_| KeyStoreError::Locked)?;
         let nonce = Nonce::try_assume_unique_for_key(&nonce).map_err(|_| KeyStoreError::Locked)?;
         let mut bytes = Zeroizing::new(BASE64.decode(&sealed.ciphertext).map_err(|_| KeyStoreError::Locked)?);
-        let plain =
-            self.sealing_key.open_in_place(nonce, Aad::from(aad(&self.header)?), &mut bytes).map_err(|_| KeyStoreError::Locked)?;
+        let plain = self
+            .sealing_key
+            .open_in_place(nonce, Aad::from(aad(&self.header)?), &mut bytes)
+            .map_err(|_| KeyStoreError::Locked)?;
         serde_json::from_slice(plain).map_err(|_| KeyStoreError::Locked)
     }
 
@@ -133,6 +135,7 @@ impl KeystoreFile {
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(device("cannot write the key store"))?;
         fs::rename(&temporary, &self.path).map_err(device("cannot replace the key store"))?;
         if let Some(dir) = self.path.parent() {
+            let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
             File::open(dir).and_then(|d| d.sync_all()).map_err(device("cannot sync the key store's directory"))?;
         }
         Ok(())
@@ -185,11 +188,7 @@ impl KeyStore for KeystoreFile {
         if keys.contains_key(name) {
             return Err(KeyStoreError::Exists(name.to_owned()));
         }
-        let stored = StoredKey {
-            algorithm,
-            private: BASE64.encode(&*material.private),
-            public: BASE64.encode(&material.public),
-        };
+        let stored = StoredKey { algorithm, private: BASE64.encode(&*material.private), public: BASE64.encode(&material.public) };
         keys.insert(name.to_owned(), stored);
         self.write(&keys)?;
         let public = material.public.clone();

@@ -70,6 +70,7 @@ entity!(manifests, "manifests", {
     pub revision: i64,
     pub state: String,
     pub title: String,
+    pub title_folded: String,
     pub creator: String,
     pub department: Option<String>,
     pub project: Option<String>,

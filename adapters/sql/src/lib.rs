@@ -16,7 +16,8 @@ use omt_kernel::{
 };
 use omt_migrations::Migrator;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, SqlxPostgresConnector, SqlxSqliteConnector, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, SqlxPostgresConnector,
+    SqlxSqliteConnector, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::{
@@ -45,7 +46,9 @@ pub struct SchemaStatus {
 
 fn unavailable(doing: &str) -> impl FnOnce(DbErr) -> Error + '_ {
     move |error| {
-        Error::new(Kind::Unavailable, "DATABASE_UNAVAILABLE", format!("the database cannot {doing}")).retry_after(5).caused_by(error)
+        Error::new(Kind::Unavailable, "DATABASE_UNAVAILABLE", format!("the database cannot {doing}"))
+            .retry_after(5)
+            .caused_by(error)
     }
 }
 
@@ -54,11 +57,7 @@ pub(crate) fn failed(error: DbErr) -> Error {
     let text = error.to_string();
     let busy = matches!(&error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_))
         || ["database is locked", "could not serialize", "deadlock detected"].iter().any(|mark| text.contains(mark));
-    if busy {
-        unavailable("answer now")(error)
-    } else {
-        Error::internal("a database statement failed").caused_by(error)
-    }
+    if busy { unavailable("answer now")(error) } else { Error::internal("a database statement failed").caused_by(error) }
 }
 
 impl SqlDatabase {
@@ -94,7 +93,8 @@ impl SqlDatabase {
 
     async fn postgres(url: &str) -> sqlx::Result<(DatabaseConnection, DatabaseConnection)> {
         let options = PgConnectOptions::from_str(url)?;
-        let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10)).connect_with(options).await?;
+        let pool =
+            PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10)).connect_with(options).await?;
         let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
         Ok((connection.clone(), connection))
     }
@@ -112,11 +112,8 @@ impl SqlDatabase {
     /// Compares the schema with this build.
     pub async fn schema_status(&self) -> Result<SchemaStatus> {
         let known: Vec<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
-        let applied: Vec<String> = match entity::applied_migrations(&self.read).await {
-            Ok(names) => names,
-            // No table of migrations: nothing was applied.
-            Err(_) => Vec::new(),
-        };
+        // No table of migrations: nothing was applied.
+        let applied = entity::applied_migrations(&self.read).await.unwrap_or_default();
         let unknown = applied.iter().filter(|name| !known.contains(name)).count();
         let applied = applied.len() - unknown;
         Ok(SchemaStatus { applied, pending: known.len() - applied, unknown })
@@ -131,6 +128,8 @@ impl SqlDatabase {
 }
 
 fn without_secret(url: &str) -> String {
+    // A password may also stand among the parameters.
+    let url = url.split('?').next().unwrap_or_default();
     match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => {
             let user = url[scheme + 3..at].split(':').next().unwrap_or_default();
@@ -148,7 +147,10 @@ pub(crate) struct Unit<C> {
 #[async_trait]
 impl Database for SqlDatabase {
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
-        let connection = self.write.begin().await.map_err(unavailable("begin a transaction"))?;
+        // On SQLite the lock is taken now, not at the first write, where waiting for it is no longer possible.
+        let options =
+            TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+        let connection = self.write.begin_with_options(options).await.map_err(unavailable("begin a transaction"))?;
         Ok(Box::new(Unit { connection }))
     }
     async fn read(&self) -> Result<Box<dyn UnitOfWork>> {

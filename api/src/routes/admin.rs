@@ -2,11 +2,11 @@
 
 use crate::{
     ApiState,
-    extract::Caller,
+    extract::{Caller, CallerWith},
     problem::{Problem, ProblemBody},
     wire::{ApiKey, PageQuery, Paged},
 };
-use actix_web::{HttpResponse, delete, get, post, web};
+use actix_web::{HttpResponse, web};
 use omt_access::NewApiKey;
 use omt_kernel::{ApiKeyId, Error, Permission, TenantId};
 use serde::{Deserialize, Serialize};
@@ -41,15 +41,12 @@ pub struct NewKeyResponse {
 }
 
 /// Makes an API key.
-#[utoipa::path(tag = "admin", request_body = ApiKeyRequest, security(("bearer" = [])),
+#[utoipa::path(post, path = "/api/v1/admin/api-keys", tag = "admin", request_body = ApiKeyRequest, security(("bearer" = [])),
     responses((status = 201, body = NewKeyResponse), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, SCOPE_NOT_HELD, SCOPE_NOT_ALLOWED"), (status = 422, body = ProblemBody, description = "INVALID_FIELD, UNKNOWN_SCOPE, INVALID_TENANT")))]
-#[post("/api/v1/admin/api-keys")]
 pub async fn create_api_key(
     state: web::Data<ApiState>,
-    caller: Caller,
-    body: web::Json<ApiKeyRequest>,
+    CallerWith(actor, body): CallerWith<ApiKeyRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let body = body.into_inner();
     let unknown = |scope: &String| {
         let known: Vec<&str> = Permission::ALL.iter().map(|p| p.as_str()).collect();
         Error::unprocessable_field("UNKNOWN_SCOPE", "scopes", format!("{scope:?} is not one of {}", known.join(", ")))
@@ -58,22 +55,24 @@ pub async fn create_api_key(
     let tenant = body.tenant.as_deref().map(TenantId::parse).transpose();
     let tenant = tenant.map_err(|reason| Error::unprocessable_field("INVALID_TENANT", "tenant", reason))?;
     let new = NewApiKey { name: body.name, tenant, scopes, expires_in_days: body.expires_in_days };
-    let (record, key) = state.access.create_api_key(&caller.0, new).await?;
+    let (record, key) = state.access.create_api_key(&actor, new).await?;
     Ok(HttpResponse::Created().insert_header(("cache-control", "no-store")).json(NewKeyResponse { key, details: record.into() }))
 }
 
 /// Lists API keys, newest first.
-#[utoipa::path(tag = "admin", params(PageQuery), security(("bearer" = [])), responses((status = 200, body = Paged<ApiKey>), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
-#[get("/api/v1/admin/api-keys")]
-pub async fn list_api_keys(state: web::Data<ApiState>, caller: Caller, page: web::Query<PageQuery>) -> Result<HttpResponse, Problem> {
+#[utoipa::path(get, path = "/api/v1/admin/api-keys", tag = "admin", params(PageQuery), security(("bearer" = [])), responses((status = 200, body = Paged<ApiKey>), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
+pub async fn list_api_keys(
+    state: web::Data<ApiState>,
+    caller: Caller,
+    page: web::Query<PageQuery>,
+) -> Result<HttpResponse, Problem> {
     let page = page.page()?;
     let keys = state.access.list_api_keys(&caller.0, page).await?;
     Ok(HttpResponse::Ok().json(Paged::of(keys, page, |k| k.id.0, ApiKey::from)))
 }
 
 /// Revokes an API key at once.
-#[utoipa::path(tag = "admin", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 204), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-#[delete("/api/v1/admin/api-keys/{id}")]
+#[utoipa::path(delete, path = "/api/v1/admin/api-keys/{id}", tag = "admin", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 204), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub async fn revoke_api_key(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
     state.access.revoke_api_key(&caller.0, ApiKeyId(*id)).await?;
     Ok(HttpResponse::NoContent().finish())

@@ -2,9 +2,13 @@
 
 use crate::{
     ApiState,
+    extract::json,
     problem::{Problem, ProblemBody},
 };
-use actix_web::{HttpResponse, post, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{self, Payload},
+};
 use omt_access::Tokens;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -51,23 +55,23 @@ fn answer(tokens: Tokens) -> HttpResponse {
 }
 
 /// Logs in with user name and password.
-#[utoipa::path(tag = "auth", request_body = LoginRequest, responses((status = 200, body = TokenResponse), (status = 401, body = ProblemBody, description = "INVALID_CREDENTIALS")))]
-#[post("/api/v1/auth/login")]
-pub async fn login(state: web::Data<ApiState>, body: web::Json<LoginRequest>) -> Result<HttpResponse, Problem> {
+#[utoipa::path(post, path = "/api/v1/auth/login", tag = "auth", request_body = LoginRequest, responses((status = 200, body = TokenResponse), (status = 401, body = ProblemBody, description = "INVALID_CREDENTIALS")))]
+pub async fn login(state: web::Data<ApiState>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, Problem> {
+    let body: LoginRequest = json(&request, &mut payload.into_inner()).await?;
     Ok(answer(state.access.login(&body.username, &body.password).await?))
 }
 
 /// Exchanges a refresh token for new tokens. A token used twice ends its whole login.
-#[utoipa::path(tag = "auth", request_body = RefreshRequest, responses((status = 200, body = TokenResponse), (status = 401, body = ProblemBody, description = "INVALID_REFRESH_TOKEN, REFRESH_TOKEN_REUSED")))]
-#[post("/api/v1/auth/refresh")]
-pub async fn refresh(state: web::Data<ApiState>, body: web::Json<RefreshRequest>) -> Result<HttpResponse, Problem> {
+#[utoipa::path(post, path = "/api/v1/auth/refresh", tag = "auth", request_body = RefreshRequest, responses((status = 200, body = TokenResponse), (status = 401, body = ProblemBody, description = "INVALID_REFRESH_TOKEN, REFRESH_TOKEN_REUSED")))]
+pub async fn refresh(state: web::Data<ApiState>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, Problem> {
+    let body: RefreshRequest = json(&request, &mut payload.into_inner()).await?;
     Ok(answer(state.access.refresh(&body.refresh_token).await?))
 }
 
 /// Ends the login that a refresh token belongs to.
-#[utoipa::path(tag = "auth", request_body = RefreshRequest, responses((status = 204)))]
-#[post("/api/v1/auth/logout")]
-pub async fn logout(state: web::Data<ApiState>, body: web::Json<RefreshRequest>) -> Result<HttpResponse, Problem> {
+#[utoipa::path(post, path = "/api/v1/auth/logout", tag = "auth", request_body = RefreshRequest, responses((status = 204)))]
+pub async fn logout(state: web::Data<ApiState>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, Problem> {
+    let body: RefreshRequest = json(&request, &mut payload.into_inner()).await?;
     state.access.logout(&body.refresh_token).await?;
     Ok(HttpResponse::NoContent().finish())
 }

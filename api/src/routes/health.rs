@@ -1,7 +1,7 @@
 //! Liveness and readiness.
 
 use crate::ApiState;
-use actix_web::{HttpResponse, get, web};
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -40,15 +40,13 @@ pub struct Readiness {
 }
 
 /// Liveness: the process answers.
-#[utoipa::path(tag = "health", responses((status = 200, body = Health)))]
-#[get("/health")]
+#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = Health)))]
 pub async fn health(state: web::Data<ApiState>) -> HttpResponse {
     HttpResponse::Ok().json(Health { status: "ok", version: state.version })
 }
 
 /// Readiness: every dependency was asked just now.
-#[utoipa::path(tag = "health", responses((status = 200, body = Readiness), (status = 503, body = Readiness, description = "A dependency fails; it is named")))]
-#[get("/ready")]
+#[utoipa::path(get, path = "/ready", tag = "health", responses((status = 200, body = Readiness), (status = 503, body = Readiness, description = "A dependency fails; it is named")))]
 pub async fn ready(state: web::Data<ApiState>) -> HttpResponse {
     let mut dependencies = Vec::new();
     for dependency in &state.dependencies {

@@ -3,13 +3,16 @@
 use crate::{
     ApiState,
     blob_response::{self, Serving},
-    extract::{Caller, IdempotencyKey, IfMatch},
+    extract::{Caller, CallerWith, IdempotencyKey, IfMatch},
     multipart::{self, Form, Shape},
     problem::{Problem, ProblemBody},
     wire::{self, Manifest, PageQuery, Paged},
 };
-use actix_multipart::Multipart;
-use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, post, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{self, Payload},
+};
 use omt_claims::{
     VerificationReport,
     definition::ClaimDefinition,
@@ -110,6 +113,9 @@ fn answer(outcome: Outcome, status: actix_web::http::StatusCode) -> HttpResponse
         Outcome::Replayed { status, body } => {
             let status = actix_web::http::StatusCode::from_u16(status).unwrap_or_default();
             let mut response = HttpResponse::build(status);
+            if let (actix_web::http::StatusCode::CREATED, Some(id)) = (status, body.get("id").and_then(|id| id.as_str())) {
+                response.insert_header((header::LOCATION, format!("/api/v1/manifests/{id}")));
+            }
             if let Some(revision) = body.get("revision") {
                 response.insert_header((header::ETAG, format!("\"{revision}\"")));
             }
@@ -125,7 +131,8 @@ fn etag(record: &ManifestRecord) -> (header::HeaderName, String) {
 fn new_manifest(form: &mut Form) -> Result<NewManifest, Problem> {
     let file = form.file("file").ok_or_else(|| Error::invalid_field("MISSING_FIELD", "file", "is needed"))?;
     let classification = form.text("classification");
-    let classification = classification.map(|c| wire::word::<Classification>("classification", &c, CLASSIFICATIONS)).transpose()?;
+    let classification =
+        classification.map(|c| wire::word::<Classification>("classification", &c, CLASSIFICATIONS)).transpose()?;
     let at_once = form.text("sign").map(|s| wire::flag("sign", &s)).transpose()?.unwrap_or(false);
     let algorithm = form.text("algorithm");
     // A wrong algorithm is wrong even where nothing is signed yet.
@@ -138,8 +145,9 @@ fn new_manifest(form: &mut Form) -> Result<NewManifest, Problem> {
     definition.digital_source_type = form.text("digital_source_type");
     definition.software_agent = form.text("software_agent");
     if let Some(text) = form.text("assertions") {
-        definition.assertions = serde_json::from_str(&text)
-            .map_err(|e| Error::invalid_field("INVALID_ASSERTIONS", "assertions", format!("must be an array of {{label, data}}: {e}")))?;
+        definition.assertions = serde_json::from_str(&text).map_err(|e| {
+            Error::invalid_field("INVALID_ASSERTIONS", "assertions", format!("must be an array of {{label, data}}: {e}"))
+        })?;
     }
     if let Some(inclusion) = form.text("metadata") {
         definition.metadata = wire::word("metadata", &inclusion, "none, safe, all")?;
@@ -175,20 +183,21 @@ fn new_manifest(form: &mut Form) -> Result<NewManifest, Problem> {
 
 /// Uploads content and makes a draft of it, or a signed manifest at once. With `sign=true` the signed asset, the manifest
 /// store and the record are durable before the answer.
-#[utoipa::path(tag = "manifests", security(("bearer" = [])),
+#[utoipa::path(post, path = "/api/v1/manifests", tag = "manifests", security(("bearer" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "A retry with the same key and body gets the same answer")),
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses((status = 201, body = Manifest), (status = 400, body = ProblemBody, description = "MISSING_FIELD, DUPLICATE_FIELD, UNKNOWN_FIELD, INVALID_ASSERTIONS, INVALID_MULTIPART"),
         (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 413, body = ProblemBody, description = "CONTENT_TOO_LARGE, ASSERTION_TOO_LARGE"),
         (status = 422, body = ProblemBody, description = "EMPTY_FILE, CONTENT_TRUNCATED, CONTENT_UNREADABLE, CONTENT_REFUSED, MEDIA_TYPE_MISMATCH, UNKNOWN_ALGORITHM, PRIVATE_PROFILE_DISABLED, RESERVED_LABEL, …"),
         (status = 503, body = ProblemBody, description = "BUSY, STORAGE_FULL")))]
-#[post("/api/v1/manifests")]
 pub async fn create(
     state: web::Data<ApiState>,
     caller: Caller,
     key: IdempotencyKey,
-    body: Multipart,
+    request: HttpRequest,
+    payload: Payload,
 ) -> Result<HttpResponse, Problem> {
+    let body = multipart::body(&request, payload).await?;
     let mut form = multipart::read(body, &UPLOAD, state.manifests.spool_dir(), state.max_upload).await?;
     let once = once_of(key, 201, &["POST /api/v1/manifests", &form.fingerprint()]);
     let new = new_manifest(&mut form)?;
@@ -206,32 +215,29 @@ pub struct SignBody {
 }
 
 /// Signs a draft.
-#[utoipa::path(tag = "manifests", security(("bearer" = [])), request_body = SignBody,
+#[utoipa::path(post, path = "/api/v1/manifests/{id}/sign", tag = "manifests", security(("bearer" = [])), request_body = SignBody,
     params(("id" = Uuid, Path,), ("Idempotency-Key" = Option<String>, Header,), ("If-Match" = Option<String>, Header, description = "The revision you saw")),
     responses((status = 200, body = Manifest), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
         (status = 409, body = ProblemBody, description = "ALREADY_SIGNED, ARCHIVED, CONCURRENT_CHANGE"), (status = 412, body = ProblemBody),
         (status = 422, body = ProblemBody, description = "UNKNOWN_ALGORITHM, PRIVATE_PROFILE_DISABLED, ACTION_CONFLICT"), (status = 503, body = ProblemBody)))]
-#[post("/api/v1/manifests/{id}/sign")]
 pub async fn sign(
     state: web::Data<ApiState>,
-    caller: Caller,
+    CallerWith(actor, body): CallerWith<Option<SignBody>>,
     key: IdempotencyKey,
     if_match: IfMatch,
     id: web::Path<Uuid>,
-    body: Option<web::Json<SignBody>>,
 ) -> Result<HttpResponse, Problem> {
-    let algorithm = body.and_then(|body| body.into_inner().algorithm);
+    let algorithm = body.and_then(|body| body.algorithm);
     let scheme = service::scheme(algorithm.as_deref())?;
     let once = once_of(key, 200, &["POST sign", &id.to_string(), &scheme.to_string()]);
     let request = SignRequest { scheme, if_match: if_match.0 };
-    let outcome = state.manifests.sign(&caller.0, ManifestId(*id), request, once).await?;
+    let outcome = state.manifests.sign(&actor, ManifestId(*id), request, once).await?;
     Ok(answer(outcome, actix_web::http::StatusCode::OK))
 }
 
 /// A manifest's record.
-#[utoipa::path(tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
+#[utoipa::path(get, path = "/api/v1/manifests/{id}", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = Manifest, headers(("ETag" = String, description = "The revision"))), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)))]
-#[get("/api/v1/manifests/{id}")]
 pub async fn get(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
     let record = state.manifests.get(&caller.0, ManifestId(*id)).await?;
     Ok(HttpResponse::Ok().insert_header(etag(&record)).json(Manifest::from(&record)))
@@ -266,11 +272,22 @@ pub struct ListQuery {
 }
 
 /// Lists manifests, newest first.
-#[utoipa::path(tag = "manifests", security(("bearer" = [])), params(ListQuery),
+#[utoipa::path(get, path = "/api/v1/manifests", tag = "manifests", security(("bearer" = [])), params(ListQuery),
     responses((status = 200, body = Paged<Manifest>), (status = 400, body = ProblemBody, description = "INVALID_QUERY, INVALID_CURSOR"), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
-#[get("/api/v1/manifests")]
 pub async fn list(state: web::Data<ApiState>, caller: Caller, query: web::Query<ListQuery>) -> Result<HttpResponse, Problem> {
     let query = query.into_inner();
+    let texts = [
+        ("organization", &query.organization),
+        ("department", &query.department),
+        ("creator", &query.creator),
+        ("project", &query.project),
+        ("q", &query.q),
+    ];
+    for (field, value) in texts {
+        if value.as_ref().is_some_and(|v| v.len() > 512 || v.contains('\0')) {
+            return Err(Error::invalid_field("INVALID_QUERY", field, "at most 512 bytes, none of them zero").into());
+        }
+    }
     let page = PageQuery { limit: query.limit, cursor: query.cursor }.page()?;
     let filter = ManifestFilter {
         organization: query.organization,
@@ -311,39 +328,44 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
 }
 
 /// Changes a draft.
-#[utoipa::path(tag = "manifests", security(("bearer" = [])), request_body = PatchBody,
+#[utoipa::path(patch, path = "/api/v1/manifests/{id}", tag = "manifests", security(("bearer" = [])), request_body = PatchBody,
     params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw")),
     responses((status = 200, body = Manifest), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
         (status = 409, body = ProblemBody, description = "ALREADY_SIGNED, ARCHIVED"), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody)))]
-#[patch("/api/v1/manifests/{id}")]
 pub async fn update(
     state: web::Data<ApiState>,
-    caller: Caller,
+    CallerWith(actor, body): CallerWith<PatchBody>,
     if_match: IfMatch,
     id: web::Path<Uuid>,
-    body: web::Json<PatchBody>,
 ) -> Result<HttpResponse, Problem> {
-    let body = body.into_inner();
     let classification = body.classification.map(|c| wire::word("classification", &c, CLASSIFICATIONS)).transpose()?;
     let changes = Changes { title: body.title, department: body.department, project: body.project, classification };
-    let record = state.manifests.update(&caller.0, ManifestId(*id), changes, if_match.0).await?;
+    let record = state.manifests.update(&actor, ManifestId(*id), changes, if_match.0).await?;
     Ok(HttpResponse::Ok().insert_header(etag(&record)).json(Manifest::from(&record)))
 }
 
 /// Archives a manifest. Its content is kept under retention.
-#[utoipa::path(tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header,)),
+#[utoipa::path(delete, path = "/api/v1/manifests/{id}", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header,)),
     responses((status = 204), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 412, body = ProblemBody)))]
-#[delete("/api/v1/manifests/{id}")]
-pub async fn archive(state: web::Data<ApiState>, caller: Caller, if_match: IfMatch, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn archive(
+    state: web::Data<ApiState>,
+    caller: Caller,
+    if_match: IfMatch,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     state.manifests.archive(&caller.0, ManifestId(*id), if_match.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// The content: the signed asset, or a draft's source. Takes range requests.
-#[utoipa::path(tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,), ("Range" = Option<String>, Header, example = "bytes=0-1023")),
+#[utoipa::path(get, path = "/api/v1/manifests/{id}/content", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,), ("Range" = Option<String>, Header, example = "bytes=0-1023")),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206, content_type = "application/octet-stream", body = Vec<u8>), (status = 304), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 416)))]
-#[get("/api/v1/manifests/{id}/content")]
-pub async fn content(state: web::Data<ApiState>, caller: Caller, request: HttpRequest, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn content(
+    state: web::Data<ApiState>,
+    caller: Caller,
+    request: HttpRequest,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     let record = state.manifests.get(&caller.0, ManifestId(*id)).await?;
     let link = format!("<{}/api/v1/manifests/{id}/manifest.c2pa>; rel=\"c2pa-manifest\"", state.public_url);
     let serving = Serving {
@@ -356,9 +378,8 @@ pub async fn content(state: web::Data<ApiState>, caller: Caller, request: HttpRe
 }
 
 /// The manifest store alone.
-#[utoipa::path(tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
+#[utoipa::path(get, path = "/api/v1/manifests/{id}/manifest.c2pa", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, content_type = "application/c2pa", body = Vec<u8>), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED")))]
-#[get("/api/v1/manifests/{id}/manifest.c2pa")]
 pub async fn manifest_store(
     state: web::Data<ApiState>,
     caller: Caller,
@@ -367,28 +388,27 @@ pub async fn manifest_store(
 ) -> Result<HttpResponse, Problem> {
     let record = state.manifests.get(&caller.0, ManifestId(*id)).await?;
     let signed = record.signed.as_ref();
-    let signed = signed.ok_or_else(|| Error::new(Kind::Conflict, "NOT_SIGNED", "the manifest is not signed, so there is no manifest store"))?;
+    let signed = signed
+        .ok_or_else(|| Error::new(Kind::Conflict, "NOT_SIGNED", "the manifest is not signed, so there is no manifest store"))?;
     let serving = Serving { blob: &signed.manifest_store, mime: "application/c2pa", file_name: format!("{id}.c2pa"), link: None };
     blob_response::serve(&state.manifests, &caller.0, &request, serving).await
 }
 
 /// The verification report on a signed manifest, made now or from the cache.
-#[utoipa::path(tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
+#[utoipa::path(get, path = "/api/v1/manifests/{id}/report", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = VerificationReport), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED")))]
-#[get("/api/v1/manifests/{id}/report")]
 pub async fn report(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
-    let verification = state.manifests.examine(&caller.0, ManifestId(*id)).await?;
+    let verification = state.manifests.examine(&caller.0, ManifestId(*id), false).await?;
     let mut report = verification.report.clone();
     report.manifest_id = Some(ManifestId(*id));
     Ok(HttpResponse::Ok().json(report))
 }
 
 /// All manifests in C2PA's crJSON.
-#[utoipa::path(tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
+#[utoipa::path(get, path = "/api/v1/manifests/{id}/crjson", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = Object), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED, MANIFEST_UNREADABLE")))]
-#[get("/api/v1/manifests/{id}/crjson")]
 pub async fn crjson(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
-    let verification = state.manifests.examine(&caller.0, ManifestId(*id)).await?;
+    let verification = state.manifests.examine(&caller.0, ManifestId(*id), true).await?;
     Ok(HttpResponse::Ok().json(readable(verification.crjson.as_ref())?))
 }
 

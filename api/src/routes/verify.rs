@@ -3,16 +3,14 @@
 use super::manifests::readable;
 use crate::{
     ApiState,
-    extract::Caller,
+    extract::{Caller, json},
     multipart::{self, Shape},
     problem::{Problem, ProblemBody},
     wire::{self, HistoryEntry, PageQuery, Paged},
 };
-use actix_multipart::Multipart;
 use actix_web::{
-    FromRequest, HttpRequest, HttpResponse, get,
+    HttpRequest, HttpResponse,
     http::header,
-    post,
     web::{self, Payload},
 };
 use omt_claims::{
@@ -24,8 +22,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-const UPLOAD: Shape =
-    Shape { texts: &["strict"], repeated_texts: &[], files: &["file", "manifest"], repeated_files: &[] };
+const UPLOAD: Shape = Shape { texts: &["strict"], repeated_texts: &[], files: &["file", "manifest"], repeated_files: &[] };
 
 /// A request to verify a stored manifest.
 #[derive(Deserialize, ToSchema)]
@@ -54,63 +51,53 @@ pub struct VerifyForm {
 
 /// Verifies a stored manifest (JSON) or content that comes with the request (multipart). A malformed manifest is an answer
 /// with `validation_state: invalid` and the reason, not an error.
-#[utoipa::path(tag = "verification", security(("bearer" = [])),
+#[utoipa::path(post, path = "/api/v1/verify", tag = "verification", security(("bearer" = [])),
     request_body(content((VerifyBody = "application/json"), (VerifyForm = "multipart/form-data"))),
     responses((status = 200, body = VerificationReport), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
         (status = 409, body = ProblemBody, description = "NOT_SIGNED"), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 503, body = ProblemBody, description = "BUSY")))]
-#[post("/api/v1/verify")]
-pub async fn verify(state: web::Data<ApiState>, caller: Caller, request: HttpRequest, payload: Payload) -> Result<HttpResponse, Problem> {
+pub async fn verify(
+    state: web::Data<ApiState>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-    let mut payload = payload.into_inner();
     let (target, strict) = if kind.starts_with("multipart/form-data") {
-        let body = Multipart::from_request(&request, &mut payload).await;
-        let body = body.map_err(|e| Error::new(Kind::Invalid, "INVALID_MULTIPART", e.to_string()))?;
+        let body = multipart::body(&request, payload).await?;
         let mut form = multipart::read(body, &UPLOAD, state.manifests.spool_dir(), state.max_upload).await?;
         let strict = form.text("strict").map(|s| wire::flag("strict", &s)).transpose()?.unwrap_or(false);
         let file = form.file("file").ok_or_else(|| Error::invalid_field("MISSING_FIELD", "file", "is needed"))?;
         let sidecar = match form.file("manifest") {
-            Some(sidecar) => Some(small(sidecar)?),
+            Some(sidecar) => Some(small(sidecar).await?),
             None => None,
         };
         (VerifyTarget::Uploaded { file, sidecar }, strict)
     } else if kind.starts_with("application/json") {
-        let body = web::Json::<VerifyBody>::from_request(&request, &mut payload).await.map_err(|e| json_problem(&e))?;
+        let body: VerifyBody = json(&request, &mut payload.into_inner()).await?;
         (VerifyTarget::Stored(ManifestId(body.manifest_id)), body.strict)
     } else {
         let words = "this operation takes application/json or multipart/form-data";
         return Err(Error::new(Kind::UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", words).into());
     };
-    let verified = state.manifests.verify(&caller.0, target).await?;
-    let mut report = verified.verification.report.clone();
-    report.manifest_id = verified.manifest;
-    Ok(HttpResponse::Ok().json(if strict { report.strict() } else { report }))
-}
-
-/// The extractor has turned its error into ours already; only the wrapper differs.
-fn json_problem(error: &actix_web::Error) -> Problem {
-    match error.as_error::<Problem>() {
-        Some(problem) => Problem(problem.0.clone()),
-        None => Problem(Error::new(Kind::Invalid, "INVALID_JSON", error.to_string())),
-    }
+    Ok(HttpResponse::Ok().json(state.manifests.verify(&caller.0, target, strict).await?))
 }
 
 /// A manifest store is kept in memory, so it must be small.
-fn small(sidecar: Uploaded) -> Result<bytes::Bytes, Error> {
+async fn small(sidecar: Uploaded) -> Result<bytes::Bytes, Error> {
     const MAX: u64 = 64 << 20;
     if sidecar.blob.size > MAX {
         return Err(Error::new(Kind::TooLarge, "CONTENT_TOO_LARGE", "a manifest store is over 64 MiB"));
     }
     match &sidecar.content {
         Content::Memory(bytes) => Ok(bytes.clone()),
-        Content::File(file) => std::fs::read(file.path()).map(Into::into).context("cannot read an upload"),
-        Content::Stored(path) => std::fs::read(path).map(Into::into).context("cannot read an upload"),
+        Content::File(file) => tokio::fs::read(file.path()).await.map(Into::into).context("cannot read an upload"),
+        Content::Stored(path) => tokio::fs::read(path).await.map(Into::into).context("cannot read an upload"),
     }
 }
 
 /// A stored manifest's kept results, newest first.
-#[utoipa::path(tag = "verification", security(("bearer" = [])), params(("id" = Uuid, Path,), PageQuery),
+#[utoipa::path(get, path = "/api/v1/verify/{id}/history", tag = "verification", security(("bearer" = [])), params(("id" = Uuid, Path,), PageQuery),
     responses((status = 200, body = Paged<HistoryEntry>), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)))]
-#[get("/api/v1/verify/{id}/history")]
 pub async fn history(
     state: web::Data<ApiState>,
     caller: Caller,
@@ -123,11 +110,10 @@ pub async fn history(
 }
 
 /// What was done to a stored asset and what it was made of: actions and ingredients as a tree.
-#[utoipa::path(tag = "verification", security(("bearer" = [])), params(("id" = Uuid, Path,)),
+#[utoipa::path(get, path = "/api/v1/verify/{id}/chain-of-custody", tag = "verification", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = Object), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED, MANIFEST_UNREADABLE")))]
-#[get("/api/v1/verify/{id}/chain-of-custody")]
 pub async fn chain_of_custody(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
-    let verification = state.manifests.examine(&caller.0, ManifestId(*id)).await?;
+    let verification = state.manifests.examine(&caller.0, ManifestId(*id), true).await?;
     Ok(HttpResponse::Ok().json(serde_json::json!({
         "manifest_id": *id,
         "validation_state": verification.report.validation_state,

@@ -173,7 +173,11 @@ impl Access {
             let unit = self.database.begin().await?;
             unit.identities().revoke_family(stored.family).await?;
             unit.commit().await?;
-            return Err(Error::new(Kind::Unauthenticated, "REFRESH_TOKEN_REUSED", "the refresh token was used before; log in again"));
+            return Err(Error::new(
+                Kind::Unauthenticated,
+                "REFRESH_TOKEN_REUSED",
+                "the refresh token was used before; log in again",
+            ));
         }
         if self.clock.now() >= stored.expires_at {
             return Err(refused());
@@ -216,12 +220,16 @@ impl Access {
             used_at: None,
         };
         let unit = self.database.begin().await?;
-        if let Some(exchanged) = exchanged {
-            if !unit.identities().use_refresh_token(exchanged, now).await? {
-                unit.identities().revoke_family(family).await?;
-                unit.commit().await?;
-                return Err(Error::new(Kind::Unauthenticated, "REFRESH_TOKEN_REUSED", "the refresh token was used before; log in again"));
-            }
+        if let Some(exchanged) = exchanged
+            && !unit.identities().use_refresh_token(exchanged, now).await?
+        {
+            unit.identities().revoke_family(family).await?;
+            unit.commit().await?;
+            return Err(Error::new(
+                Kind::Unauthenticated,
+                "REFRESH_TOKEN_REUSED",
+                "the refresh token was used before; log in again",
+            ));
         }
         unit.identities().insert_refresh_token(&record).await?;
         unit.commit().await?;
@@ -247,7 +255,13 @@ impl Access {
         if key.expires_at.is_some_and(|end| self.clock.now() >= end) {
             return Err(refused("API_KEY_EXPIRED", "the API key has expired"));
         }
-        Ok(Actor { tenant: key.tenant, subject: format!("key:{}", key.id), name: key.name, permissions: key.scopes, via: Via::ApiKey })
+        Ok(Actor {
+            tenant: key.tenant,
+            subject: format!("key:{}", key.id),
+            name: key.name,
+            permissions: key.scopes,
+            via: Via::ApiKey,
+        })
     }
 
     /// Makes an API key. Nobody grants what they do not hold; a key for another tenant needs `admin:system:config`, and makes
@@ -273,7 +287,11 @@ impl Access {
             actor.require(Permission::AdminSystem)?;
             // The platform's own administration stays in the tenant that has it.
             if new.scopes.contains(&Permission::AdminSystem) {
-                return Err(Error::new(Kind::Forbidden, "SCOPE_NOT_ALLOWED", "a key for another tenant cannot administer the platform"));
+                return Err(Error::new(
+                    Kind::Forbidden,
+                    "SCOPE_NOT_ALLOWED",
+                    "a key for another tenant cannot administer the platform",
+                ));
             }
         }
         let now = self.clock.now();

@@ -139,7 +139,9 @@ impl ClaimDefinition {
         if let Some(source_type) = &self.digital_source_type {
             let known = ["http://cv.iptc.org/newscodes/digitalsourcetype/", "http://c2pa.org/digitalsourcetype/"];
             let ok = known.iter().any(|prefix| {
-                source_type.strip_prefix(prefix).is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric()))
+                source_type
+                    .strip_prefix(prefix)
+                    .is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric()))
             });
             if !ok || source_type.len() > MAX_TEXT {
                 return Err(Error::unprocessable_field(
@@ -149,8 +151,12 @@ impl ClaimDefinition {
                 ));
             }
         }
-        if self.software_agent.as_ref().is_some_and(|s| s.is_empty() || s.len() > MAX_TEXT) {
-            return Err(Error::unprocessable_field("INVALID_FIELD", "software_agent", "must have 1 to 1024 bytes"));
+        if self.software_agent.as_ref().is_some_and(|s| s.is_empty() || s.len() > MAX_TEXT || s.chars().any(char::is_control)) {
+            return Err(Error::unprocessable_field(
+                "INVALID_FIELD",
+                "software_agent",
+                "must have 1 to 1024 bytes without control characters",
+            ));
         }
         if self.assertions.len() > MAX_ASSERTIONS {
             return Err(Error::unprocessable_field("TOO_MANY_ASSERTIONS", "assertions", "at most 64 are allowed"));
@@ -200,20 +206,27 @@ impl CustomAssertion {
             return refuse("DEPRECATED_ASSERTION", "label", "this assertion is deprecated; use c2pa.metadata or cawg.metadata");
         }
         let allowed = ["cawg.metadata", TRAINING_LABEL];
-        if (reserved("c2pa.") || reserved("cawg.") || reserved("org.openmediatrust.")) && !allowed.contains(&self.label.as_str()) {
+        if (reserved("c2pa.") || reserved("cawg.") || reserved("org.openmediatrust.")) && !allowed.contains(&self.label.as_str())
+        {
             return refuse("RESERVED_LABEL", "label", "this namespace is reserved; the platform writes its assertions itself");
         }
-        let size = serde_json::to_vec(&self.data).map(|v| v.len()).unwrap_or(usize::MAX);
+        let text = serde_json::to_string(&self.data).unwrap_or_default();
+        let size = text.len();
         if size > MAX_ASSERTION_BYTES {
             let mut error = Error::new(Kind::TooLarge, "ASSERTION_TOO_LARGE", format!("assertion {} is over 1 MiB", self.label));
             error.fields.push(omt_kernel::FieldError { field: field("data"), reason: format!("{size} bytes, 1048576 allowed") });
             return Err(error);
         }
+        if text.contains("\\u0000") {
+            return refuse("INVALID_ASSERTION", "data", "must not contain the character U+0000");
+        }
         if !self.data.is_object() {
             return refuse("INVALID_ASSERTION", "data", "must be a JSON object");
         }
         let checked = match self.label.as_str() {
-            WORKFLOW_LABEL => serde_json::from_value::<WorkflowAssertion>(self.data.clone()).map(|_| ()).map_err(|e| e.to_string()),
+            WORKFLOW_LABEL => {
+                serde_json::from_value::<WorkflowAssertion>(self.data.clone()).map(|_| ()).map_err(|e| e.to_string())
+            }
             TRAINING_LABEL => serde_json::from_value::<TrainingMining>(self.data.clone())
                 .map_err(|e| e.to_string())
                 .and_then(|training| training.check()),
@@ -352,7 +365,8 @@ mod tests {
     use super::*;
 
     fn code(label: &str, data: Value) -> Option<&'static str> {
-        let definition = ClaimDefinition { assertions: vec![CustomAssertion { label: label.into(), data }], ..Default::default() };
+        let definition =
+            ClaimDefinition { assertions: vec![CustomAssertion { label: label.into(), data }], ..Default::default() };
         definition.validate().err().map(|e| e.code)
     }
 
@@ -385,14 +399,21 @@ mod tests {
         bad["classification"] = json!("whatever");
         assert_eq!(code(WORKFLOW_LABEL, bad), Some("INVALID_ASSERTION"));
         assert_eq!(code(TRAINING_LABEL, json!({ "entries": { "cawg.ai_training": { "use": "notAllowed" } } })), None);
-        assert_eq!(code(TRAINING_LABEL, json!({ "entries": { "cawg.ai_training": { "use": "maybe" } } })), Some("INVALID_ASSERTION"));
-        assert_eq!(code("cawg.metadata", json!({ "@context": { "dc": "http://purl.org/dc/elements/1.1/" }, "dc:title": "x" })), None);
+        assert_eq!(
+            code(TRAINING_LABEL, json!({ "entries": { "cawg.ai_training": { "use": "maybe" } } })),
+            Some("INVALID_ASSERTION")
+        );
+        assert_eq!(
+            code("cawg.metadata", json!({ "@context": { "dc": "http://purl.org/dc/elements/1.1/" }, "dc:title": "x" })),
+            None
+        );
         assert_eq!(code("cawg.metadata", json!({ "@context": {}, "dc:title": "x" })), Some("INVALID_ASSERTION"));
     }
 
     #[test]
     fn actions_are_known_or_your_own() {
-        let check = |action: &str| ClaimDefinition { action: action.into(), ..Default::default() }.validate().err().map(|e| e.code);
+        let check =
+            |action: &str| ClaimDefinition { action: action.into(), ..Default::default() }.validate().err().map(|e| e.code);
         assert_eq!(check("c2pa.edited"), None);
         assert_eq!(check("com.example.stamped"), None);
         assert_eq!(check("c2pa.copied"), Some("UNKNOWN_ACTION"));

@@ -12,6 +12,9 @@ const MAX_CBOR_DEPTH: usize = 64;
 const MAX_CBOR_ITEMS: usize = 500_000;
 const MAX_CBOR_BYTES: usize = 8 << 20;
 
+/// The part of a C2PA box type's UUID that differs: the first four bytes, ASCII (C2PA 2.2 §11.1).
+const UUID_TAIL: [u8; 12] = [0x00, 0x11, 0x00, 0x10, 0x80, 0x00, 0x00, 0xaa, 0x00, 0x38, 0x9b, 0x71];
+
 /// Why a manifest store is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JumbfError {
@@ -57,7 +60,11 @@ impl<'a> ManifestStore<'a> {
         }
         check_depth(body, 1, &mut { MAX_BOXES })?;
         let mut store = Self::default();
-        for (kind, body) in children(body, &mut budget)? {
+        let (description, inner) = superbox(body, &mut budget)?;
+        if description.kind != *b"c2pa" {
+            return Err(JumbfError::Malformed("it is not a C2PA manifest store"));
+        }
+        for (kind, body) in inner {
             if kind != *b"jumb" {
                 continue;
             }
@@ -65,7 +72,9 @@ impl<'a> ManifestStore<'a> {
                 return Err(JumbfError::Limit("more than 500 manifests"));
             }
             let manifest = parse_manifest(body, &mut budget)?;
-            store.by_label.insert(manifest.label.clone(), store.manifests.len());
+            if store.by_label.insert(manifest.label.clone(), store.manifests.len()).is_some() {
+                return Err(JumbfError::Malformed("two manifests have one label"));
+            }
             store.manifests.push(manifest);
         }
         Ok(store)
@@ -76,41 +85,64 @@ impl<'a> ManifestStore<'a> {
         self.manifests.last()
     }
 
-    /// A manifest by label; of several with one label, the last.
+    /// A manifest by label.
     pub fn get(&self, label: &str) -> Option<&ManifestBox<'a>> {
         self.by_label.get(label).map(|at| &self.manifests[*at])
     }
 }
 
+/// Reads one manifest. Readers differ in whether they find boxes by label or by type and which of several they take, so
+/// anything on which they could disagree is refused.
 fn parse_manifest<'a>(body: &'a [u8], budget: &mut usize) -> Result<ManifestBox<'a>, JumbfError> {
-    let mut manifest = ManifestBox { label: label(body, budget)?, ..Default::default() };
-    for (kind, body) in children(body, budget)? {
+    let (description, inner) = superbox(body, budget)?;
+    match &description.kind {
+        b"c2ma" | b"c2um" => {}
+        b"c2cm" => return Err(JumbfError::Malformed("compressed manifests are not supported")),
+        _ => return Err(JumbfError::Malformed("a manifest of an unknown kind")),
+    }
+    let mut manifest = ManifestBox { label: description.label, ..Default::default() };
+    let mut seen = std::collections::HashSet::new();
+    for (kind, body) in inner {
+        if kind == *b"brob" {
+            return Err(JumbfError::Malformed("compressed manifests are not supported"));
+        }
         if kind != *b"jumb" {
             continue;
         }
-        let name = label(body, budget)?;
-        match name.as_str() {
-            "c2pa.claim" | "c2pa.claim.v2" => {
-                manifest.claim = content(body, b"cbor", budget)?;
-                manifest.claim_v2 = name.ends_with(".v2");
+        let (description, inner) = superbox(body, budget)?;
+        let part = match description.label.as_str() {
+            "c2pa.claim" | "c2pa.claim.v2" => Some(*b"c2cl"),
+            "c2pa.signature" => Some(*b"c2cs"),
+            "c2pa.assertions" => Some(*b"c2as"),
+            _ => None,
+        };
+        let of_kind = [*b"c2cl", *b"c2cs", *b"c2as"].into_iter().find(|k| *k == description.kind);
+        if part != of_kind {
+            return Err(JumbfError::Malformed("a box whose label and type disagree"));
+        }
+        let Some(part) = part else { continue };
+        if !seen.insert(part) {
+            return Err(JumbfError::Malformed("two claims, signatures or assertion stores in one manifest"));
+        }
+        match &part {
+            b"c2cl" => {
+                manifest.claim = content(&inner, b"cbor");
+                manifest.claim_v2 = description.label.ends_with(".v2");
             }
-            "c2pa.signature" => manifest.signature = content(body, b"cbor", budget)?,
-            "c2pa.assertions" | "c2pa.assertion_store" => {
-                for (kind, body) in children(body, budget)? {
+            b"c2cs" => manifest.signature = content(&inner, b"cbor"),
+            _ => {
+                for (kind, body) in inner {
                     if kind != *b"jumb" {
                         continue;
                     }
                     if manifest.assertions.len() == MAX_ASSERTIONS {
                         return Err(JumbfError::Limit("more than 1000 assertions in one manifest"));
                     }
-                    let data = match content(body, b"cbor", budget)? {
-                        Some(data) => Some(data),
-                        None => content(body, b"json", budget)?,
-                    };
-                    manifest.assertions.push((label(body, budget)?, data));
+                    let (description, inner) = superbox(body, budget)?;
+                    let data = content(&inner, b"cbor").or_else(|| content(&inner, b"json"));
+                    manifest.assertions.push((description.label, data));
                 }
             }
-            _ => {}
         }
     }
     Ok(manifest)
@@ -148,37 +180,41 @@ impl<'a> Boxes<'a, '_> {
     }
 }
 
-fn children<'a>(superbox: &'a [u8], budget: &mut usize) -> Result<Vec<(BoxKind, &'a [u8])>, JumbfError> {
-    let mut boxes = Boxes { rest: superbox, budget };
-    let mut out = Vec::new();
-    while let Some(item) = boxes.next_box()? {
-        out.push(item);
-    }
-    match out.first() {
-        Some((kind, _)) if kind == b"jumd" => {
-            out.remove(0);
-            Ok(out)
-        }
-        _ => Err(JumbfError::Malformed("a superbox without a description")),
-    }
+/// A description box (ISO 19566-5 §A.3).
+struct Description {
+    /// The four characters of a C2PA type; zeros for any other UUID.
+    kind: BoxKind,
+    label: String,
 }
 
-fn label(superbox: &[u8], budget: &mut usize) -> Result<String, JumbfError> {
-    let malformed = JumbfError::Malformed("a description box");
-    let (kind, description) = Boxes { rest: superbox, budget }.next_box()?.ok_or(malformed.clone())?;
+type Content<'a> = Vec<(BoxKind, &'a [u8])>;
+
+/// A superbox's description and the boxes after it.
+fn superbox<'a>(body: &'a [u8], budget: &mut usize) -> Result<(Description, Content<'a>), JumbfError> {
+    let malformed = JumbfError::Malformed("a superbox without a sound description");
+    let mut boxes = Boxes { rest: body, budget };
+    let (kind, description) = boxes.next_box()?.ok_or(malformed.clone())?;
     if kind != *b"jumd" || description.len() < 17 {
         return Err(malformed);
     }
-    if description[16] & 0x02 == 0 {
-        return Ok(String::new());
+    let kind =
+        if description[4..16] == UUID_TAIL { [description[0], description[1], description[2], description[3]] } else { [0; 4] };
+    let label = if description[16] & 0x02 == 0 {
+        String::new()
+    } else {
+        let text = &description[17..];
+        let end = text.iter().position(|b| *b == 0).ok_or(malformed.clone())?;
+        std::str::from_utf8(&text[..end]).map_err(|_| malformed)?.to_owned()
+    };
+    let mut inner = Vec::new();
+    while let Some(item) = boxes.next_box()? {
+        inner.push(item);
     }
-    let text = &description[17..];
-    let end = text.iter().position(|b| *b == 0).ok_or(malformed.clone())?;
-    std::str::from_utf8(&text[..end]).map(str::to_owned).map_err(|_| malformed)
+    Ok((Description { kind, label }, inner))
 }
 
-fn content<'a>(superbox: &'a [u8], wanted: &[u8; 4], budget: &mut usize) -> Result<Option<&'a [u8]>, JumbfError> {
-    Ok(children(superbox, budget)?.into_iter().find(|(kind, _)| kind == wanted).map(|(_, body)| body))
+fn content<'a>(inner: &Content<'a>, wanted: &[u8; 4]) -> Option<&'a [u8]> {
+    inner.iter().find(|(kind, _)| kind == wanted).map(|(_, body)| *body)
 }
 
 /// Walks every superbox, however it is labelled: bounds the nesting and scans all CBOR.
@@ -255,7 +291,7 @@ pub fn scan_cbor(bytes: &[u8]) -> Result<(), JumbfError> {
                 }
                 at += argument as usize;
             }
-            4 | 5 | 6 => {
+            4..=6 => {
                 let inside = match major {
                     4 => argument,
                     5 => argument.checked_mul(2).ok_or(LONG)?,
@@ -288,7 +324,12 @@ mod tests {
     }
 
     fn superbox(label: &str, inner: &[u8]) -> Vec<u8> {
-        let mut description = vec![0; 16];
+        typed(b"none", label, inner)
+    }
+
+    fn typed(kind: &[u8; 4], label: &str, inner: &[u8]) -> Vec<u8> {
+        let mut description = kind.to_vec();
+        description.extend(UUID_TAIL);
         description.push(3);
         description.extend(label.as_bytes());
         description.push(0);
@@ -297,18 +338,42 @@ mod tests {
         boxed(b"jumb", &body)
     }
 
+    fn manifest(label: &str, parts: &[Vec<u8>]) -> Vec<u8> {
+        typed(b"c2ma", label, &parts.concat())
+    }
+
+    fn claim(cbor: &[u8]) -> Vec<u8> {
+        typed(b"c2cl", "c2pa.claim.v2", &boxed(b"cbor", cbor))
+    }
+
     #[test]
     fn reads_a_small_store() {
-        let claim = superbox("c2pa.claim.v2", &boxed(b"cbor", &[0xa0]));
         let assertion = superbox("x.y", &boxed(b"json", b"{}"));
-        let mut inner = superbox("c2pa.assertions", &assertion);
-        inner.extend(claim);
-        let bytes = superbox("c2pa", &superbox("urn:c2pa:1", &inner));
+        let assertions = typed(b"c2as", "c2pa.assertions", &assertion);
+        let bytes = typed(b"c2pa", "c2pa", &manifest("urn:c2pa:1", &[assertions, claim(&[0xa0])]));
         let store = ManifestStore::parse(&bytes).unwrap();
         let active = store.active().unwrap();
         assert_eq!(active.label, "urn:c2pa:1");
         assert_eq!(active.claim, Some(&[0xa0][..]));
         assert_eq!(active.assertions, vec![("x.y".to_owned(), Some(&b"{}"[..]))]);
+    }
+
+    #[test]
+    fn stores_on_which_readers_could_disagree_are_refused() {
+        let good = manifest("urn:c2pa:1", &[claim(&[0xa0])]);
+        let decoy = superbox("c2pa.claim.v2", &boxed(b"cbor", &[0xa1, 1, 2]));
+        let unlabelled = typed(b"c2cl", "other", &boxed(b"cbor", &[0xa0]));
+        for inner in [
+            [good.clone(), good.clone()].concat(),
+            manifest("urn:c2pa:1", &[claim(&[0xa0]), decoy]),
+            manifest("urn:c2pa:1", &[claim(&[0xa0]), claim(&[0xa0])]),
+            manifest("urn:c2pa:1", &[claim(&[0xa0]), unlabelled]),
+            typed(b"c2cm", "urn:c2pa:1", &boxed(b"brob", b"...")),
+            manifest("urn:c2pa:1", &[boxed(b"brob", b"...")]),
+            [good, superbox("urn:c2pa:2", &claim(&[0xa0]))].concat(),
+        ] {
+            assert!(ManifestStore::parse(&typed(b"c2pa", "c2pa", &inner)).is_err());
+        }
     }
 
     #[test]

@@ -5,8 +5,6 @@
 pub enum Embedding {
     /// The manifest store is written into the file; the engine knows the format by this name.
     Embedded(&'static str),
-    /// The format can carry a manifest store that we read, but we write a sidecar.
-    ReadOnly(&'static str),
     /// The manifest store is a file of its own.
     Sidecar,
 }
@@ -36,7 +34,8 @@ const fn sidecar(mime: &'static str, extension: &'static str) -> Media {
 const DNG: Media = Media { mime: "image/x-adobe-dng", extension: "dng", embedding: Embedding::Embedded("image/x-adobe-dng") };
 // The engine keeps a second RIFF chunk (OpenDML) only under this name.
 const AVI: Media = Media { mime: "video/x-msvideo", extension: "avi", embedding: Embedding::Embedded("video/avi") };
-const PDF: Media = Media { mime: "application/pdf", extension: "pdf", embedding: Embedding::ReadOnly("application/pdf") };
+// The engine could read manifests in PDF, but its reader inflates object streams without a bound.
+const PDF: Media = sidecar("application/pdf", "pdf");
 const JPEG: Media = embedded("image/jpeg", "jpg");
 const PNG: Media = embedded("image/png", "png");
 const GIF: Media = embedded("image/gif", "gif");
@@ -59,9 +58,8 @@ pub const UNKNOWN: Media = sidecar("application/octet-stream", "bin");
 /// A bare manifest store.
 pub const MANIFEST_STORE: Media = sidecar("application/c2pa", "c2pa");
 
-const KNOWN: &[Media] = &[
-    JPEG, PNG, GIF, WEBP, TIFF, DNG, SVG, HEIC, HEIF, AVIF, JXL, MP4, MOV, M4A, MP3, WAV, AVI, FLAC, PDF, MANIFEST_STORE,
-];
+const KNOWN: &[Media] =
+    &[JPEG, PNG, GIF, WEBP, TIFF, DNG, SVG, HEIC, HEIF, AVIF, JXL, MP4, MOV, M4A, MP3, WAV, AVI, FLAC, PDF, MANIFEST_STORE];
 
 /// The media with this media type, or a sidecar kind of the same type.
 pub fn by_mime(mime: &str) -> Media {
@@ -142,7 +140,9 @@ fn iso_base_media(head: &[u8], rest: &[u8]) -> Media {
             b"mif1" | b"msf1" if !rest[..end].chunks_exact(4).any(|b| b == b"avif" || b == b"heic") => return HEIF,
             b"qt  " => return MOV,
             b"M4A " | b"M4B " | b"M4P " => return M4A,
-            b"isom" | b"iso2" | b"iso4" | b"iso5" | b"iso6" | b"mp41" | b"mp42" | b"avc1" | b"dash" | b"M4V " | b"M4VH" => return MP4,
+            b"isom" | b"iso2" | b"iso4" | b"iso5" | b"iso6" | b"mp41" | b"mp42" | b"avc1" | b"dash" | b"M4V " | b"M4VH" => {
+                return MP4;
+            }
             _ => {}
         }
     }
@@ -155,9 +155,9 @@ fn is_classic_quicktime(head: &[u8]) -> bool {
     matches!(&head[4..8], b"moov" | b"mdat" | b"wide" | b"free") && (size == 1 || size >= 8)
 }
 
-/// An MPEG audio frame header (ISO/IEC 11172-3 §2.4.1.3): sync, a layer, a bit rate and a sampling rate that exist.
+/// An MPEG audio layer III frame header (ISO/IEC 11172-3 §2.4.1.3): sync, a bit rate and a sampling rate that exist.
 fn is_mpeg_audio(second: u8, third: u8) -> bool {
-    second & 0xe0 == 0xe0 && second & 0x18 != 0x08 && second & 0x06 != 0 && third & 0xf0 != 0xf0 && third & 0x0c != 0x0c
+    second & 0xe0 == 0xe0 && second & 0x18 != 0x08 && second & 0x06 == 0x02 && third & 0xf0 != 0xf0 && third & 0x0c != 0x0c
 }
 
 fn text(head: &[u8]) -> Media {

@@ -13,6 +13,9 @@ use omt_pki::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+/// Builds a trust path from a certificate chain.
+pub type PathValidator<'a> = &'a dyn Fn(&[Vec<u8>]) -> Result<TrustedPath, PathError>;
+
 /// The state of post-quantum protection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +53,16 @@ impl PostQuantum {
     /// No post-quantum protection.
     pub fn absent() -> Self {
         Self { state: PqState::Absent, algorithm: None, signer: None, required_by: None, reason: None, committed: false }
+    }
+
+    /// The verdict where the signature could not be read: as bad as a broken promise, lest unreadable pass for absent.
+    pub fn unreadable() -> Self {
+        Self {
+            state: PqState::Invalid,
+            committed: true,
+            reason: Some("the active manifest's signature cannot be read".into()),
+            ..Self::absent()
+        }
     }
 
     /// Whether the requirement is met; sets what demanded it.
@@ -123,10 +136,11 @@ pub fn judge(
     provider: &dyn Provider,
     manifest: &ManifestBox<'_>,
     sign1: &ParsedSign1,
-    validate: &dyn Fn(&[Vec<u8>]) -> Result<TrustedPath, PathError>,
+    validate: PathValidator<'_>,
 ) -> PostQuantum {
     let committed = commitment(manifest);
-    let mut verdict = PostQuantum { committed: committed.is_some() || claim_mentions_commitment(manifest), ..PostQuantum::absent() };
+    let mut verdict =
+        PostQuantum { committed: committed.is_some() || claim_mentions_commitment(manifest), ..PostQuantum::absent() };
     let Some(claim) = manifest.claim else { return verdict };
     let (block, verified) = match &sign1.countersignature {
         Some(Ok(counter)) => {
@@ -168,6 +182,11 @@ pub fn judge(
         }
         (Ok(()), true) => match validate(&block.chain) {
             Ok(_) => verdict.state = PqState::Trusted,
+            // A certificate that may not sign, or not at this time, makes no valid signature.
+            Err(error @ (PathError::Validity(0) | PathError::LeafPurpose(_) | PathError::UnknownCritical(0))) => {
+                verdict.state = PqState::Invalid;
+                verdict.reason = Some(error.to_string());
+            }
             Err(error) => {
                 verdict.state = PqState::Valid;
                 verdict.reason = Some(error.to_string());
@@ -184,4 +203,3 @@ impl Commitment {
         self.spki_sha256.is_some() && self.spki_sha256 == spki && self.algorithm.as_deref() == algorithm
     }
 }
-

@@ -91,7 +91,7 @@ pub fn plan_actions(definition: &ClaimDefinition, has_manifest: bool, ingredient
 /// Refuses content whose name or declared type promises a format that its bytes are not.
 pub fn check_promise(sniffed: Media, file_name: Option<&str>, declared: Option<&str>) -> Result<()> {
     // Recognised formats are taken for what they are, whatever they are called.
-    if matches!(sniffed.embedding, Embedding::Embedded(_) | Embedding::ReadOnly(_)) {
+    if matches!(sniffed.embedding, Embedding::Embedded(_)) {
         return Ok(());
     }
     let declared = declared.map(|d| d.split(';').next().unwrap_or(d).trim().to_ascii_lowercase());
@@ -132,7 +132,9 @@ pub fn parse_scheme(name: &str) -> Result<SignatureScheme> {
 pub fn check_draft(record: &ManifestRecord) -> Result<()> {
     match record.state {
         ManifestState::Draft => Ok(()),
-        ManifestState::Signed => Err(Error::new(Kind::Conflict, "ALREADY_SIGNED", "the manifest is signed and no longer changes")),
+        ManifestState::Signed => {
+            Err(Error::new(Kind::Conflict, "ALREADY_SIGNED", "the manifest is signed and no longer changes"))
+        }
         ManifestState::Archived => Err(Error::new(Kind::Conflict, "ARCHIVED", "the manifest is archived")),
     }
 }

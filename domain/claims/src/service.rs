@@ -5,7 +5,7 @@ mod drafts;
 mod verification;
 
 pub use drafts::{Changes, NewIngredient, NewManifest, Offline, SignRequest};
-pub use verification::{VerifyTarget, Verified};
+pub use verification::VerifyTarget;
 
 use crate::{Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, media, metadata::Extracted};
 use omt_crypto::SignatureScheme;
@@ -45,6 +45,8 @@ pub struct Manifests {
     deps: Dependencies,
     /// Verification results by content, trust lists and policy. They end by time too, because certificates do.
     results: moka::future::Cache<[u8; 32], Arc<crate::Verification>>,
+    /// Large files take turns before they take a thread of the pool.
+    large: tokio::sync::Semaphore,
 }
 
 /// Content that has arrived: its bytes, digest and beginning.
@@ -92,11 +94,10 @@ impl Manifests {
     pub fn new(deps: Dependencies) -> Self {
         let results = moka::future::Cache::builder()
             .max_capacity(64 << 20)
-            // A report weighs a few kilobytes; details much more.
-            .weigher(|_, v: &Arc<crate::Verification>| if v.crjson.is_some() { 256 << 10 } else { 16 << 10 })
+            .weigher(|_, v: &Arc<crate::Verification>| v.weight())
             .time_to_live(Duration::from_secs(300))
             .build();
-        Self { deps, results }
+        Self { deps, results, large: tokio::sync::Semaphore::new(1) }
     }
 
     /// The directory for uploads on their way in.
@@ -131,6 +132,15 @@ impl Manifests {
         self.deps.blobs.read(&actor.tenant, blob, range).await
     }
 
+    /// Waits until no other large file is being worked on, when this one is large.
+    async fn turn(&self, size: u64) -> Result<Option<tokio::sync::SemaphorePermit<'_>>> {
+        if size < crate::engine::LARGE {
+            return Ok(None);
+        }
+        let closed = |e: tokio::sync::AcquireError| Error::internal("the turn for large files is closed").caused_by(e);
+        self.large.acquire().await.map(Some).map_err(closed)
+    }
+
     async fn load(&self, actor: &Actor, id: ManifestId) -> Result<ManifestRecord> {
         let found = self.deps.database.read().await?.manifests().get(&actor.tenant, id).await?;
         found.ok_or_else(|| Error::not_found("manifest"))
@@ -150,7 +160,13 @@ impl Manifests {
     }
 
     /// Stores the answer in the mutation's own transaction. When another request with the key won, its answer counts.
-    async fn commit(&self, actor: &Actor, unit: Box<dyn UnitOfWork>, record: ManifestRecord, once: Option<&Once>) -> Result<Outcome> {
+    async fn commit(
+        &self,
+        actor: &Actor,
+        unit: Box<dyn UnitOfWork>,
+        record: ManifestRecord,
+        once: Option<&Once>,
+    ) -> Result<Outcome> {
         if let Some(once) = once {
             let stored = IdempotencyRecord {
                 tenant: actor.tenant.clone(),

@@ -40,6 +40,11 @@ fn decode_jpeg(source: impl BufRead + Seek) -> Option<DynamicImage> {
     decoder.set_max_decoding_buffer_size(MAX_ALLOCATION as usize);
     decoder.read_info().ok()?;
     let info = decoder.info()?;
+    // Progressive images are decoded through coefficients at full size.
+    let megapixels = if info.coding_process == jpeg_decoder::CodingProcess::DctSequential { 400 } else { 40 };
+    if u64::from(info.width) * u64::from(info.height) > megapixels * 1_000_000 {
+        return None;
+    }
     let factor = f64::from(LONG_EDGE) / f64::from(info.width.max(info.height));
     let target = |edge: u16| (f64::from(edge) * factor).ceil().clamp(1.0, f64::from(u16::MAX)) as u16;
     let (width, height) = decoder.scale(target(info.width), target(info.height)).ok()?;
@@ -92,7 +97,8 @@ fn encode(image: &DynamicImage) -> Option<Thumbnail> {
         return Some(Thumbnail { mime: "image/png", bytes });
     }
     let (width, height) = (u16::try_from(image.width()).ok()?, u16::try_from(image.height()).ok()?);
-    let color = if matches!(image, DynamicImage::ImageLuma8(_)) { jpeg_encoder::ColorType::Luma } else { jpeg_encoder::ColorType::Rgb };
+    let color =
+        if matches!(image, DynamicImage::ImageLuma8(_)) { jpeg_encoder::ColorType::Luma } else { jpeg_encoder::ColorType::Rgb };
     let mut bytes = Vec::with_capacity(64 << 10);
     jpeg_encoder::Encoder::new(&mut bytes, QUALITY).encode(image.as_bytes(), width, height, color).ok()?;
     Some(Thumbnail { mime: "image/jpeg", bytes })

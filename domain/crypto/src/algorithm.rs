@@ -46,7 +46,14 @@ struct Row {
     signature_len: usize,
 }
 
-const fn row(algorithm: Algorithm, name: &'static str, cose: i64, oid: &'static str, public_len: usize, signature_len: usize) -> Row {
+const fn row(
+    algorithm: Algorithm,
+    name: &'static str,
+    cose: i64,
+    oid: &'static str,
+    public_len: usize,
+    signature_len: usize,
+) -> Row {
     Row { algorithm, name, cose, oid: ObjectIdentifier::new_unwrap(oid), public_len, signature_len }
 }
 

@@ -72,7 +72,8 @@ const MAX_DEPTH: usize = 64;
 /// before anything is allocated for them.
 pub fn decode(input: &[u8]) -> Result<Value, CryptoError> {
     let mut rest = input;
-    let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, MAX_DEPTH).map_err(|_| CryptoError::Malformed("CBOR"))?;
+    let value =
+        ciborium::de::from_reader_with_recursion_limit(&mut rest, MAX_DEPTH).map_err(|_| CryptoError::Malformed("CBOR"))?;
     if rest.is_empty() { Ok(value) } else { Err(CryptoError::Malformed("bytes after the CBOR item")) }
 }
 

@@ -129,7 +129,9 @@ pub fn verify_cose_classical(cose_id: i64, spki: &[u8], signed: &[u8], signature
 }
 
 /// Picks the hash of RSASSA-PSS-params (RFC 4055 §3.1) by the hash identifier inside the parameters.
-fn rsa_pss(algorithm: &AlgorithmIdentifierOwned) -> Result<&'static dyn aws_lc_rs::signature::VerificationAlgorithm, CryptoError> {
+fn rsa_pss(
+    algorithm: &AlgorithmIdentifierOwned,
+) -> Result<&'static dyn aws_lc_rs::signature::VerificationAlgorithm, CryptoError> {
     use aws_lc_rs::signature as s;
     let unsupported = || CryptoError::Unsupported("RSASSA-PSS parameters".to_owned());
     let parameters = algorithm.parameters.as_ref().and_then(|p| p.to_der().ok()).ok_or_else(unsupported)?;

@@ -192,10 +192,10 @@ fn countersignature(value: &Value) -> Result<SignatureBlock, CryptoError> {
     const TAG_COUNTERSIGNATURE: u64 = 19;
     let malformed = CryptoError::Malformed("countersignature");
     let mut value = untag(value.clone(), TAG_COUNTERSIGNATURE);
-    if let Value::Array(list) = &value {
-        if let Some(first @ (Value::Array(_) | Value::Tag(TAG_COUNTERSIGNATURE, _))) = list.first() {
-            value = untag(first.clone(), TAG_COUNTERSIGNATURE);
-        }
+    if let Value::Array(list) = &value
+        && let Some(first @ (Value::Array(_) | Value::Tag(TAG_COUNTERSIGNATURE, _))) = list.first()
+    {
+        value = untag(first.clone(), TAG_COUNTERSIGNATURE);
     }
     let Value::Array(parts) = value else { return Err(malformed) };
     let [protected, _unprotected, signature]: [Value; 3] = parts.try_into().map_err(|_| malformed)?;
@@ -211,16 +211,27 @@ fn block(protected: Value, signature: Value, unprotected: Option<&[(Value, Value
         .and_then(Value::as_integer)
         .and_then(|i| i64::try_from(i).ok())
         .ok_or(CryptoError::Malformed("no algorithm in the protected header"))?;
-    // Claims of C2PA 1.x may carry the chain unprotected, under its name (C2PA 1.4 §13.2).
-    let chain = cbor::get_int(&header, X5CHAIN)
-        .or_else(|| cbor::get_text(&header, "x5chain"))
-        .or_else(|| unprotected.and_then(|u| cbor::get_int(u, X5CHAIN).or_else(|| cbor::get_text(u, "x5chain"))));
+    let repeated = |map: &[(Value, Value)]| (1..map.len()).any(|at| map[..at].iter().any(|(k, _)| *k == map[at].0));
+    if repeated(&header) || unprotected.is_some_and(repeated) {
+        return Err(CryptoError::Malformed("a header label stands twice"));
+    }
+    // Label 33, or in claims of C2PA 1.x its name, there also unprotected (C2PA 1.4 §13.2). Two chains would let two readers
+    // see two signers.
+    let candidates = [
+        cbor::get_int(&header, X5CHAIN),
+        cbor::get_text(&header, "x5chain"),
+        unprotected.and_then(|u| cbor::get_int(u, X5CHAIN)),
+        unprotected.and_then(|u| cbor::get_text(u, "x5chain")),
+    ];
+    if candidates.iter().flatten().count() > 1 || candidates[2].is_some() {
+        return Err(CryptoError::Malformed("more than one x5chain, or one where it may not stand"));
+    }
+    let chain = candidates.into_iter().flatten().next();
     let chain = match chain {
         Some(Value::Bytes(one)) => vec![one.clone()],
-        Some(Value::Array(many)) => many
-            .iter()
-            .map(|v| v.as_bytes().cloned().ok_or(CryptoError::Malformed("x5chain")))
-            .collect::<Result<_, _>>()?,
+        Some(Value::Array(many)) => {
+            many.iter().map(|v| v.as_bytes().cloned().ok_or(CryptoError::Malformed("x5chain"))).collect::<Result<_, _>>()?
+        }
         Some(_) => return Err(CryptoError::Malformed("x5chain")),
         None => Vec::new(),
     };

@@ -1,5 +1,7 @@
 //! One suite over both providers: each checks what the other made, with keys crossing over.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use omt_crypto::{Algorithm, CryptoError, ProviderName};
 
 /// Algorithms that are quick enough to sign in an ordinary test run.

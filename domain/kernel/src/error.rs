@@ -14,6 +14,8 @@ pub enum Kind {
     Forbidden,
     /// It does not exist, or the caller may not know that it does (404).
     NotFound,
+    /// It exists, but takes other methods (405).
+    MethodNotAllowed,
     /// It exists but its state does not allow this (409).
     Conflict,
     /// `If-Match` named another version (412).

@@ -8,7 +8,10 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use std::{ops::Range, path::{Path, PathBuf}};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -62,8 +62,9 @@ impl Certificate {
         let mut out = Vec::new();
         let mut rest = text;
         while let Some(begin) = rest.find(BEGIN) {
-            let end = rest[begin..].find(END).ok_or_else(|| PkiError::Malformed("PEM block has no end".into()))? + begin + END.len();
-            let (_, der) = der::pem::decode_vec(rest[begin..end].as_bytes()).map_err(|e| PkiError::Malformed(e.to_string()))?;
+            let end =
+                rest[begin..].find(END).ok_or_else(|| PkiError::Malformed("PEM block has no end".into()))? + begin + END.len();
+            let (_, der) = der::pem::decode_vec(&rest.as_bytes()[begin..end]).map_err(|e| PkiError::Malformed(e.to_string()))?;
             out.push(Self::from_der(&der)?);
             rest = &rest[end..];
         }

@@ -1,10 +1,10 @@
 //! The platform's own public key infrastructure: certificate profiles, the two hierarchies of the embedded default, and path
 //! validation against trust anchors.
 //!
-//! - [`model`]: names, roles, anchors.
-//! - [`profile`]: pure construction of certificates by the C2PA Certificate Policy profiles.
-//! - [`path`]: pure path validation.
-//! - [`service`]: makes and renews the hierarchies through the key store and the database.
+//! - [`model`] — names, roles, anchors.
+//! - [`profile`] — pure construction of certificates by the C2PA Certificate Policy profiles.
+//! - [`path`] — pure path validation.
+//! - [`service`] — makes and renews the hierarchies through the key store and the database.
 
 pub mod certificate;
 pub mod model;

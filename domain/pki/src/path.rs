@@ -67,6 +67,14 @@ pub fn links(chain: &[Vec<u8>], provider: &dyn Provider) -> Result<Vec<Certifica
     Ok(certificates)
 }
 
+/// Whether a leaf may sign claims at a time, whoever issued it.
+pub fn usable(chain: &[Vec<u8>], at: OffsetDateTime) -> Result<(), PathError> {
+    let leaf = chain.first().ok_or(PathError::Length(0))?;
+    let leaf = Certificate::from_der(leaf).map_err(|_| PathError::Malformed(0))?;
+    check_leaf(&leaf)?;
+    check_common(&leaf, 0, at)
+}
+
 /// Validates a chain, leaf first, against the anchors, at a time. The anchor itself may be absent from the chain.
 pub fn validate(
     chain: &[Vec<u8>],

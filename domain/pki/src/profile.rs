@@ -19,9 +19,7 @@ use x509_cert::{
         Extension, Extensions,
         pkix::{
             AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies,
-            ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectKeyIdentifier,
-            certpolicy::PolicyInformation,
-            name::GeneralName,
+            ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectKeyIdentifier, certpolicy::PolicyInformation, name::GeneralName,
         },
     },
     name::Name,
@@ -155,9 +153,8 @@ pub fn issuer_path(serial: &str) -> String {
 }
 
 fn name(common_name: &str, settings: &PkiSettings) -> Result<Name, PkiError> {
-    let escape = |s: &str| -> String {
-        s.chars().flat_map(|c| if ",+\"\\<>;#=".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
-    };
+    let escape =
+        |s: &str| -> String { s.chars().flat_map(|c| if ",+\"\\<>;#=".contains(c) { vec!['\\', c] } else { vec![c] }).collect() };
     if settings.country.len() != 2 || !settings.country.bytes().all(|b| b.is_ascii_uppercase()) {
         return Err(PkiError::BadSetting("pki.country"));
     }

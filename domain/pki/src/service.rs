@@ -115,76 +115,85 @@ impl Pki {
         Ok((SignerCertificates { algorithm, chain: vec![leaf.der, issuer.der] }, leaf.key_name))
     }
 
+    /// Makes what is missing, in one transaction that other processes wait for.
     async fn ensure(&self, hierarchy: Hierarchy, algorithm: Algorithm, role: &str, issuer_role: &str) -> Result<(), PkiError> {
         let (root_algorithm, issuer_algorithm) = match hierarchy {
             Hierarchy::Classical => (Algorithm::Es384, Algorithm::Es384),
             Hierarchy::PostQuantum => (Algorithm::SlhDsaSha2_128s, Algorithm::MlDsa65),
         };
         let root_role = format!("{}/root", prefix(hierarchy));
-        let mut below_changed = false;
-        if !self.fresh(&root_role, Profile::Root) {
-            self.issue(Profile::Root, &root_role, root_algorithm, &root_role).await?;
-            below_changed = true;
+        let unit = self.database.begin().await?;
+        // Another process may have made them since we looked.
+        self.remember(unit.certificates().current().await?);
+        let mut made: HashMap<String, CertificateRecord> = HashMap::new();
+        let steps = [
+            (Profile::Root, root_role.as_str(), root_algorithm, root_role.as_str()),
+            (Profile::Issuer, issuer_role, issuer_algorithm, root_role.as_str()),
+            (Profile::Leaf, role, algorithm, issuer_role),
+        ];
+        for (profile, role, algorithm, issuer_role) in steps {
+            // A new issuer makes everything below it new.
+            if made.is_empty() && self.fresh(role, profile) {
+                continue;
+            }
+            let issuer = made.get(issuer_role).cloned().or_else(|| self.record(issuer_role));
+            let record = self.issue(profile, role, algorithm, issuer).await?;
+            unit.certificates().insert(&record).await?;
+            made.insert(role.to_owned(), record);
         }
-        if below_changed || !self.fresh(issuer_role, Profile::Issuer) {
-            self.issue(Profile::Issuer, issuer_role, issuer_algorithm, &root_role).await?;
-            below_changed = true;
-        }
-        if below_changed || !self.fresh(role, Profile::Leaf) {
-            self.issue(Profile::Leaf, role, algorithm, issuer_role).await?;
-        }
+        unit.commit().await?;
+        self.remember(made.into_values());
         Ok(())
     }
 
-    async fn issue(&self, profile: Profile, role: &str, algorithm: Algorithm, issuer_role: &str) -> Result<(), PkiError> {
+    /// Makes a key and a certificate for it. `issuer` is ignored for a root.
+    async fn issue(
+        &self,
+        profile: Profile,
+        role: &str,
+        algorithm: Algorithm,
+        issuer: Option<CertificateRecord>,
+    ) -> Result<CertificateRecord, PkiError> {
         let now = self.clock.now();
         let mut serial = [0u8; 16];
         serial.copy_from_slice(&self.entropy.secret()[..16]);
         serial[0] = (serial[0] & 0x7f) | 0x40;
         let key_name = format!("{role}/{}", hex::encode(&serial[..8]));
-        let public = self.keys.generate(&key_name, algorithm)?;
-        let subject = KeyInfo { algorithm, public };
-        let (issuer_key, issuer_common_name, issuer_serial) = if profile == Profile::Root {
-            (key_name.clone(), common_name(role), None)
-        } else {
-            let record = self.record(issuer_role).ok_or_else(|| PkiError::Malformed(format!("no certificate for {issuer_role}")))?;
-            (record.key_name, common_name(issuer_role), Some(record.serial))
+        let (keys, settings, role) = (self.keys.clone(), self.settings.clone(), role.to_owned());
+        let work = move || {
+            let subject = KeyInfo { algorithm, public: keys.generate(&key_name, algorithm)? };
+            let (issuer_key, issuer_role, issuer_serial, issuer) = match issuer.filter(|_| profile != Profile::Root) {
+                None if profile != Profile::Root => return Err(PkiError::Malformed(format!("no issuer for {role}"))),
+                None => (key_name.clone(), role.clone(), None, subject.clone()),
+                Some(record) => {
+                    let found = keys.public_key(&record.key_name)?;
+                    let missing = || omt_crypto::KeyStoreError::NoSuchKey(record.key_name.clone());
+                    let (algorithm, public) = found.ok_or_else(missing)?;
+                    (record.key_name.clone(), record.role.clone(), Some(record.serial), KeyInfo { algorithm, public })
+                }
+            };
+            let request = Request {
+                profile,
+                common_name: &common_name(&role),
+                serial,
+                not_before: now - BACKDATE,
+                subject: &subject,
+                issuer_common_name: &common_name(&issuer_role),
+                issuer: &issuer,
+                issuer_serial: issuer_serial.as_deref(),
+            };
+            let der = profile::issue(&request, &settings, |tbs| Ok(keys.sign(&issuer_key, tbs)?))?;
+            let certificate = Certificate::from_der(&der)?;
+            let (serial, not_after) = (certificate.serial(), certificate.validity().1);
+            Ok(CertificateRecord { role, serial, key_name, der, not_after, created_at: now })
         };
-        let issuer = if profile == Profile::Root {
-            subject.clone()
-        } else {
-            let (algorithm, public) = self
-                .keys
-                .public_key(&issuer_key)?
-                .ok_or_else(|| omt_crypto::KeyStoreError::NoSuchKey(issuer_key.clone()))?;
-            KeyInfo { algorithm, public }
-        };
-        let request = Request {
-            profile,
-            common_name: &common_name(role),
-            serial,
-            not_before: now - BACKDATE,
-            subject: &subject,
-            issuer_common_name: &issuer_common_name,
-            issuer: &issuer,
-            issuer_serial: issuer_serial.as_deref(),
-        };
-        let der = profile::issue(&request, &self.settings, |tbs| Ok(self.keys.sign(&issuer_key, tbs)?))?;
-        let certificate = Certificate::from_der(&der)?;
-        let record = CertificateRecord {
-            role: role.to_owned(),
-            serial: certificate.serial(),
-            key_name,
-            der,
-            not_after: certificate.validity().1,
-            created_at: now,
-        };
-        let unit = self.database.begin().await?;
-        unit.certificates().insert(&record).await?;
-        unit.commit().await?;
+        // Key generation and an SLH-DSA signature take a good part of a second.
+        tokio::task::spawn_blocking(work).await.map_err(|e| PkiError::Malformed(format!("issuing ended early: {e}")))?
+    }
+
+    fn remember(&self, records: impl IntoIterator<Item = CertificateRecord>) {
         let mut current = self.current.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        current.insert(record.role.clone(), record);
-        Ok(())
+        current.extend(records.into_iter().map(|record| (record.role.clone(), record)));
     }
 
     fn record(&self, role: &str) -> Option<CertificateRecord> {

@@ -15,7 +15,7 @@ use omt_kernel::{
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, ExprTrait, Func, LikeExpr},
+    sea_query::{Expr, ExprTrait, LikeExpr},
 };
 
 fn to_row(record: &ManifestRecord) -> Result<rows::ActiveModel> {
@@ -25,6 +25,7 @@ fn to_row(record: &ManifestRecord) -> Result<rows::ActiveModel> {
         revision: Set(record.revision),
         state: Set(record.state.to_string()),
         title: Set(record.title.clone()),
+        title_folded: Set(record.title.to_lowercase()),
         creator: Set(record.creator.clone()),
         department: Set(record.department.clone()),
         project: Set(record.project.clone()),
@@ -130,8 +131,7 @@ impl<C: Finish> ManifestRepository for Unit<C> {
         if let Some(part) = &filter.title_contains {
             let escaped: String =
                 part.to_lowercase().chars().flat_map(|c| if "%_\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
-            let title = Expr::expr(Func::lower(Expr::col(rows::Column::Title)));
-            query = query.filter(title.like(LikeExpr::new(format!("%{escaped}%")).escape('\\')));
+            query = query.filter(Expr::col(rows::Column::TitleFolded).like(LikeExpr::new(format!("%{escaped}%")).escape('\\')));
         }
         if let Some(from) = filter.created_from {
             query = query.filter(rows::Column::CreatedAt.gte(micros(from)));
@@ -142,12 +142,8 @@ impl<C: Finish> ManifestRepository for Unit<C> {
         if let Some(after) = page.after {
             query = query.filter(rows::Column::Id.lt(after));
         }
-        let found = query
-            .order_by_desc(rows::Column::Id)
-            .limit(u64::from(page.limit))
-            .all(&self.connection)
-            .await
-            .map_err(failed)?;
+        let found =
+            query.order_by_desc(rows::Column::Id).limit(u64::from(page.limit)).all(&self.connection).await.map_err(failed)?;
         found.into_iter().map(from_row).collect()
     }
 }

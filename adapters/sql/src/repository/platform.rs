@@ -22,11 +22,8 @@ impl<C: Finish> TenantRepository for Unit<C> {
     }
 
     async fn put(&self, tenant: &TenantId, settings: &TenantSettings, at: OffsetDateTime) -> Result<()> {
-        let row = tenants::ActiveModel {
-            id: Set(tenant.to_string()),
-            settings: Set(to_json(settings)?),
-            created_at: Set(micros(at)),
-        };
+        let row =
+            tenants::ActiveModel { id: Set(tenant.to_string()), settings: Set(to_json(settings)?), created_at: Set(micros(at)) };
         let replace = OnConflict::column(tenants::Column::Id).update_column(tenants::Column::Settings).to_owned();
         tenants::Entity::insert(row).on_conflict(replace).exec_without_returning(&self.connection).await.map_err(failed)?;
         Ok(())
@@ -96,8 +93,11 @@ impl<C: Finish> CertificateRepository for Unit<C> {
     }
 
     async fn current(&self) -> Result<Vec<CertificateRecord>> {
-        let rows =
-            certificates::Entity::find().order_by_asc(certificates::Column::CreatedAt).all(&self.connection).await.map_err(failed)?;
+        let rows = certificates::Entity::find()
+            .order_by_asc(certificates::Column::CreatedAt)
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
         // The newest of each role comes last and wins.
         let mut newest = std::collections::BTreeMap::new();
         for row in rows {

@@ -18,7 +18,8 @@ pub(crate) fn open(content: &Content) -> Result<Box<dyn ReadSeek + '_>> {
 
 /// Content's number of bytes.
 pub(crate) fn len(content: &Content) -> Result<u64> {
-    let file = |path: &Path| std::fs::metadata(path).map(|m| m.len()).map_err(|e| Error::internal("cannot stat content").caused_by(e));
+    let file =
+        |path: &Path| std::fs::metadata(path).map(|m| m.len()).map_err(|e| Error::internal("cannot stat content").caused_by(e));
     match content {
         Content::Memory(bytes) => Ok(bytes.len() as u64),
         Content::File(temporary) => file(temporary.path()),

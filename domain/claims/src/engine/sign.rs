@@ -142,7 +142,7 @@ impl Engine {
         let signer = self.signer(&plan.identity);
         let embedded_as = match plan.media.embedding {
             Embedding::Embedded(format) => Some(format),
-            Embedding::ReadOnly(_) | Embedding::Sidecar => None,
+            Embedding::Sidecar => None,
         };
         let (asset, manifest_store) = match embedded_as {
             Some(format) => {
@@ -225,7 +225,7 @@ impl Engine {
         }
         for (at, ingredient) in plan.ingredients.iter().enumerate() {
             let format = match ingredient.media.embedding {
-                Embedding::Embedded(format) | Embedding::ReadOnly(format) => format,
+                Embedding::Embedded(format) => format,
                 Embedding::Sidecar => ingredient.media.mime,
             };
             let json = json!({

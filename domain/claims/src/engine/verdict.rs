@@ -17,10 +17,15 @@ use time::OffsetDateTime;
 const UNTRUSTED: &str = "signingCredential.untrusted";
 const TRUSTED: &str = "signingCredential.trusted";
 
-/// The time of signing, only where a trusted time-stamp proves it.
+/// The time of signing, only where a trusted time-stamp proves it. The engine calls every time-stamp of a version 1 claim
+/// trusted without looking at its authority, so those prove nothing.
 pub(super) fn trusted_time(reader: &Reader) -> Option<OffsetDateTime> {
-    let stamped = has_success(reader, "timeStamp.trusted");
+    let stamped = is_v2(reader) && has_success(reader, "timeStamp.trusted");
     stamped.then(|| reader.active_manifest().and_then(|m| m.time())).flatten().as_deref().and_then(parse_time)
+}
+
+fn is_v2(reader: &Reader) -> bool {
+    reader.active_manifest().and_then(|m| m.claim_version()).is_some_and(|version| version >= 2)
 }
 
 fn has_success(reader: &Reader, code: &str) -> bool {
@@ -29,7 +34,12 @@ fn has_success(reader: &Reader, code: &str) -> bool {
 }
 
 /// The report on a manifest that the engine could read.
-pub(super) fn report(reader: &Reader, store: &ManifestStore<'_>, own: OwnChecks, request: &VerifyRequest<'_>) -> VerificationReport {
+pub(super) fn report(
+    reader: &Reader,
+    store: &ManifestStore<'_>,
+    own: OwnChecks,
+    request: &VerifyRequest<'_>,
+) -> VerificationReport {
     let results = reader.validation_results();
     let mut codes = results.and_then(|r| r.active_manifest()).map(convert).unwrap_or_default();
     let deltas = results.and_then(|r| r.ingredient_deltas()).map(Vec::as_slice).unwrap_or_default();
@@ -39,7 +49,7 @@ pub(super) fn report(reader: &Reader, store: &ManifestStore<'_>, own: OwnChecks,
         .collect();
     let mut c2pa_state = engine_state(reader.validation_state());
     if !own.pure_post_quantum.is_empty() || !own.nameless_signer.is_empty() {
-        replace_unsupported(&mut codes, &mut ingredients, &own);
+        replace_unsupported(&mut codes, &mut ingredients, &own, reader.active_label());
         c2pa_state = state_of(&codes, &ingredients);
     }
     let mut post_quantum = own.post_quantum.clone();
@@ -73,7 +83,10 @@ pub(super) fn report(reader: &Reader, store: &ManifestStore<'_>, own: OwnChecks,
         if demanded { warnings.push(status) } else { issues.push(status) }
     }
     let signing_time = signing_time(reader, &codes);
-    let source = own.path.as_ref().ok().map(|path| path.source);
+    let source = match request.post_quantum {
+        PqRequirement::PqOnly => own.post_quantum_source,
+        _ => own.path.as_ref().ok().map(|path| path.source),
+    };
     let compliance = OrganizationalCompliance::default();
     let trust_level = trust_level(valid, certificate_trusted, source, &post_quantum, signing_time.as_ref(), &compliance);
     let active = reader.active_manifest();
@@ -145,31 +158,27 @@ fn state_of(codes: &StatusCodes, ingredients: &[IngredientStatus]) -> Validation
     }
 }
 
-/// Whether a JUMBF URI points into the manifest with this label, and not into one whose label merely begins the same.
-fn names(url: &str, label: &str) -> bool {
-    url.split('/').any(|part| part == label)
-}
-
 /// Replaces the engine's verdict that an algorithm is unsupported, or that a signer without an organisation signed badly,
 /// exactly where our own check passed on the same bytes.
-fn replace_unsupported(codes: &mut StatusCodes, ingredients: &mut [IngredientStatus], own: &OwnChecks) {
-    let ours = |url: &str| own.pure_post_quantum.keys().chain(&own.nameless_signer).find(|label| names(url, label)).cloned();
-    let fix = |codes: &mut StatusCodes| {
-        let mut verified = Vec::new();
+fn replace_unsupported(codes: &mut StatusCodes, ingredients: &mut [IngredientStatus], own: &OwnChecks, active: Option<&str>) {
+    // The one URI that names a manifest's claim signature; anything looser would let one manifest vouch for another.
+    let signature_of = |label: &str| format!("self#jumbf=/c2pa/{label}/c2pa.signature");
+    let verified: Vec<&String> = own.pure_post_quantum.keys().chain(&own.nameless_signer).collect();
+    let fix = |codes: &mut StatusCodes, of: &dyn Fn(&str) -> bool| {
+        let mut replaced = Vec::new();
         codes.failure.retain(|status| match (status.code.as_str(), status.url.as_deref()) {
             // The engine does not say which signature it means, so this goes only when none is left over.
             ("algorithm.unsupported", Some("Cose_Sign1") | None) => own.unsupported_left || own.pure_post_quantum.is_empty(),
-            ("claimSignature.mismatch", Some(url)) => match ours(url) {
-                Some(label) => {
-                    verified.push((label, url.to_owned()));
-                    false
-                }
-                None => true,
-            },
+            ("claimSignature.mismatch", Some(url)) => {
+                let label = verified.iter().find(|label| of(label) && url == signature_of(label));
+                replaced.extend(label.map(|label| (label.to_string(), url.to_owned())));
+                label.is_none()
+            }
             _ => true,
         });
-        for (label, url) in verified {
-            let status = |code: &str, words: &str| Status { code: code.into(), url: Some(url.clone()), explanation: Some(words.into()) };
+        for (label, url) in replaced {
+            let status =
+                |code: &str, words: &str| Status { code: code.into(), url: Some(url.clone()), explanation: Some(words.into()) };
             codes.success.push(status("claimSignature.insideValidity", "claim signature valid (checked by OpenMediaTrust)"));
             codes.success.push(status("claimSignature.validated", "claim signature valid (checked by OpenMediaTrust)"));
             match own.pure_post_quantum.get(&label) {
@@ -182,8 +191,8 @@ fn replace_unsupported(codes: &mut StatusCodes, ingredients: &mut [IngredientSta
             }
         }
     };
-    fix(codes);
-    ingredients.iter_mut().for_each(|i| fix(&mut i.codes));
+    fix(codes, &|label| Some(label) == active);
+    ingredients.iter_mut().for_each(|i| fix(&mut i.codes, &|label| Some(label) != active));
 }
 
 fn is_warning(status: &Status) -> bool {
@@ -226,9 +235,8 @@ fn trust_level(
     if source != Some(AnchorSource::Tenant) {
         return TrustLevel::Standard;
     }
-    let assured = post_quantum.state == PqState::Trusted
-        && time.is_some_and(|t| t.trusted)
-        && compliance.workflow_approved == Some(true);
+    let assured =
+        post_quantum.state == PqState::Trusted && time.is_some_and(|t| t.trusted) && compliance.workflow_approved == Some(true);
     if assured { TrustLevel::HighAssurance } else { TrustLevel::Enterprise }
 }
 
@@ -262,7 +270,7 @@ fn signer(own: &OwnChecks) -> Option<Signer> {
 
 fn signing_time(reader: &Reader, codes: &StatusCodes) -> Option<SigningTime> {
     let time = reader.active_manifest()?.time()?;
-    Some(SigningTime { time, trusted: holds(codes, "timeStamp.trusted") })
+    Some(SigningTime { time, trusted: is_v2(reader) && holds(codes, "timeStamp.trusted") })
 }
 
 /// What became of each assertion of the active manifest, by the codes that name it.
@@ -274,10 +282,10 @@ fn assertions(store: &ManifestStore<'_>, active: Option<&str>, codes: &StatusCod
         .iter()
         .map(|(label, _)| {
             let failed = codes.failure.iter().find(|s| s.code.starts_with("assertion.") && about(s, label));
-            let passed = codes.success.iter().filter(|s| s.code.starts_with("assertion.") && about(s, label));
+            let mut passed = codes.success.iter().filter(|s| s.code.starts_with("assertion.") && about(s, label));
             let (verified, message) = match failed {
                 Some(status) => (false, words(status)),
-                None => match passed.last() {
+                None => match passed.next_back() {
                     Some(status) => (true, words(status)),
                     None => (false, "the claim does not reference this assertion".to_owned()),
                 },

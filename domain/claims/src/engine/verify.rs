@@ -16,7 +16,7 @@ use omt_crypto::{
 };
 use omt_kernel::{PqRequirement, Result, port::Content};
 use omt_pki::{
-    Certificate, TrustAnchors,
+    AnchorSource, Certificate, TrustAnchors,
     path::{self, PathError, TrustedPath},
 };
 use serde_json::json;
@@ -83,6 +83,14 @@ pub struct Verification {
 }
 
 impl Verification {
+    /// About how many bytes it takes.
+    pub fn weight(&self) -> u32 {
+        let json = |value: &serde_json::Value| value.to_string().len() * 2;
+        let report = serde_json::to_value(&self.report).map_or(16 << 10, |v| json(&v));
+        let details = [&self.crjson, &self.custody].into_iter().flatten().map(json).sum::<usize>();
+        u32::try_from(report + details).unwrap_or(u32::MAX)
+    }
+
     fn unreadable(present: bool, code: &str, reason: impl Into<String>) -> Self {
         Self { report: VerificationReport::unreadable(present, code, reason), crjson: None, custody: None }
     }
@@ -105,6 +113,8 @@ pub(super) struct OwnChecks {
     pub(super) linked: Option<Vec<Certificate>>,
     /// Post-quantum verdict on the active manifest.
     pub(super) post_quantum: PostQuantum,
+    /// Where the countersigner's anchor came from.
+    pub(super) post_quantum_source: Option<AnchorSource>,
 }
 
 impl Engine {
@@ -116,7 +126,7 @@ impl Engine {
             return Ok(Verification::unreadable(false, "manifest.notFound", "the content is empty"));
         }
         let format = match request.media.embedding {
-            Embedding::Embedded(format) | Embedding::ReadOnly(format) => Some(format),
+            Embedding::Embedded(format) => Some(format),
             Embedding::Sidecar => None,
         };
         if let Err(hostile) = guard::check(request.media, &mut open(request.content)?) {
@@ -149,11 +159,8 @@ impl Engine {
         };
         let own = self.own_checks(&parsed, &reader, request);
         let report = verdict::report(&reader, &parsed, own, request);
-        let (crjson, custody) = if request.detail {
-            (reader.to_crjson_value().ok(), crate::custody::tree(&reader.json()))
-        } else {
-            (None, None)
-        };
+        let (crjson, custody) =
+            if request.detail { (reader.to_crjson_value().ok(), crate::custody::tree(&reader.json())) } else { (None, None) };
         Ok(Verification { report, crjson, custody })
     }
 
@@ -200,33 +207,46 @@ impl Engine {
             active: None,
             path: Err(PathError::Length(0)),
             linked: None,
-            post_quantum: PostQuantum::absent(),
+            post_quantum: PostQuantum::unreadable(),
+            post_quantum_source: None,
         };
-        // The engine calls the last manifest of the file active, except where it says otherwise.
         let active_label = reader.active_label().map(str::to_owned);
         for manifest in &store.manifests {
             let is_active = active_label.as_deref() == Some(manifest.label.as_str());
-            let (Some(claim), Some(Ok(sign1))) = (manifest.claim, manifest.signature.map(cose::parse_sign1)) else { continue };
-            // Duplicate labels would let one manifest's verdict stand for another's.
-            let unique = store.manifests.iter().filter(|m| m.label == manifest.label).count() == 1;
-            if unique && nameless_signer_holds(&sign1, claim) {
+            let (Some(claim), Some(Ok(sign1))) = (manifest.claim, manifest.signature.map(cose::parse_sign1)) else {
+                checks.unsupported_left = true;
+                continue;
+            };
+            if is_active && !same_signer(reader, &sign1) {
+                // The engine judged another certificate than the one we read: nothing of ours may vouch for it.
+                checks.unsupported_left = true;
+                continue;
+            }
+            if nameless_signer_holds(&sign1, claim) {
                 checks.nameless_signer.insert(manifest.label.clone());
             }
-            if sign1.claim.algorithm().is_some_and(|a| a.is_post_quantum()) {
-                if unique && post_quantum::verify_claim(self.provider(), &sign1, claim).is_ok() {
-                    let trusted = self.path(&sign1.claim.chain, &trust.post_quantum, at).is_ok();
-                    checks.pure_post_quantum.insert(manifest.label.clone(), trusted);
-                } else {
-                    checks.unsupported_left = true;
-                }
+            let classical = (-39..=-35).contains(&sign1.claim.alg) || matches!(sign1.claim.alg, -7 | -8);
+            if sign1.claim.algorithm().is_some_and(|a| a.is_post_quantum())
+                && path::usable(&sign1.claim.chain, at).is_ok()
+                && post_quantum::verify_claim(self.provider(), &sign1, claim).is_ok()
+            {
+                let trusted = self.path(&sign1.claim.chain, &trust.post_quantum, at).is_ok();
+                checks.pure_post_quantum.insert(manifest.label.clone(), trusted);
+            } else if !classical {
+                checks.unsupported_left = true;
             }
             if is_active {
-                let list = if checks.pure_post_quantum.contains_key(&manifest.label) { &trust.post_quantum } else { &trust.signers };
+                let list =
+                    if checks.pure_post_quantum.contains_key(&manifest.label) { &trust.post_quantum } else { &trust.signers };
                 checks.path = self.path(&sign1.claim.chain, list, at);
                 checks.linked = path::links(&sign1.claim.chain, self.provider()).ok();
+                let source = std::cell::Cell::new(None);
                 checks.post_quantum = post_quantum::judge(self.provider(), manifest, &sign1, &|chain| {
-                    self.path(chain, &trust.post_quantum, at)
+                    let verdict = self.path(chain, &trust.post_quantum, at);
+                    source.set(verdict.as_ref().ok().map(|path| path.source));
+                    verdict
                 });
+                checks.post_quantum_source = source.get();
                 checks.active = Some(sign1);
             }
         }
@@ -243,6 +263,16 @@ impl Engine {
             key.update(certificate);
         }
         self.validated_paths.get_with(key.finalize().into(), || path::validate(chain, anchors, at, self.provider()))
+    }
+}
+
+/// Whether the engine's certificate of the active signer is the one we read.
+fn same_signer(reader: &Reader, sign1: &ParsedSign1) -> bool {
+    let Some(info) = reader.active_manifest().and_then(|m| m.signature_info()) else { return false };
+    let theirs = Certificate::from_pem_bundle(info.cert_chain().as_bytes()).unwrap_or_default();
+    match (theirs.first(), sign1.claim.chain.first()) {
+        (Some(theirs), Some(ours)) => theirs.der == *ours,
+        _ => false,
     }
 }
 

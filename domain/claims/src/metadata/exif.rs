@@ -10,7 +10,14 @@ pub(super) fn read(media: Media, source: &mut dyn ReadSeek) -> (Properties, u16)
     let mut out = Properties::new();
     let supported = matches!(
         media.mime,
-        "image/jpeg" | "image/png" | "image/webp" | "image/tiff" | "image/x-adobe-dng" | "image/heic" | "image/heif" | "image/avif"
+        "image/jpeg"
+            | "image/png"
+            | "image/webp"
+            | "image/tiff"
+            | "image/x-adobe-dng"
+            | "image/heic"
+            | "image/heif"
+            | "image/avif"
     );
     if !supported || source.rewind().is_err() {
         return (out, 1);

@@ -48,12 +48,11 @@ fn datasets(mut data: &[u8], out: &mut Properties) {
         let size = usize::from(u16::from_be_bytes([*high, *low]));
         // Extended sizes (the first bit set) are not used for text.
         let Some(value) = after.get(..size).filter(|_| size < 0x8000) else { return };
-        if *record == 2 {
-            if let Some((_, name)) = DATASETS.iter().find(|(n, _)| n == number) {
-                if let Some(text) = clean(&String::from_utf8_lossy(value)) {
-                    out.entry((*name).to_owned()).and_modify(|v| *v = format!("{v}; {text}")).or_insert(text);
-                }
-            }
+        if *record == 2
+            && let Some((_, name)) = DATASETS.iter().find(|(n, _)| n == number)
+            && let Some(text) = clean(&String::from_utf8_lossy(value))
+        {
+            super::append(out, (*name).to_owned(), text);
         }
         data = &after[size..];
     }
@@ -74,7 +73,10 @@ mod tests {
         segment.extend((iim.len() as u32).to_be_bytes());
         segment.extend(&iim);
         let found = read(&segment);
-        assert_eq!((found["dc:title"].as_str(), found["dc:subject"].as_str(), found["photoshop:City"].as_str()), ("Title", "one; two", "Kyoto"));
+        assert_eq!(
+            (found["dc:title"].as_str(), found["dc:subject"].as_str(), found["photoshop:City"].as_str()),
+            ("Title", "one; two", "Kyoto")
+        );
         for cut in 0..segment.len() {
             let _ = read(&segment[..cut]);
         }

@@ -5,12 +5,7 @@ mod iptc;
 pub mod technical;
 mod xmp;
 
-use crate::{
-    definition::MetadataInclusion,
-    engine::PlannedAssertion,
-    guard::ReadSeek,
-    media::Media,
-};
+use crate::{definition::MetadataInclusion, engine::PlannedAssertion, guard::ReadSeek, media::Media};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, io::Read};
@@ -160,7 +155,12 @@ pub fn assertions(extracted: &Extracted, inclusion: MetadataInclusion) -> Vec<Pl
     [("c2pa.metadata", standard), ("cawg.metadata", other)]
         .into_iter()
         .filter(|(_, properties)| !properties.is_empty())
-        .map(|(label, properties)| PlannedAssertion { label: label.into(), data: json_ld(&properties), json: true, created: true })
+        .map(|(label, properties)| PlannedAssertion {
+            label: label.into(),
+            data: json_ld(&properties),
+            json: true,
+            created: true,
+        })
         .collect()
 }
 
@@ -180,6 +180,18 @@ fn json_ld(properties: &Properties) -> Value {
 fn is_c2pa_field(name: &str, value: &str) -> bool {
     let one = Properties::from([(name.to_owned(), value.to_owned())]);
     c2pa::assertions::Metadata::new("c2pa.metadata", &json_ld(&one).to_string()).is_ok_and(|m| m.is_valid())
+}
+
+/// Adds a value; several of one property are one value, separated by semicolons, up to the bound.
+fn append(out: &mut Properties, name: String, value: String) {
+    match out.get_mut(&name) {
+        Some(existing) if existing.len() + value.len() < MAX_VALUE => {
+            existing.push_str("; ");
+            existing.push_str(&value);
+        }
+        Some(_) => {}
+        None => drop(out.insert(name, value)),
+    }
 }
 
 /// Keeps a value within bounds and free of control characters.

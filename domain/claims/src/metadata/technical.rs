@@ -60,7 +60,9 @@ fn image(source: &mut dyn ReadSeek) -> Technical {
 
 fn audio(source: &mut dyn ReadSeek, kind: FileType, codec: &str) -> Technical {
     let options = ParseOptions::new().read_tags(false).read_cover_art(false).parsing_mode(ParsingMode::Relaxed);
-    let Ok(file) = Probe::with_file_type(BufReader::new(source), kind).options(options).read() else { return Technical::default() };
+    let Ok(file) = Probe::with_file_type(BufReader::new(source), kind).options(options).read() else {
+        return Technical::default();
+    };
     let properties = file.properties();
     Technical {
         duration_seconds: Some(properties.duration().as_secs_f64()).filter(|d| *d > 0.0),

@@ -1,6 +1,6 @@
 //! XMP (ISO 16684-1): simple properties, and the items of arrays, of the namespaces we know.
 
-use super::{Properties, clean, prefix_of};
+use super::{Properties, append, clean, prefix_of};
 use crate::guard::find;
 use quick_xml::{NsReader, events::Event, name::ResolveResult};
 
@@ -35,7 +35,7 @@ fn parse(packet: &[u8]) -> Properties {
             _ => {
                 let name = open.iter().rev().find_map(Clone::clone);
                 if let (Some(name), Some(value)) = (name, clean(&unescape(&std::mem::take(&mut text)))) {
-                    add(&mut out, name, value);
+                    append(&mut out, name, value);
                 }
             }
         }
@@ -59,10 +59,10 @@ fn parse(packet: &[u8]) -> Properties {
 fn attributes(reader: &NsReader<&[u8]>, element: &quick_xml::events::BytesStart<'_>, out: &mut Properties) {
     for attribute in element.attributes().flatten().take(200) {
         let (resolved, local) = reader.resolver().resolve_attribute(attribute.key);
-        if let Some(name) = qualified(resolved, local.as_ref()) {
-            if let Some(value) = clean(&unescape(&attribute.value)) {
-                add(out, name, value);
-            }
+        if let Some(name) = qualified(resolved, local.as_ref())
+            && let Some(value) = clean(&unescape(&attribute.value))
+        {
+            append(out, name, value);
         }
     }
 }
@@ -74,18 +74,6 @@ fn qualified(resolved: ResolveResult<'_>, local: &str) -> Option<String> {
     }
     let prefix = prefix_of(namespace.as_ref())?;
     Some(format!("{prefix}:{local}"))
-}
-
-/// Several items of an array are one value, separated by semicolons.
-fn add(out: &mut Properties, name: String, value: String) {
-    out.entry(name)
-        .and_modify(|existing| {
-            if existing.len() + value.len() < super::MAX_VALUE {
-                existing.push_str("; ");
-                existing.push_str(&value);
-            }
-        })
-        .or_insert(value);
 }
 
 /// The five predefined entities; anything else stays as it is.

@@ -6,6 +6,7 @@ use crate::{
     definition::ClaimDefinition,
     engine::{self, PlannedIngredient, SignedAsset},
     guard,
+    jumbf::ManifestStore,
     media::{self, Embedding, Media},
     metadata::{self, Extracted},
     rules, structure, thumbnail,
@@ -14,9 +15,7 @@ use omt_crypto::SignatureScheme;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
     error::Context as _,
-    manifest::{
-        Archived, BlobRef, Classification, IngredientRecord, ManifestRecord, ManifestState, Relationship, SignedParts,
-    },
+    manifest::{Archived, BlobRef, Classification, IngredientRecord, ManifestRecord, ManifestState, Relationship, SignedParts},
     port::{BlobStore, Content},
 };
 use std::{io::BufReader, sync::Arc};
@@ -103,9 +102,21 @@ fn inspect(file: &Uploaded, field: &str) -> Result<Inspected> {
     guard::check(media, &mut source).map_err(|e| Error::unprocessable_field("CONTENT_REFUSED", field, e.to_string()))?;
     let extracted = metadata::extract(media, file.blob.size, &mut source);
     drop(source);
+    if media == media::MANIFEST_STORE {
+        // The engine would take it for an archive of its own.
+        return Err(Error::unprocessable_field("CONTENT_REFUSED", field, "a bare manifest store is not content"));
+    }
     let has_manifest = match media.embedding {
-        Embedding::Embedded(format) | Embedding::ReadOnly(format) => {
-            c2pa::jumbf_io::load_jumbf_from_stream(format, &mut engine::open(&file.content)?).is_ok()
+        Embedding::Embedded(format) => {
+            match c2pa::jumbf_io::load_jumbf_from_stream(format, &mut engine::open(&file.content)?) {
+                Ok(store) => {
+                    // What we would not verify must not reach the engine as an ingredient either.
+                    ManifestStore::parse(&store)
+                        .map_err(|e| Error::unprocessable_field("CONTENT_REFUSED", field, e.to_string()))?;
+                    true
+                }
+                Err(_) => false,
+            }
         }
         Embedding::Sidecar => false,
     };
@@ -189,12 +200,10 @@ impl Manifests {
             }
             None => None,
         };
+        let _turn = self.turn(new.file.blob.size).await?;
         let this = self.clone();
-        let (new, inspected, ingredients, signed) = self
-            .deps
-            .pool
-            .run(move || this.take_in(new, identity, settings.thumbnails))
-            .await?;
+        let (new, inspected, ingredients, signed) =
+            self.deps.pool.run(move || this.take_in(new, identity, settings.thumbnails)).await?;
         let now = self.deps.clock.now();
         let (tenant, blobs) = (&actor.tenant, self.deps.blobs.as_ref());
         let title = title_of(&new);
@@ -276,14 +285,26 @@ impl Manifests {
     }
 
     /// Signs a draft.
-    pub async fn sign(self: &Arc<Self>, actor: &Actor, id: ManifestId, request: SignRequest, once: Option<Once>) -> Result<Outcome> {
+    pub async fn sign(
+        self: &Arc<Self>,
+        actor: &Actor,
+        id: ManifestId,
+        request: SignRequest,
+        once: Option<Once>,
+    ) -> Result<Outcome> {
         actor.require(Permission::ManifestSign)?;
         if let Some(outcome) = self.replay(actor, once.as_ref()).await? {
             return Ok(outcome);
         }
         let record = self.load(actor, id).await?;
-        rules::check_revision(&record, request.if_match)?;
-        rules::check_draft(&record)?;
+        if let Err(refusal) = rules::check_draft(&record).and_then(|()| rules::check_revision(&record, request.if_match)) {
+            // This very request may have been answered between the two reads.
+            return match self.replay(actor, once.as_ref()).await? {
+                Some(outcome) => Ok(outcome),
+                None => Err(refusal),
+            };
+        }
+        let _turn = self.turn(record.source.size).await?;
         let settings = self.settings(actor).await?;
         rules::check_scheme(request.scheme, &settings)?;
         let identity = self.identity(request.scheme).await?;
@@ -434,6 +455,10 @@ impl Manifests {
         let engine = &self.deps.engine;
         let signed =
             sign_now(&self.deps, engine, title, &file.content, &inspected, definition, Vec::new(), identity, with_thumbnail)?;
-        Ok(Offline { asset: signed.asset.map(|(content, _)| content), manifest_store: signed.manifest_store, media: inspected.media })
+        Ok(Offline {
+            asset: signed.asset.map(|(content, _)| content),
+            manifest_store: signed.manifest_store,
+            media: inspected.media,
+        })
     }
 }

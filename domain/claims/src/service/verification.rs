@@ -2,11 +2,12 @@
 
 use super::{Manifests, Uploaded};
 use crate::{
-    Verification, VerifyRequest,
+    Verification, VerificationReport, VerifyRequest,
     engine::{self},
     media::{self, Media},
 };
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, PqRequirement, Result, VerificationId,
     error::Context as _,
@@ -31,15 +32,6 @@ pub enum VerifyTarget {
     },
 }
 
-/// A result.
-#[derive(Debug, Clone)]
-pub struct Verified {
-    /// What was found.
-    pub verification: Arc<Verification>,
-    /// The record, when it is one of ours.
-    pub manifest: Option<ManifestId>,
-}
-
 /// Content and everything the result depends on.
 struct Subject {
     content: Content,
@@ -50,28 +42,37 @@ struct Subject {
 
 impl Manifests {
     /// Verifies. Results on stored manifests go into their history.
-    pub async fn verify(self: &Arc<Self>, actor: &Actor, target: VerifyTarget) -> Result<Verified> {
+    ///
+    /// `strict` turns warnings into issues.
+    pub async fn verify(self: &Arc<Self>, actor: &Actor, target: VerifyTarget, strict: bool) -> Result<VerificationReport> {
         actor.require(Permission::ManifestRead)?;
+        let finish = |verification: &Verification, id| {
+            let mut report = verification.report.clone();
+            report.manifest_id = id;
+            if strict { report.strict() } else { report }
+        };
         match target {
             VerifyTarget::Uploaded { file, sidecar } => {
                 let subject = Subject { content: file.content, blob: file.blob, media: None, sidecar };
                 let verification = self.judge(actor, subject, false).await?;
-                Ok(Verified { verification, manifest: None })
+                Ok(finish(&verification, None))
             }
             VerifyTarget::Stored(id) => {
                 let record = self.load(actor, id).await?;
                 let verification = self.judge_stored(actor, &record, false).await?;
-                self.remember(actor, id, &verification).await?;
-                Ok(Verified { verification, manifest: Some(id) })
+                let report = finish(&verification, Some(id));
+                self.remember(actor, id, &report).await?;
+                Ok(report)
             }
         }
     }
 
-    /// The verification of a stored manifest with crJSON and chain of custody; not kept in the history.
-    pub async fn examine(self: &Arc<Self>, actor: &Actor, id: ManifestId) -> Result<Arc<Verification>> {
+    /// The verification of a stored manifest, with crJSON and chain of custody where `detail` asks for them; not kept in the
+    /// history.
+    pub async fn examine(self: &Arc<Self>, actor: &Actor, id: ManifestId, detail: bool) -> Result<Arc<Verification>> {
         actor.require(Permission::ManifestRead)?;
         let record = self.load(actor, id).await?;
-        self.judge_stored(actor, &record, true).await
+        self.judge_stored(actor, &record, detail).await
     }
 
     /// A manifest's kept results, newest first.
@@ -93,10 +94,10 @@ impl Manifests {
         let sidecar = if signed.embedded {
             None
         } else {
-            let store = self.deps.blobs.open(&actor.tenant, &signed.manifest_store).await?;
-            let mut bytes = Vec::new();
-            engine::open(&store)?.read_to_end(&mut bytes).context("cannot read a manifest store")?;
-            Some(bytes.into())
+            let range = 0..signed.manifest_store.size;
+            let chunks = self.deps.blobs.read(&actor.tenant, &signed.manifest_store, range).await?;
+            let bytes: Vec<Bytes> = chunks.try_collect().await?;
+            Some(bytes.concat().into())
         };
         let media = Some(media::by_mime(&record.media_type));
         self.judge(actor, Subject { content, blob: signed.asset.clone(), media, sidecar }, detail).await
@@ -108,6 +109,7 @@ impl Manifests {
         if let Some(found) = self.results.get(&key).await {
             return Ok(found);
         }
+        let _turn = self.turn(subject.blob.size).await?;
         let this = self.clone();
         let result = self.deps.pool.run(move || this.verify_now(&subject, requirement, detail)).await?;
         let result = Arc::new(result);
@@ -141,6 +143,7 @@ impl Manifests {
     fn key(&self, subject: &Subject, requirement: PqRequirement, detail: bool) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(subject.blob.sha256.as_bytes());
+        hash.update(subject.media.map_or("sniffed", |m| m.mime));
         hash.update(subject.sidecar.as_ref().map(Sha256::digest).unwrap_or_default());
         hash.update(self.deps.trust.digest());
         hash.update(requirement.as_str());
@@ -148,17 +151,15 @@ impl Manifests {
         hash.finalize().into()
     }
 
-    async fn remember(&self, actor: &Actor, id: ManifestId, verification: &Verification) -> Result<()> {
+    async fn remember(&self, actor: &Actor, id: ManifestId, report: &VerificationReport) -> Result<()> {
         let now = self.deps.clock.now();
-        let mut report = verification.report.clone();
-        report.manifest_id = Some(id);
         let record = VerificationRecord {
             id: VerificationId(self.deps.entropy.uuid_v7(now)),
             tenant: actor.tenant.clone(),
             manifest: id,
             state: report.validation_state.as_str().to_owned(),
             trust_level: report.trust_level.as_str().to_owned(),
-            report: serde_json::to_value(&report).context("a report cannot be written")?,
+            report: serde_json::to_value(report).context("a report cannot be written")?,
             verified_by: actor.subject.clone(),
             created_at: now,
         };

@@ -5,7 +5,9 @@ use crate::{Algorithm, CryptoError};
 use aws_lc_rs::{
     encoding::AsRawBytes,
     rand::SystemRandom,
-    signature::{self as s, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair, PqdsaKeyPair, PqdsaSigningAlgorithm, UnparsedPublicKey},
+    signature::{
+        self as s, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair, PqdsaKeyPair, PqdsaSigningAlgorithm, UnparsedPublicKey,
+    },
 };
 use zeroize::Zeroizing;
 

@@ -18,7 +18,8 @@ macro_rules! ecdsa {
 
         impl SigningKey for $type {
             fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
-                let signature: $curve::ecdsa::Signature = self.0.try_sign(message).map_err(|_| CryptoError::Signing($alg.name()))?;
+                let signature: $curve::ecdsa::Signature =
+                    self.0.try_sign(message).map_err(|_| CryptoError::Signing($alg.name()))?;
                 Ok(signature.to_bytes().to_vec())
             }
         }

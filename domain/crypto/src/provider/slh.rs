@@ -15,8 +15,10 @@ impl<P: ParameterSet + Send + Sync> SigningKey for Key<P> {
         // Hedged signing (FIPS 205 §9.2): fresh randomness of n bytes, half a public key's length.
         let mut fresh = vec![0; self.algorithm.public_key_len() / 2];
         getrandom::fill(&mut fresh).map_err(|_| CryptoError::Randomness)?;
-        let signature =
-            self.key.try_sign_with_context(message, &[], Some(&fresh)).map_err(|_| CryptoError::Signing(self.algorithm.name()))?;
+        let signature = self
+            .key
+            .try_sign_with_context(message, &[], Some(&fresh))
+            .map_err(|_| CryptoError::Signing(self.algorithm.name()))?;
         Ok(signature.to_vec())
     }
 }
@@ -33,7 +35,8 @@ fn generate_in<P: ParameterSet>(algorithm: Algorithm) -> Result<KeyMaterial, Cry
 
 fn load_in<P: ParameterSet + Send + Sync + 'static>(material: &KeyMaterial) -> Result<Box<dyn SigningKey>, CryptoError> {
     let algorithm = material.algorithm;
-    let key = slh_dsa::SigningKey::<P>::try_from(material.private.as_slice()).map_err(|_| CryptoError::BadKey(algorithm.name()))?;
+    let key =
+        slh_dsa::SigningKey::<P>::try_from(material.private.as_slice()).map_err(|_| CryptoError::BadKey(algorithm.name()))?;
     Ok(Box::new(Key { key, algorithm }))
 }
 
