@@ -6,7 +6,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 JUDGES ?= $(HOME)/.cache/openmediatrust/judges
 
-.PHONY: demo test bench build fmt lint deny openapi judges unit
+.PHONY: demo test bench build tools fmt lint deny openapi judges unit
 
 build:
 	cargo build --workspace --release
@@ -24,14 +24,18 @@ lint:
 deny:
 	scripts/deny.sh
 
+tools:
+	scripts/tools.sh
+
 # The independent validators that the tests put over what we produce.
 judges:
 	scripts/judges.sh $(JUDGES)
 
 unit:
+	cargo build --workspace
 	OMT_JUDGES=$(JUDGES) cargo test --workspace
 
-test: fmt lint deny judges unit
+test: tools fmt lint deny judges unit
 
 openapi:
 	cargo run -q -p openmediatrust -- openapi > openapi/openapi.json

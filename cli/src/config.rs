@@ -128,6 +128,8 @@ pub struct Trust {
 pub struct Limits {
     /// Largest upload.
     pub max_upload_bytes: u64,
+    /// Memory for verification results.
+    pub result_cache_bytes: u64,
 }
 
 /// `[work]`

@@ -144,16 +144,19 @@ impl Platform {
         let trust = Arc::new(trust_lists(config, Some(&pki))?);
         let pool = Arc::new(WorkPool::start(config.work_threads(), config.work.queue)?);
         let engine = Engine::new(config.crypto.provider.provider(), keys.clone(), blobs.spool_dir().to_owned())?;
-        let manifests = Arc::new(Manifests::new(Dependencies {
-            database: port,
-            blobs: blobs.clone(),
-            engine: Arc::new(engine),
-            pki: pki.clone(),
-            pool,
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-            trust,
-        }));
+        let manifests = Arc::new(Manifests::new(
+            config.limits.result_cache_bytes,
+            Dependencies {
+                database: port,
+                blobs: blobs.clone(),
+                engine: Arc::new(engine),
+                pki: pki.clone(),
+                pool,
+                clock: clock.clone(),
+                entropy: entropy.clone(),
+                trust,
+            },
+        ));
         Ok(Self { database, blobs, keys, pki, manifests, clock, entropy })
     }
 

@@ -63,6 +63,38 @@ fn check_trusted(name: &str, report: &Value) {
     );
 }
 
+/// The fixture with its `mdat` grown; with `split`, a second `mdat` after everything.
+fn large_mp4(megabytes: usize, split: bool) -> Vec<u8> {
+    let seed = fixture("a.mp4");
+    let filler: Vec<u8> = (0..megabytes << 20).map(|n| (n as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    if split {
+        let size = (filler.len() as u32 + 8).to_be_bytes();
+        return [seed.as_slice(), &size, b"mdat", &filler].concat();
+    }
+    let at = seed.windows(4).position(|w| w == b"mdat").unwrap() - 4;
+    let old = u32::from_be_bytes(seed[at..at + 4].try_into().unwrap()) as usize;
+    let size = (old + filler.len()) as u32;
+    [&seed[..at], &size.to_be_bytes(), &seed[at + 4..at + old], &filler, &seed[at + old..]].concat()
+}
+
+#[tokio::test]
+async fn large_movies_sign_and_verify() {
+    let server = Server::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let roots = dir.path().join("roots.pem");
+    std::fs::write(&roots, server.get("/api/v1/trust/roots.pem").await.bytes().await.unwrap()).unwrap();
+    for split in [false, true] {
+        let record = server.signed("large.mp4", large_mp4(70, split), &[]).await;
+        check_trusted("large", &server.json(&format!("/api/v1/manifests/{}/report", id(&record))).await);
+        let path = dir.path().join("large.mp4");
+        std::fs::write(&path, server.content(&record).await).unwrap();
+        let arguments = [roots.to_string_lossy().into_owned(), path.to_string_lossy().into_owned()];
+        for verdict in judge("media.py", &[&arguments[0], &arguments[1]]).unwrap_or_default() {
+            assert_eq!(verdict["state"], "trusted", "split {split}: {verdict}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_draft_is_signed_later_with_everything_it_said() {
     let server = Server::start().await;

@@ -10,7 +10,8 @@ async fn uploads_that_are_refused() {
     let jpeg = || fixture("a.jpg");
     let big = "y".repeat(5 << 20);
     let assertion = |label: &str, data: Value| json!([{ "label": label, "data": data }]).to_string();
-    let cases: Vec<(&str, Vec<u8>, Vec<(&str, String)>, u16, &str)> = vec![
+    type Case = (&'static str, Vec<u8>, Vec<(&'static str, String)>, u16, &'static str);
+    let cases: Vec<Case> = vec![
         ("a.jpg", vec![], vec![], 422, "EMPTY_FILE"),
         ("a.jpg", b"not a picture".to_vec(), vec![], 422, "MEDIA_TYPE_MISMATCH"),
         ("a.jpg", b"\xff\xd8\xff\xe0garbage".to_vec(), vec![], 422, "CONTENT_TRUNCATED"),

@@ -79,3 +79,38 @@ pub fn decode(token: &str, key: &DecodingKey, issuer: &str, now: i64) -> Result<
         via: Via::AccessToken,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omt_crypto::{Algorithm as KeyAlgorithm, ProviderName};
+
+    #[test]
+    fn tokens_end_and_are_for_one_issuer() {
+        let provider = ProviderName::AwsLc.provider();
+        let material = provider.generate(KeyAlgorithm::Es256).unwrap();
+        let key = provider.load(&material).unwrap();
+        let claims = Claims {
+            iss: "http://a.test".into(),
+            aud: AUDIENCE.into(),
+            sub: "user:1".into(),
+            name: "n".into(),
+            tenant: TenantId::default_tenant(),
+            permissions: [Permission::ManifestRead].into(),
+            iat: 1_000,
+            exp: 1_900,
+            sid: "s".into(),
+        };
+        let sign = |message: &[u8]| key.sign(message).map_err(|_| Error::internal("signing"));
+        let token = encode(&claims, sign).unwrap();
+        let verify_key = decoding_key(&material.public).unwrap();
+        let code = |issuer: &str, now| decode(&token, &verify_key, issuer, now).map(|_| "ok").unwrap_or_else(|e| e.code);
+        assert_eq!(code("http://a.test", 1_899), "ok");
+        assert_eq!(code("http://a.test", 1_900), "TOKEN_EXPIRED");
+        assert_eq!(code("http://a.test", 900), "INVALID_TOKEN");
+        assert_eq!(code("http://b.test", 1_500), "INVALID_TOKEN");
+        let other = Claims { aud: "other".into(), ..claims };
+        let token = encode(&other, sign).unwrap();
+        assert_eq!(decode(&token, &verify_key, "http://a.test", 1_500).unwrap_err().code, "INVALID_TOKEN");
+    }
+}

@@ -28,6 +28,8 @@ pub struct Engine {
     signing: Arc<Context>,
     /// The same, with `mdat` hashed in pieces, for large ISO base media files.
     signing_large: Arc<Context>,
+    /// For verification where trust is decided by us.
+    verifying_plain: Arc<Context>,
     /// Contexts for verification by the anchors they hold.
     verifying: moka::sync::Cache<[u8; 32], Arc<Context>>,
     validated_paths: moka::sync::Cache<[u8; 32], verify::PathVerdict>,
@@ -55,6 +57,7 @@ impl Engine {
             spool,
             signing: context(&base)?,
             signing_large: context(&large)?,
+            verifying_plain: context(&verify::settings(false, ""))?,
             verifying: moka::sync::Cache::new(64),
             validated_paths: moka::sync::Cache::new(1024),
             one_large: std::sync::Mutex::new(()),

@@ -90,10 +90,10 @@ pub enum Outcome {
 }
 
 impl Manifests {
-    /// The use cases over these dependencies.
-    pub fn new(deps: Dependencies) -> Self {
+    /// The use cases over these dependencies, with this much memory for verification results.
+    pub fn new(cache_bytes: u64, deps: Dependencies) -> Self {
         let results = moka::future::Cache::builder()
-            .max_capacity(64 << 20)
+            .max_capacity(cache_bytes)
             .weigher(|_, v: &Arc<crate::Verification>| v.weight())
             .time_to_live(Duration::from_secs(300))
             .build();

@@ -163,13 +163,13 @@ impl Engine {
         DirectSigner { keys: self.keys.clone(), identity: Arc::new(identity.clone()), template: Arc::new(template) }
     }
 
-    /// Large unfragmented ISO base media is hashed in pieces; fragmented files (`moof`) are split at each fragment anyway, and
-    /// the engine does not verify pieces there.
+    /// Large ISO base media with all media data in one box is hashed in pieces, in little memory. Of several `mdat` boxes the
+    /// engine does not keep the order, and in fragmented files it does not verify pieces; both are hashed flat.
     fn hash_in_pieces(&self, format: &str, size: u64, source: &Content) -> Result<bool> {
         if size < LARGE || !matches!(format, "video/mp4" | "video/quicktime" | "audio/mp4") {
             return Ok(false);
         }
-        Ok(!crate::metadata::technical::has_fragments(&mut open(source)?))
+        Ok(crate::metadata::technical::is_one_piece(&mut open(source)?))
     }
 
     fn embed(

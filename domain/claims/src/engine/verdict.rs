@@ -52,6 +52,10 @@ pub(super) fn report(
         replace_unsupported(&mut codes, &mut ingredients, &own, reader.active_label());
         c2pa_state = state_of(&codes, &ingredients);
     }
+    if own.decides_trust {
+        decide_trust(&mut codes, &own, reader.active_label());
+        c2pa_state = state_of(&codes, &ingredients);
+    }
     let mut post_quantum = own.post_quantum.clone();
     let demanded = post_quantum.apply(request.post_quantum);
     let path_trusted = own.path.is_ok() && holds(&codes, TRUSTED);
@@ -193,6 +197,20 @@ fn replace_unsupported(codes: &mut StatusCodes, ingredients: &mut [IngredientSta
     };
     fix(codes, &|label| Some(label) == active);
     ingredients.iter_mut().for_each(|i| fix(&mut i.codes, &|label| Some(label) != active));
+}
+
+/// Says what the engine would have said of the signer's trust, had it been asked. It says nothing of algorithms it does not know.
+fn decide_trust(codes: &mut StatusCodes, own: &OwnChecks, active: Option<&str>) {
+    let (Some(label), Some(sign1)) = (active, &own.active) else { return };
+    if sign1.claim.algorithm().is_some_and(|a| a.is_post_quantum()) {
+        return;
+    }
+    let url = Some(format!("self#jumbf=/c2pa/{label}/c2pa.signature"));
+    let status = |code: &str, words: String| Status { code: code.into(), url: url.clone(), explanation: Some(words) };
+    match &own.path {
+        Ok(_) => codes.success.push(status(TRUSTED, "signing certificate trusted, found in the trust list".into())),
+        Err(error) => codes.failure.push(status(UNTRUSTED, format!("signing certificate untrusted: {error}"))),
+    }
 }
 
 fn is_warning(status: &Status) -> bool {

@@ -98,6 +98,8 @@ impl Verification {
 
 /// What our own reading of the store gives, beside the engine's.
 pub(super) struct OwnChecks {
+    /// The engine was not asked about trust; our own path validation is the answer.
+    pub(super) decides_trust: bool,
     /// Label of each manifest whose claim signature is post-quantum and holds, and whether its signer is trusted.
     pub(super) pure_post_quantum: BTreeMap<String, bool>,
     /// Labels of manifests whose classical claim signature holds although the engine says it does not: it takes a leaf
@@ -146,7 +148,9 @@ impl Engine {
             Ok(parsed) => parsed,
             Err(error) => return Ok(Verification::unreadable(true, "general.error", error.to_string())),
         };
-        let context = self.context_for(&parsed, &store, request.trust)?;
+        let decides_trust = is_plain(&parsed, &store);
+        let context =
+            if decides_trust { self.verifying_plain.clone() } else { self.context_for(&parsed, &store, request.trust)? };
         let stream = open(request.content)?;
         let reader = Reader::from_shared_context(&context);
         let reader = match (request.sidecar, format) {
@@ -157,7 +161,7 @@ impl Engine {
             Ok(reader) => reader,
             Err(error) => return Ok(Verification::unreadable(true, verdict::error_code(&error), error.to_string())),
         };
-        let own = self.own_checks(&parsed, &reader, request);
+        let own = self.own_checks(&parsed, &reader, request, decides_trust);
         let report = verdict::report(&reader, &parsed, own, request);
         let (crjson, custody) =
             if request.detail { (reader.to_crjson_value().ok(), crate::custody::tree(&reader.json())) } else { (None, None) };
@@ -185,22 +189,23 @@ impl Engine {
         if let Some(found) = self.verifying.get(&key) {
             return Ok(found);
         }
-        let mut settings = json!({
-            "core": { "allowed_network_hosts": [], "max_decompressed_manifest_size_in_mb": 16 },
-            "verify": { "ocsp_fetch": false, "remote_manifest_fetch": false, "verify_trust": true },
-        });
-        if !chosen.is_empty() {
-            settings["trust"] = json!({ "trust_anchors": chosen.values().map(|c| c.to_pem()).collect::<String>() });
-        }
-        let made = context(&settings)?;
+        let anchors: String = chosen.values().map(|c| c.to_pem()).collect();
+        let made = context(&settings(true, &anchors))?;
         self.verifying.insert(key, made.clone());
         Ok(made)
     }
 
-    fn own_checks(&self, store: &ManifestStore<'_>, reader: &Reader, request: &VerifyRequest<'_>) -> OwnChecks {
+    fn own_checks(
+        &self,
+        store: &ManifestStore<'_>,
+        reader: &Reader,
+        request: &VerifyRequest<'_>,
+        decides_trust: bool,
+    ) -> OwnChecks {
         let at = verdict::trusted_time(reader).unwrap_or(request.now);
         let trust = request.trust;
         let mut checks = OwnChecks {
+            decides_trust,
             pure_post_quantum: BTreeMap::new(),
             nameless_signer: BTreeSet::new(),
             unsupported_left: false,
@@ -264,6 +269,27 @@ impl Engine {
         }
         self.validated_paths.get_with(key.finalize().into(), || path::validate(chain, anchors, at, self.provider()))
     }
+}
+
+/// Settings for verification: no network, bounded, and with these anchors.
+pub(super) fn settings(trust: bool, anchors: &str) -> serde_json::Value {
+    let mut settings = json!({
+        "core": { "allowed_network_hosts": [], "max_decompressed_manifest_size_in_mb": 16 },
+        "verify": { "ocsp_fetch": false, "remote_manifest_fetch": false, "verify_trust": trust },
+    });
+    if !anchors.is_empty() {
+        settings["trust"] = json!({ "trust_anchors": anchors });
+    }
+    settings
+}
+
+/// Whether the store is one manifest whose trust depends on its signer's chain alone: no ingredient manifests, time-stamps,
+/// revocation answers or identity assertions. Then our own path validation, which remembers chains, can answer for the engine,
+/// which would verify the whole chain again each time.
+fn is_plain(store: &ManifestStore<'_>, bytes: &[u8]) -> bool {
+    let marks: [&[u8]; 4] = [b"sigTst", b"rVals", b"c2pa.time-stamp", b"c2pa.certificate-status"];
+    let identities = store.manifests.iter().flat_map(|m| &m.assertions).any(|(label, _)| label.starts_with("cawg.identity"));
+    store.manifests.len() == 1 && !identities && marks.iter().all(|mark| guard::find(bytes, mark).is_none())
 }
 
 /// Whether the engine's certificate of the active signer is the one we read.

@@ -116,10 +116,12 @@ fn body(source: &mut dyn ReadSeek, of: &BoxAt) -> Vec<u8> {
     bytes
 }
 
-/// Whether the movie is fragmented.
-pub fn has_fragments(source: &mut dyn ReadSeek) -> bool {
+/// Whether all media data of the movie is in one piece: one `mdat`, and no fragments (`moof`).
+pub fn is_one_piece(source: &mut dyn ReadSeek) -> bool {
     let end = source.seek(SeekFrom::End(0)).unwrap_or(0);
-    boxes(source, 0, end).iter().any(|b| &b.kind == b"moof")
+    let top = boxes(source, 0, end);
+    let count = |kind: &[u8; 4]| top.iter().filter(|b| b.kind == *kind).count();
+    count(b"mdat") == 1 && count(b"moof") == 0
 }
 
 /// `moov/mvhd` for the duration, `moov/trak` for dimensions and codecs (ISO/IEC 14496-12 §8).

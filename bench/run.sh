@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Prints the figures of the README: ours beside baselines in the same run. Usage: run.sh DIRECTORY-WITH-BINARIES
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+bin=$1
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/openmediatrust
+work=$(mktemp -d)
+pids=()
+cleanup() { for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done; rm -rf "$work"; }
+trap cleanup EXIT
+
+if [ ! -e "$cache/peer/.installed-1" ]; then
+  python3 -m venv "$cache/peer"
+  "$cache/peer/bin/pip" install -q --disable-pip-version-check 'c2pa-python==0.38.1' 'fastapi==0.116.1' 'uvicorn==0.35.0' 'python-multipart==0.0.20' 'httptools' 'uvloop'
+  touch "$cache/peer/.installed-1"
+fi
+free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
+wait_for() { for _ in $(seq 100); do curl -s -o /dev/null "$1" && return; sleep 0.1; done; echo "no answer from $1"; exit 1; }
+
+file=$here/sample-100k.jpg
+echo "== machine: $(nproc) cores, $(date -u +%F)"
+echo; echo "== in process"
+"$bin/omt-bench" engine --file "$file"
+"$bin/omt-bench" engine --file "$here/sample-1mp.jpg" --rounds 50 | grep thumbnail
+
+echo; echo "== over HTTP, 16 connections, $(stat -c %s "$file") bytes JPEG"
+# The peer signs with an ES256 chain of OpenSSL.
+"$here/peer/chain.sh" "$work"
+serve_peer() { # thumbnail flag
+  port=$(free_port)
+  (cd "$here/peer" && PEER_DIR=$work PEER_THUMBNAIL=$1 exec "$cache/peer/bin/uvicorn" app:app --port "$port" --workers 2 --log-level error) & peer=$!
+  pids+=("$peer"); peer_url=http://127.0.0.1:$port; wait_for "$peer_url/docs"; sleep 1
+}
+serve_ours() { # environment...
+  data=$(mktemp -d -p "$work")
+  env OMT_DATA_DIR="$data" OMT_HTTP__LISTEN=127.0.0.1:0 OMT_ADMIN__PASSWORD=bench OMT_LOG__LEVEL=error "$@" "$bin/openmediatrust" serve > "$data.out" & ours=$!
+  pids+=("$ours")
+  for _ in $(seq 100); do grep -q listening "$data.out" && break; sleep 0.1; done
+  url=$(sed -n 's/.*listening on //p' "$data.out")
+  wait_for "$url/ready"
+  token=$(curl -s "$url/api/v1/auth/login" -H 'content-type: application/json' -d '{"username":"admin","password":"bench"}' | python3 -c 'import json,sys; print(json.load(sys.stdin)["access_token"])')
+}
+stop() { kill "$1"; wait "$1" 2>/dev/null || true; }
+
+serve_peer 0
+curl -s -F "file=@$file" "$peer_url/sign" -o "$work/plain.jpg"
+"$bin/omt-bench" load --name "peer sign ES256, no thumbnail, stores nothing" --operation sign --url "$peer_url/sign" --file "$file"
+"$bin/omt-bench" load --name "peer verify ES256" --operation verify --url "$peer_url/verify" --file "$work/plain.jpg"
+stop "$peer"
+serve_peer 1
+"$bin/omt-bench" load --name "peer sign ES256, default thumbnail, stores nothing" --operation sign --url "$peer_url/sign" --file "$file"
+stop "$peer"
+
+cat > "$work/plain.toml" <<'TOML'
+[tenant_defaults]
+thumbnails = false
+TOML
+data=; serve_ours
+"$bin/omt-bench" load --name "ours sign hybrid + store durably, thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
+stop "$ours"
+serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false
+"$bin/omt-bench" load --name "ours sign hybrid + store durably, no thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
+id=$(curl -s "$url/api/v1/manifests?limit=1" -H "authorization: Bearer $token" | python3 -c 'import json,sys; print(json.load(sys.stdin)["items"][0]["id"])')
+curl -s "$url/api/v1/manifests/$id/content" -H "authorization: Bearer $token" -o "$work/hybrid.jpg"
+"$bin/omt-bench" load --name "ours verify hybrid, cached" --operation verify --url "$url/api/v1/verify" --file "$work/hybrid.jpg" --bearer "$token"
+stop "$ours"
+# A cache of nothing: every verification is computed.
+serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false OMT_LIMITS__RESULT_CACHE_BYTES=0
+id=$(curl -s "$url/api/v1/manifests" -H "authorization: Bearer $token" -F "file=@$file" -F sign=true | python3 -c 'import json,sys; print(json.load(sys.stdin)["id"])')
+curl -s "$url/api/v1/manifests/$id/content" -H "authorization: Bearer $token" -o "$work/hybrid.jpg"
+"$bin/omt-bench" load --name "ours verify hybrid, uncached" --operation verify --url "$url/api/v1/verify" --file "$work/hybrid.jpg" --bearer "$token"
+stop "$ours"
+
+echo; echo "== memory"
+serve_ours
+"$bin/omt-bench" memory --url "$url" --pid "$ours" --bearer "$token" --seed "$here/../tests/fixtures/a.mp4"
+stop "$ours"

@@ -1,0 +1,54 @@
+//! Measures what the project promises, each beside its baseline in the same run.
+
+// A benchmark may stop at the first thing that goes wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod engine;
+mod load;
+mod memory;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// In process: hybrid signing and verifying against the c2pa crate's own ES256.
+    Engine {
+        /// The file to sign.
+        #[arg(long)]
+        file: std::path::PathBuf,
+        /// Pairs of runs.
+        #[arg(long, default_value_t = 300)]
+        rounds: usize,
+    },
+    /// Over HTTP: requests a second and their latencies, of one server.
+    Load(load::Arguments),
+    /// Peak memory of a server while it signs a large MP4.
+    Memory(memory::Arguments),
+}
+
+#[tokio::main]
+async fn main() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match Arguments::parse().command {
+        Command::Engine { file, rounds } => engine::run(&file, rounds).await,
+        Command::Load(arguments) => load::run(arguments).await,
+        Command::Memory(arguments) => memory::run(arguments).await,
+    }
+}
+
+/// The value at a fraction of sorted samples.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * q).round() as usize]
+}
+
+/// The median.
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    quantile(&samples, 0.5)
+}
