@@ -163,3 +163,20 @@ async fn the_private_profile_signs_and_verifies_when_enabled() {
     let strict = ok(closed.request("POST", "/api/v1/verify").multipart(strict).send().await.unwrap(), StatusCode::OK).await;
     assert_eq!((strict["valid"].as_bool(), strict["warnings"].clone()), (Some(false), json!([])));
 }
+
+#[test]
+fn the_worked_example_of_the_documentation_holds() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/example/manifest.c2pa");
+    let bytes = std::fs::read(&path).unwrap();
+    let store = ManifestStore::parse(&bytes).unwrap();
+    let active = store.active().unwrap();
+    let (claim, sign1) = (active.claim.unwrap(), omt_crypto::cose::parse_sign1(active.signature.unwrap()).unwrap());
+    let provider = omt_crypto::ProviderName::AwsLc.provider();
+    // The certificates end one day; the signatures hold for ever.
+    omt_claims::post_quantum::verify_claim(provider.as_ref(), &sign1, claim).unwrap();
+    let counter = sign1.countersignature.as_ref().unwrap().as_ref().unwrap();
+    omt_claims::post_quantum::verify_countersignature(provider.as_ref(), &sign1, counter, claim).unwrap();
+    for verdict in judge("hybrid.py", &[path.to_str().unwrap()]).unwrap_or_default() {
+        assert_eq!((verdict["countersignature"].as_str(), verdict["commitment"].as_bool()), (Some("valid"), Some(true)));
+    }
+}

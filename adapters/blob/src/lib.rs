@@ -1,19 +1,23 @@
 //! The blob store in a directory: `ROOT/<tenant>/<first two digits>/<sha256>`.
 //!
-//! A blob appears under its name only when it is whole and on disk: it is written aside, synced, and renamed into place.
+//! A blob is written aside and renamed into place, and `put` returns when it is on disk. Writers share the syncs.
+
+mod gate;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use gate::SyncGate;
 use omt_kernel::{
     Error, Kind, Result, TenantId,
     error::Context,
     manifest::BlobRef,
     port::{BlobStore, ByteStream, Content, TemporaryFile},
 };
+use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Write},
+    io::{ErrorKind, Read, Write},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -25,6 +29,7 @@ const CHUNK: usize = 256 << 10;
 pub struct FileBlobStore {
     root: PathBuf,
     spool: PathBuf,
+    gate: SyncGate,
 }
 
 impl FileBlobStore {
@@ -32,7 +37,8 @@ impl FileBlobStore {
     pub fn open(root: &Path) -> Result<Self> {
         let spool = root.join(".spool");
         fs::create_dir_all(&spool).context("cannot create the blob directory")?;
-        let store = Self { root: root.to_owned(), spool };
+        let gate = SyncGate::start(root).context("cannot start syncing the blob directory")?;
+        let store = Self { root: root.to_owned(), spool, gate };
         store.sweep();
         Ok(store)
     }
@@ -73,56 +79,60 @@ fn write_error(error: std::io::Error) -> Error {
     }
 }
 
-fn sync_directory(of: &Path) -> std::io::Result<()> {
-    of.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+/// Gives a whole file its name. Not durable yet: that is the gate's part.
+fn publish(from: &Path, to: &Path) -> std::io::Result<()> {
+    let Some(directory) = to.parent() else { return Err(ErrorKind::InvalidInput.into()) };
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(directory)?;
+            fs::rename(from, to)
+        }
+        other => other,
+    }
 }
 
-/// Syncs the file, gives it its name and syncs the directory.
-fn publish(file: &File, from: &Path, to: &Path) -> std::io::Result<()> {
-    file.sync_all()?;
-    let Some(directory) = to.parent() else { return Err(ErrorKind::InvalidInput.into()) };
-    let made = !directory.exists();
-    fs::create_dir_all(directory)?;
-    fs::rename(from, to)?;
-    File::open(directory)?.sync_all()?;
-    if made {
-        for parent in directory.ancestors().skip(1).take(2) {
-            File::open(parent)?.sync_all()?;
+/// Whether the file holds what its name says. One that a power failure left behind may have the right size only.
+fn is_intact(path: &Path, blob: &BlobRef) -> bool {
+    let Ok(mut file) = File::open(path) else { return false };
+    if !file.metadata().is_ok_and(|m| m.len() == blob.size) {
+        return false;
+    }
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return hex::encode(hash.finalize()) == blob.sha256,
+            Ok(n) => hash.update(&buffer[..n]),
+            Err(_) => return false,
         }
     }
-    Ok(())
 }
 
 #[async_trait]
 impl BlobStore for FileBlobStore {
     async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
         let target = self.path(tenant, blob)?;
-        let size = blob.size;
+        let wanted = blob.clone();
         let aside = TemporaryFile::new(self.spool.join(format!("put-{}", uuid::Uuid::new_v4())));
         blocking(move || {
-            if fs::metadata(&target).is_ok_and(|m| m.len() == size) {
-                // Another writer may have renamed it without having synced the directory yet.
-                return sync_directory(&target).map_err(write_error);
+            if target.exists() && is_intact(&target, &wanted) {
+                return Ok(());
             }
             match &content {
                 Content::Memory(bytes) => {
                     let mut file = File::create_new(aside.path()).map_err(write_error)?;
                     file.write_all(bytes).map_err(write_error)?;
-                    publish(&file, aside.path(), &target).map_err(write_error)
+                    publish(aside.path(), &target).map_err(write_error)
                 }
-                Content::File(temporary) => {
-                    let file = File::open(temporary.path()).map_err(write_error)?;
-                    publish(&file, temporary.path(), &target).map_err(write_error)
-                }
+                Content::File(temporary) => publish(temporary.path(), &target).map_err(write_error),
                 Content::Stored(path) if *path == target => Ok(()),
                 Content::Stored(path) => {
                     fs::copy(path, aside.path()).map_err(write_error)?;
-                    let file = File::open(aside.path()).map_err(write_error)?;
-                    publish(&file, aside.path(), &target).map_err(write_error)
+                    publish(aside.path(), &target).map_err(write_error)
                 }
             }
         })
-        .await
+        .await?;
+        self.gate.pass().await
     }
 
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
@@ -195,7 +205,6 @@ mod tests {
     use futures_util::TryStreamExt;
 
     fn blob(bytes: &[u8]) -> BlobRef {
-        use sha2::Digest;
         BlobRef { sha256: hex::encode(sha2::Sha256::digest(bytes)), size: bytes.len() as u64 }
     }
 
@@ -235,6 +244,19 @@ mod tests {
         assert!(store.exists(&tenant, &blob(b"hello")).await.unwrap());
         store.check().await.unwrap();
         assert_eq!(fs::read_dir(store.spool_dir()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_a_power_failure_spoiled_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileBlobStore::open(dir.path()).unwrap();
+        let tenant = TenantId::default_tenant();
+        let blob = blob(b"hello");
+        store.put(&tenant, &blob, Content::Memory(Bytes::from_static(b"hello"))).await.unwrap();
+        let Content::Stored(path) = store.open(&tenant, &blob).await.unwrap() else { panic!() };
+        fs::write(&path, [0; 5]).unwrap();
+        store.put(&tenant, &blob, Content::Memory(Bytes::from_static(b"hello"))).await.unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"hello");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ pub use verification::VerifyTarget;
 use crate::{Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, media, metadata::Extracted};
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result, TenantSettings,
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
     manifest::{BlobRef, ManifestFilter, ManifestRecord, Relationship},
     pool::WorkPool,
     port::{BlobStore, ByteStream, Clock, Content, Database, Entropy, Page, UnitOfWork},
@@ -45,6 +45,8 @@ pub struct Manifests {
     deps: Dependencies,
     /// Verification results by content, trust lists and policy. They end by time too, because certificates do.
     results: moka::future::Cache<[u8; 32], Arc<crate::Verification>>,
+    /// Settings change rarely and are needed always; one second old is new enough.
+    settings: moka::future::Cache<TenantId, TenantSettings>,
     /// Large files take turns before they take a thread of the pool.
     large: tokio::sync::Semaphore,
 }
@@ -97,7 +99,8 @@ impl Manifests {
             .weigher(|_, v: &Arc<crate::Verification>| v.weight())
             .time_to_live(Duration::from_secs(300))
             .build();
-        Self { deps, results, large: tokio::sync::Semaphore::new(1) }
+        let settings = moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(1)).build();
+        Self { deps, results, settings, large: tokio::sync::Semaphore::new(1) }
     }
 
     /// The directory for uploads on their way in.
@@ -147,8 +150,13 @@ impl Manifests {
     }
 
     async fn settings(&self, actor: &Actor) -> Result<TenantSettings> {
+        if let Some(found) = self.settings.get(&actor.tenant).await {
+            return Ok(found);
+        }
         let found = self.deps.database.read().await?.tenants().settings(&actor.tenant).await?;
-        found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))
+        let found = found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))?;
+        self.settings.insert(actor.tenant.clone(), found.clone()).await;
+        Ok(found)
     }
 
     /// The stored answer to this request, if it was made before.

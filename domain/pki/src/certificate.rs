@@ -10,6 +10,9 @@ use x509_cert::{
     ext::pkix::{AuthorityInfoAccessSyntax, BasicConstraints, ExtendedKeyUsage, KeyUsage},
 };
 
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
 /// A certificate, parsed once.
 #[derive(Debug, Clone)]
 pub struct Certificate {
@@ -56,8 +59,6 @@ impl Certificate {
 
     /// Parses every certificate in a PEM text; other blocks and text between are skipped.
     pub fn from_pem_bundle(pem: &[u8]) -> Result<Vec<Self>, PkiError> {
-        const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-        const END: &str = "-----END CERTIFICATE-----";
         let text = std::str::from_utf8(pem).map_err(|_| PkiError::Malformed("PEM is not UTF-8".into()))?;
         let mut out = Vec::new();
         let mut rest = text;
@@ -69,6 +70,13 @@ impl Certificate {
             rest = &rest[end..];
         }
         Ok(out)
+    }
+
+    /// The bytes of the first certificate in a PEM text, not parsed.
+    pub fn first_pem_der(pem: &str) -> Option<Vec<u8>> {
+        let begin = pem.find(BEGIN)?;
+        let end = pem[begin..].find(END)? + begin + END.len();
+        der::pem::decode_vec(&pem.as_bytes()[begin..end]).ok().map(|(_, der)| der)
     }
 
     /// The certificate as PEM.

@@ -111,7 +111,7 @@ pub(super) struct OwnChecks {
     pub(super) active: Option<ParsedSign1>,
     /// The active claim signer's chain.
     pub(super) path: PathVerdict,
-    /// Every certificate of the active chain was signed by the next.
+    /// The active chain, where it leads to no anchor but every certificate was signed by the next.
     pub(super) linked: Option<Vec<Certificate>>,
     /// Post-quantum verdict on the active manifest.
     pub(super) post_quantum: PostQuantum,
@@ -244,7 +244,9 @@ impl Engine {
                 let list =
                     if checks.pure_post_quantum.contains_key(&manifest.label) { &trust.post_quantum } else { &trust.signers };
                 checks.path = self.path(&sign1.claim.chain, list, at);
-                checks.linked = path::links(&sign1.claim.chain, self.provider()).ok();
+                if checks.path.is_err() {
+                    checks.linked = path::links(&sign1.claim.chain, self.provider()).ok();
+                }
                 let source = std::cell::Cell::new(None);
                 checks.post_quantum = post_quantum::judge(self.provider(), manifest, &sign1, &|chain| {
                     let verdict = self.path(chain, &trust.post_quantum, at);
@@ -295,11 +297,8 @@ fn is_plain(store: &ManifestStore<'_>, bytes: &[u8]) -> bool {
 /// Whether the engine's certificate of the active signer is the one we read.
 fn same_signer(reader: &Reader, sign1: &ParsedSign1) -> bool {
     let Some(info) = reader.active_manifest().and_then(|m| m.signature_info()) else { return false };
-    let theirs = Certificate::from_pem_bundle(info.cert_chain().as_bytes()).unwrap_or_default();
-    match (theirs.first(), sign1.claim.chain.first()) {
-        (Some(theirs), Some(ours)) => theirs.der == *ours,
-        _ => false,
-    }
+    let theirs = Certificate::first_pem_der(info.cert_chain());
+    theirs.is_some() && theirs.as_ref() == sign1.claim.chain.first()
 }
 
 /// Whether a claim's signer has no organisation in its name and its classical signature holds.
