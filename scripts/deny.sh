@@ -9,7 +9,7 @@ fi
 export PATH=$tools/bin:$PATH
 cargo deny --offline check --hide-inclusion-graph bans licenses sources
 if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
-  cargo deny check --hide-inclusion-graph --disable-fetch advisories
+  cargo deny --offline check --hide-inclusion-graph advisories
 else
   echo "advisories: NOT CHECKED, the advisory database cannot be reached from here"
 fi

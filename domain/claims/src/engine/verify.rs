@@ -85,10 +85,12 @@ pub struct Verification {
 impl Verification {
     /// About how many bytes it takes.
     pub fn weight(&self) -> u32 {
-        let json = |value: &serde_json::Value| value.to_string().len() * 2;
-        let report = serde_json::to_value(&self.report).map_or(16 << 10, |v| json(&v));
-        let details = [&self.crjson, &self.custody].into_iter().flatten().map(json).sum::<usize>();
-        u32::try_from(report + details).unwrap_or(u32::MAX)
+        let report = &self.report;
+        let lists = [&report.status_codes].into_iter().chain(report.ingredients.iter().map(|i| &i.codes));
+        let statuses: usize = lists.map(|c| c.success.len() + c.informational.len() + c.failure.len()).sum();
+        let entries = statuses + report.assertions_verified.len() + report.issues.len() + report.warnings.len();
+        let details: usize = [&self.crjson, &self.custody].into_iter().flatten().map(|v| v.to_string().len() * 2).sum();
+        u32::try_from(4096 + entries * 512 + details).unwrap_or(u32::MAX)
     }
 
     fn unreadable(present: bool, code: &str, reason: impl Into<String>) -> Self {
