@@ -338,3 +338,62 @@ pub(super) fn error_code(error: &c2pa::Error) -> &'static str {
         _ => "general.error",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omt_pki::path::PathError;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn own(verified: &[&str]) -> OwnChecks {
+        OwnChecks {
+            decides_trust: false,
+            pure_post_quantum: verified.iter().map(|label| ((*label).to_owned(), true)).collect::<BTreeMap<_, _>>(),
+            nameless_signer: BTreeSet::new(),
+            unsupported_left: false,
+            active: None,
+            path: Err(PathError::NoAnchor),
+            linked: None,
+            post_quantum: PostQuantum::absent(),
+            post_quantum_source: None,
+        }
+    }
+
+    fn mismatch(label: &str) -> StatusCodes {
+        let url = Some(format!("self#jumbf=/c2pa/{label}/c2pa.signature"));
+        let status = |code: &str, url: Option<String>| Status { code: code.into(), url, explanation: None };
+        StatusCodes {
+            failure: vec![status("algorithm.unsupported", Some("Cose_Sign1".into())), status("claimSignature.mismatch", url)],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_manifest_vouches_only_for_itself() {
+        let active = "urn:c2pa:active";
+        for (verified, replaced) in [(active, true), ("c2pa", false), ("c2pa.signature", false), ("urn:c2pa:act", false)] {
+            let mut codes = mismatch(active);
+            replace_unsupported(&mut codes, &mut [], &own(&[verified]), Some(active));
+            let left = codes.failure.iter().any(|s| s.code == "claimSignature.mismatch");
+            assert_eq!((left, state_of(&codes, &[]) == ValidationState::Trusted), (!replaced, replaced), "{verified}");
+        }
+        // An ingredient that we verified says nothing of the active manifest, nor the reverse.
+        let mut codes = mismatch(active);
+        replace_unsupported(&mut codes, &mut [], &own(&["urn:c2pa:ingredient"]), Some(active));
+        assert_eq!(state_of(&codes, &[]), ValidationState::Invalid);
+        let delta = IngredientStatus { ingredient: "x".into(), codes: mismatch(active) };
+        let mut deltas = [delta];
+        replace_unsupported(&mut StatusCodes::default(), &mut deltas, &own(&[active]), Some(active));
+        assert!(deltas[0].codes.failure.iter().any(|s| s.code == "claimSignature.mismatch"));
+    }
+
+    #[test]
+    fn an_unsupported_algorithm_stays_while_any_signature_is_unverified() {
+        let active = "urn:c2pa:active";
+        let mut codes = mismatch(active);
+        let mut own = own(&[active]);
+        own.unsupported_left = true;
+        replace_unsupported(&mut codes, &mut [], &own, Some(active));
+        assert_eq!(state_of(&codes, &[]), ValidationState::Invalid);
+    }
+}
