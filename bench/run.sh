@@ -51,11 +51,7 @@ serve_peer 1
 "$bin/omt-bench" load --name "peer sign ES256, default thumbnail, stores nothing" --operation sign --url "$peer_url/sign" --file "$file"
 stop "$peer"
 
-cat > "$work/plain.toml" <<'TOML'
-[tenant_defaults]
-thumbnails = false
-TOML
-data=; serve_ours
+serve_ours
 "$bin/omt-bench" load --name "ours sign hybrid + store durably, thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
 stop "$ours"
 serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false

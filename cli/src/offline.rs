@@ -173,10 +173,6 @@ pub async fn verify(config: &Config, arguments: &VerifyArguments) -> Result<Exit
             list.add_pem(&pem, AnchorSource::Tenant).map_err(|e| Fault::new(format!("{}: {e}", path.display())))?;
         }
     }
-    // Anchors given for claim signers may be meant for time-stamps too.
-    for (certificate, source) in trust.signers.iter().filter(|(_, s)| *s == AnchorSource::Tenant).cloned().collect::<Vec<_>>() {
-        trust.timestamps.add(certificate, source);
-    }
     let engine = Engine::new(config.crypto.provider.provider(), std::sync::Arc::new(NoKeys), std::env::temp_dir())?;
     let mut worst = 0u8;
     for path in &arguments.files {

@@ -42,14 +42,18 @@ pub fn fixtures() -> Vec<String> {
     names
 }
 
-/// The larger corpus, where `OMT_CORPUS` names one.
+/// The larger corpus, where `OMT_CORPUS` names one. A wrong name is an error, lest tests pass by doing nothing.
 pub fn corpus() -> Option<PathBuf> {
-    std::env::var_os("OMT_CORPUS").map(PathBuf::from).filter(|p| p.is_dir())
+    let path = std::env::var_os("OMT_CORPUS").map(PathBuf::from)?;
+    assert!(path.is_dir(), "OMT_CORPUS names no directory: {}", path.display());
+    Some(path)
 }
 
-/// The Python of the independent judges, where `OMT_JUDGES` names it.
+/// The Python of the independent judges, where `OMT_JUDGES` names its environment. A wrong name is an error.
 pub fn judges() -> Option<PathBuf> {
-    std::env::var_os("OMT_JUDGES").map(|dir| PathBuf::from(dir).join("bin/python")).filter(|p| p.exists())
+    let python = std::env::var_os("OMT_JUDGES").map(|dir| PathBuf::from(dir).join("bin/python"))?;
+    assert!(python.exists(), "OMT_JUDGES names no environment: {}", python.display());
+    Some(python)
 }
 
 /// Runs a judge script with arguments and gives its output lines as JSON.

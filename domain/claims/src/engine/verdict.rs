@@ -1,6 +1,6 @@
 //! From status codes to a verdict.
 
-use super::verify::{OwnChecks, VerifyRequest, parse_time};
+use super::verify::{OwnChecks, VerifyRequest};
 use crate::{
     jumbf::ManifestStore,
     post_quantum::{PostQuantum, PqState},
@@ -12,25 +12,13 @@ use crate::{
 use c2pa::{Reader, ValidationState as EngineState, validation_status::ValidationStatus};
 use omt_kernel::PqRequirement;
 use omt_pki::{AnchorSource, Certificate};
-use time::OffsetDateTime;
 
 const UNTRUSTED: &str = "signingCredential.untrusted";
 const TRUSTED: &str = "signingCredential.trusted";
 
-/// The time of signing, only where a trusted time-stamp proves it. The engine calls every time-stamp of a version 1 claim
-/// trusted without looking at its authority, so those prove nothing.
-pub(super) fn trusted_time(reader: &Reader) -> Option<OffsetDateTime> {
-    let stamped = is_v2(reader) && has_success(reader, "timeStamp.trusted");
-    stamped.then(|| reader.active_manifest().and_then(|m| m.time())).flatten().as_deref().and_then(parse_time)
-}
-
+/// The engine calls every time-stamp of a version 1 claim trusted without looking at its authority.
 fn is_v2(reader: &Reader) -> bool {
     reader.active_manifest().and_then(|m| m.claim_version()).is_some_and(|version| version >= 2)
-}
-
-fn has_success(reader: &Reader, code: &str) -> bool {
-    let active = reader.validation_results().and_then(|r| r.active_manifest());
-    active.is_some_and(|codes| codes.success().iter().any(|s| s.code() == code))
 }
 
 /// The report on a manifest that the engine could read.

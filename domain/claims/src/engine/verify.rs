@@ -25,7 +25,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
 /// Whether a chain leads to an anchor.
 pub(super) type PathVerdict = std::result::Result<TrustedPath, PathError>;
@@ -204,7 +204,9 @@ impl Engine {
         request: &VerifyRequest<'_>,
         decides_trust: bool,
     ) -> OwnChecks {
-        let at = verdict::trusted_time(reader).unwrap_or(request.now);
+        // The engine's word on a time-stamp is not enough to revive an expired certificate: it does not check that the
+        // authority's issuers may issue, and takes claim signers' anchors for it too.
+        let at = request.now;
         let trust = request.trust;
         let mut checks = OwnChecks {
             decides_trust,
@@ -330,9 +332,4 @@ fn read_all(content: &Content) -> Result<Vec<u8>> {
     let mut stream = std::io::Read::take(open(content)?, MAX_STORE);
     omt_kernel::error::Context::context(std::io::Read::read_to_end(&mut stream, &mut bytes), "cannot read content")?;
     Ok(bytes)
-}
-
-/// A time as the engine writes it.
-pub(super) fn parse_time(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok()
 }
