@@ -112,6 +112,9 @@ async fn unknown_things_and_wrong_bodies() {
     let long =
         server.request("PATCH", &format!("/api/v1/manifests/{}", id(&draft))).json(&json!({ "title": "x".repeat(2 << 20) }));
     problem(long.send().await.unwrap(), 413, "BODY_TOO_LARGE").await;
+    let method = server.request("PUT", "/api/v1/manifests").send().await.unwrap();
+    assert_eq!(method.headers()["allow"], "POST, GET");
+    problem(method, 405, "METHOD_NOT_ALLOWED").await;
     let given = server.anonymous("GET", "/api/v1/nothing").header("x-request-id", "my-id-1").send().await.unwrap();
     assert_eq!(problem(given, 404, "NOT_FOUND").await["requestId"], "my-id-1");
 }
