@@ -110,10 +110,11 @@ pub async fn run(file: &Path, rounds: usize) {
             assertions: Vec::new(),
             thumbnail: None,
             ingredients: Vec::new(),
+            source: None,
             identity: identity.clone(),
         };
         let signed = engine.sign(plan, &Content::Memory(source.clone())).unwrap();
-        let Some((Content::Memory(bytes), _)) = signed.asset else { unreachable!("a small JPEG stays in memory") };
+        let Some(Content::Memory(bytes)) = signed.asset else { unreachable!("a small JPEG stays in memory") };
         bytes
     };
 

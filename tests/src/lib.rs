@@ -27,15 +27,21 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// This package's directory, asked at run time: a build cache that several checkouts share keeps the path of the one that
+/// compiled.
+pub fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
 /// A file of `tests/fixtures`.
 pub fn fixture(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    let path = package().join("fixtures").join(name);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// Names of all fixtures.
 pub fn fixtures() -> Vec<String> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let dir = package().join("fixtures");
     let mut names: Vec<String> =
         std::fs::read_dir(dir).expect("fixtures").flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
@@ -59,7 +65,7 @@ pub fn judges() -> Option<PathBuf> {
 /// Runs a judge script with arguments and gives its output lines as JSON.
 pub fn judge(script: &str, arguments: &[&str]) -> Option<Vec<Value>> {
     let python = judges()?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("judges").join(script);
+    let script = package().join("judges").join(script);
     let output = Command::new(python).arg(script).args(arguments).output().expect("the judge runs");
     assert!(output.status.success(), "judge: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("UTF-8");

@@ -3,7 +3,6 @@
 use omt_tests::Server;
 use reqwest::StatusCode;
 use serde_json::Value;
-use std::path::Path;
 
 /// Operations that anyone may call.
 const PUBLIC: &[&str] = &[
@@ -33,7 +32,7 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
 
 #[test]
 fn the_committed_document_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../openapi/openapi.json");
+    let path = omt_tests::package().join("../openapi/openapi.json");
     let committed: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert!(committed == document(), "openapi/openapi.json differs from the code: run `make openapi`");
 }

@@ -166,7 +166,7 @@ async fn the_private_profile_signs_and_verifies_when_enabled() {
 
 #[test]
 fn the_worked_example_of_the_documentation_holds() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/example/manifest.c2pa");
+    let path = omt_tests::package().join("../docs/example/manifest.c2pa");
     let bytes = std::fs::read(&path).unwrap();
     let store = ManifestStore::parse(&bytes).unwrap();
     let active = store.active().unwrap();

@@ -62,6 +62,8 @@ pub struct Access {
     pool: Arc<WorkPool>,
     issuer: String,
     verify_key: DecodingKey,
+    /// Tokens seen of late, since each comes with many requests and an ECDSA verification costs more than most answers.
+    verified: moka::sync::Cache<[u8; 32], token::Verified>,
     tenant_defaults: TenantSettings,
     /// Verified against when there is no such user, so that an answer takes as long.
     decoy: String,
@@ -99,7 +101,11 @@ impl Access {
         };
         let decoy = password::hash(&hex::encode(entropy.secret()))?;
         let verify_key = token::decoding_key(&public)?;
-        let access = Self { database, keys, clock, entropy, pool, issuer, verify_key, tenant_defaults, decoy };
+        let verified = moka::sync::Cache::builder()
+            .max_capacity(10_000)
+            .time_to_live(std::time::Duration::from_secs(ACCESS_TOKEN.whole_seconds().unsigned_abs()))
+            .build();
+        let access = Self { database, keys, clock, entropy, pool, issuer, verify_key, verified, tenant_defaults, decoy };
         access.ensure_default_tenant().await?;
         let made = access.ensure_first_user(admin_password).await?;
         Ok((access, made))
@@ -241,7 +247,18 @@ impl Access {
         if bearer.starts_with(KEY_PREFIX) {
             return self.authenticate_key(bearer).await;
         }
-        token::decode(bearer, &self.verify_key, &self.issuer, self.clock.now().unix_timestamp())
+        let now = self.clock.now().unix_timestamp();
+        // By digest, so that no token is kept in memory.
+        let key: [u8; 32] = Sha256::digest(bearer).into();
+        let verified = match self.verified.get(&key) {
+            Some(found) => found,
+            None => {
+                let verified = token::decode(bearer, &self.verify_key, &self.issuer)?;
+                self.verified.insert(key, verified.clone());
+                verified
+            }
+        };
+        verified.actor(now)
     }
 
     async fn authenticate_key(&self, key: &str) -> Result<Actor> {

@@ -53,31 +53,47 @@ pub fn decoding_key(public: &[u8]) -> Result<DecodingKey> {
         .map_err(|e| Error::internal("the token key is malformed").caused_by(e))
 }
 
-/// Verifies signature, algorithm, issuer, audience and time, and gives the actor.
-pub fn decode(token: &str, key: &DecodingKey, issuer: &str, now: i64) -> Result<Actor> {
+/// A token whose signature, issuer and audience hold; whether it is good now is asked anew at each use.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    actor: Actor,
+    issued_at: i64,
+    expires_at: i64,
+}
+
+impl Verified {
+    /// The actor, if the token is good at `now` (seconds since 1970).
+    pub fn actor(&self, now: i64) -> Result<Actor> {
+        if now >= self.expires_at {
+            return Err(refused("TOKEN_EXPIRED", "the access token has expired"));
+        }
+        // A token from the future was not made by us.
+        if self.issued_at > now + 60 {
+            return Err(refused("INVALID_TOKEN", "the access token is not valid"));
+        }
+        Ok(self.actor.clone())
+    }
+}
+
+/// Verifies signature, algorithm, issuer and audience.
+pub fn decode(token: &str, key: &DecodingKey, issuer: &str) -> Result<Verified> {
     let mut validation = Validation::new(Algorithm::ES256);
     validation.set_audience(&[AUDIENCE]);
     validation.set_issuer(&[issuer]);
-    // The time is an argument, so it is checked below.
+    // The time is checked by `Verified::actor`.
     validation.validate_exp = false;
     validation.required_spec_claims = ["exp", "aud", "iss"].map(str::to_owned).into();
     let claims = jsonwebtoken::decode::<Claims>(token, key, &validation)
         .map_err(|_| refused("INVALID_TOKEN", "the access token is not valid"))?
         .claims;
-    if now >= claims.exp {
-        return Err(refused("TOKEN_EXPIRED", "the access token has expired"));
-    }
-    // A token from the future was not made by us.
-    if claims.iat > now + 60 {
-        return Err(refused("INVALID_TOKEN", "the access token is not valid"));
-    }
-    Ok(Actor {
+    let actor = Actor {
         tenant: claims.tenant,
         subject: claims.sub,
         name: claims.name,
         permissions: claims.permissions,
         via: Via::AccessToken,
-    })
+    };
+    Ok(Verified { actor, issued_at: claims.iat, expires_at: claims.exp })
 }
 
 #[cfg(test)]
@@ -104,13 +120,15 @@ mod tests {
         let sign = |message: &[u8]| key.sign(message).map_err(|_| Error::internal("signing"));
         let token = encode(&claims, sign).unwrap();
         let verify_key = decoding_key(&material.public).unwrap();
-        let code = |issuer: &str, now| decode(&token, &verify_key, issuer, now).map(|_| "ok").unwrap_or_else(|e| e.code);
+        let code = |issuer: &str, now| {
+            decode(&token, &verify_key, issuer).and_then(|v| v.actor(now)).map(|_| "ok").unwrap_or_else(|e| e.code)
+        };
         assert_eq!(code("http://a.test", 1_899), "ok");
         assert_eq!(code("http://a.test", 1_900), "TOKEN_EXPIRED");
         assert_eq!(code("http://a.test", 900), "INVALID_TOKEN");
         assert_eq!(code("http://b.test", 1_500), "INVALID_TOKEN");
         let other = Claims { aud: "other".into(), ..claims };
         let token = encode(&other, sign).unwrap();
-        assert_eq!(decode(&token, &verify_key, "http://a.test", 1_500).unwrap_err().code, "INVALID_TOKEN");
+        assert_eq!(decode(&token, &verify_key, "http://a.test").unwrap_err().code, "INVALID_TOKEN");
     }
 }

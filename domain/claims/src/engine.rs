@@ -1,6 +1,7 @@
 //! The manifest engine: one narrow interface to whatever builds, embeds and validates manifests. Today that is the `c2pa`
 //! crate, with the signatures, the trust decision and the post-quantum check our own.
 
+mod insert;
 mod open;
 mod sign;
 mod verdict;

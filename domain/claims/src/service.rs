@@ -247,6 +247,7 @@ fn plan(
         assertions,
         thumbnail: None,
         ingredients,
+        source: None,
         identity,
     })
 }

@@ -31,6 +31,18 @@ pub struct SigningIdentity {
     pub counter: Option<(SignerCertificates, String)>,
     /// SHA-256 of the countersigner's SubjectPublicKeyInfo, for the commitment.
     pub counter_spki_sha256: Option<[u8; 32]>,
+    /// The public key in the claim signer's leaf, in its raw encoding.
+    pub claim_public: Vec<u8>,
+    /// The public key in the countersigner's leaf; empty without one.
+    pub counter_public: Vec<u8>,
+}
+
+/// The leaf's public key, raw and as SubjectPublicKeyInfo.
+fn leaf_key(signer: &SignerCertificates) -> Result<(Vec<u8>, Vec<u8>), PkiError> {
+    let leaf = signer.chain.first().ok_or_else(|| PkiError::Malformed("an empty chain".into()))?;
+    let spki = Certificate::from_der(leaf)?.spki;
+    let (_, public) = omt_crypto::certificate_signature::parse_spki(&spki)?;
+    Ok((public, spki))
 }
 
 /// Our certificates, by role. Roles: `classical/root`, `classical/issuer`, `classical/leaf/es256`, `pq/root`, `pq/issuer`,
@@ -72,16 +84,16 @@ impl Pki {
     /// The identity to sign with under `scheme`, made or renewed first where needed.
     pub async fn identity(&self, scheme: SignatureScheme) -> Result<SigningIdentity, PkiError> {
         let (claim, claim_key) = self.signer(scheme.claim_algorithm()).await?;
-        let (counter, counter_spki_sha256) = match scheme.countersignature_algorithm() {
+        let claim_public = leaf_key(&claim)?.0;
+        let (counter, counter_public, counter_spki_sha256) = match scheme.countersignature_algorithm() {
             Some(algorithm) => {
                 let signer = self.signer(algorithm).await?;
-                let leaf = Certificate::from_der(&signer.0.chain[0])?;
-                let digest = <sha2::Sha256 as sha2::Digest>::digest(&leaf.spki).into();
-                (Some(signer), Some(digest))
+                let (public, spki) = leaf_key(&signer.0)?;
+                (Some(signer), public, Some(<sha2::Sha256 as sha2::Digest>::digest(&spki).into()))
             }
-            None => (None, None),
+            None => (None, Vec::new(), None),
         };
-        Ok(SigningIdentity { scheme, claim, claim_key, counter, counter_spki_sha256 })
+        Ok(SigningIdentity { scheme, claim, claim_key, counter, counter_spki_sha256, claim_public, counter_public })
     }
 
     /// The root certificates of one hierarchy as PEM.

@@ -1,6 +1,6 @@
 //! Building and signing a manifest.
 
-use super::{Engine, LARGE, len, open, unreadable};
+use super::{Engine, LARGE, insert, len, open, unreadable};
 use crate::{
     definition,
     digest::{BlobDigest, digest},
@@ -8,8 +8,8 @@ use crate::{
     thumbnail::Thumbnail,
 };
 use bytes::Bytes;
-use c2pa::{Builder, Context, SigningAlg, assertions::DataHash};
-use omt_crypto::{CryptoError, KeyStore, cose, cose::Sign1Template};
+use c2pa::{Builder, Context, HashRange, SigningAlg, assertions::DataHash};
+use omt_crypto::{Algorithm, CryptoError, KeyStore, Provider, cose::Sign1Template};
 use omt_kernel::{
     Error, Result,
     error::Context as _,
@@ -83,6 +83,8 @@ pub struct SignPlan {
     pub thumbnail: Option<Thumbnail>,
     /// Ingredients.
     pub ingredients: Vec<PlannedIngredient>,
+    /// The source's digest, where it is known.
+    pub source: Option<BlobRef>,
     /// Who signs.
     pub identity: SigningIdentity,
 }
@@ -90,30 +92,47 @@ pub struct SignPlan {
 /// What signing produced.
 #[derive(Debug)]
 pub struct SignedAsset {
-    /// The asset with the manifest inside, and its digest; none when the format takes a sidecar.
-    pub asset: Option<(Content, BlobRef)>,
+    /// The asset with the manifest inside; none when the format takes a sidecar.
+    pub asset: Option<Content>,
     /// The manifest store.
     pub manifest_store: Bytes,
-    /// Its digest.
-    pub manifest_digest: BlobRef,
     /// The active manifest's label.
     pub label: String,
 }
 
-/// Returns finished COSE to the manifest engine.
-#[derive(Clone)]
-struct DirectSigner {
-    keys: Arc<dyn KeyStore>,
-    identity: Arc<SigningIdentity>,
-    template: Arc<Sign1Template>,
+/// Returns finished COSE to the manifest engine, and verifies every signature with the public key of the certificate before it
+/// does: a fault in a key store or provider must not leave this process as a signed manifest.
+struct DirectSigner<'a> {
+    keys: &'a dyn KeyStore,
+    provider: &'a dyn Provider,
+    identity: &'a SigningIdentity,
+    template: Sign1Template,
 }
 
-impl c2pa::Signer for DirectSigner {
+impl<'a> DirectSigner<'a> {
+    fn new(engine: &'a Engine, identity: &'a SigningIdentity) -> Self {
+        let counter = identity.counter.as_ref().map(|(certificates, _)| certificates);
+        let template = Sign1Template::new(&identity.claim, counter);
+        Self { keys: engine.keys.as_ref(), provider: engine.provider(), identity, template }
+    }
+
+    fn sign_checked(&self, key: &str, algorithm: Algorithm, public: &[u8], message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let signature = self.keys.sign(key, message).map_err(CryptoError::from)?;
+        self.provider.verify(algorithm, public, message, &signature)?;
+        Ok(signature)
+    }
+}
+
+impl c2pa::Signer for DirectSigner<'_> {
     fn sign(&self, claim: &[u8]) -> c2pa::Result<Vec<u8>> {
-        let with = |name: &str, message: &[u8]| self.keys.sign(name, message).map_err(CryptoError::from);
-        let sign = |message: &[u8]| with(&self.identity.claim_key, message);
-        let cose = match &self.identity.counter {
-            Some((_, key)) => self.template.sign(claim, &sign, Some(&|message: &[u8]| with(key, message))),
+        let identity = self.identity;
+        let sign =
+            |message: &[u8]| self.sign_checked(&identity.claim_key, identity.claim.algorithm, &identity.claim_public, message);
+        let cose = match &identity.counter {
+            Some((counter, key)) => {
+                let countersign = |message: &[u8]| self.sign_checked(key, counter.algorithm, &identity.counter_public, message);
+                self.template.sign(claim, &sign, Some(&countersign))
+            }
             None => self.template.sign(claim, &sign, None),
         };
         cose.map_err(|e| c2pa::Error::OtherError(Box::new(e)))
@@ -139,28 +158,18 @@ impl Engine {
         let size = len(source)?;
         let _turn = (size >= LARGE).then(|| self.one_large.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let label = format!("urn:c2pa:{}", plan.uuid);
-        let signer = self.signer(&plan.identity);
-        let embedded_as = match plan.media.embedding {
-            Embedding::Embedded(format) => Some(format),
-            Embedding::Sidecar => None,
-        };
-        let (asset, manifest_store) = match embedded_as {
-            Some(format) => {
-                let context = if self.hash_in_pieces(format, size, source)? { &self.signing_large } else { &self.signing };
-                let mut builder = self.builder(context, &label, &plan, source)?;
-                let (asset, store) = self.embed(&mut builder, &signer, format, source, size)?;
+        let signer = DirectSigner::new(self, &plan.identity);
+        let (asset, manifest_store) = match plan.media.embedding {
+            Embedding::Embedded(format) => {
+                let (asset, store) = match insert::place(format, source, size)? {
+                    Some(place) => self.insert(&label, &plan, &signer, format, source, &place)?,
+                    None => self.embed(&label, &plan, &signer, format, source, size)?,
+                };
                 (Some(asset), store)
             }
-            None => (None, self.sign_beside(&label, &plan, signer.clone(), source)?),
+            Embedding::Sidecar => (None, self.sign_beside(&label, &plan, &signer, source)?),
         };
-        self.check_own(&manifest_store, &plan.identity)?;
-        let manifest_digest = BlobRef::of(&manifest_store);
-        Ok(SignedAsset { asset, manifest_store: manifest_store.into(), manifest_digest, label })
-    }
-
-    fn signer(&self, identity: &SigningIdentity) -> DirectSigner {
-        let template = Sign1Template::new(&identity.claim, identity.counter.as_ref().map(|(certificates, _)| certificates));
-        DirectSigner { keys: self.keys.clone(), identity: Arc::new(identity.clone()), template: Arc::new(template) }
+        Ok(SignedAsset { asset, manifest_store: manifest_store.into(), label })
     }
 
     /// Large ISO base media with all media data in one box is hashed in pieces, in little memory. Of several `mdat` boxes the
@@ -172,22 +181,23 @@ impl Engine {
         Ok(crate::metadata::technical::is_one_piece(&mut open(source)?))
     }
 
+    /// The manifest engine writes the asset anew, with the manifest in it.
     fn embed(
         &self,
-        builder: &mut Builder,
-        signer: &DirectSigner,
+        label: &str,
+        plan: &SignPlan,
+        signer: &DirectSigner<'_>,
         format: &str,
         source: &Content,
         size: u64,
-    ) -> Result<((Content, BlobRef), Vec<u8>)> {
+    ) -> Result<(Content, Vec<u8>)> {
+        let context = if self.hash_in_pieces(format, size, source)? { &self.signing_large } else { &self.signing };
+        let mut builder = self.builder(context, label, plan, source)?;
         let mut input = open(source)?;
-        let failed = |e: c2pa::Error| sign_error(e);
         if size < LARGE {
             let mut output = Cursor::new(Vec::with_capacity(size as usize + (64 << 10)));
-            let store = builder.sign(signer, format, &mut input, &mut output).map_err(failed)?;
-            let bytes = output.into_inner();
-            let blob = BlobRef::of(&bytes);
-            return Ok(((Content::Memory(bytes.into()), blob), store));
+            let store = builder.sign(signer, format, &mut input, &mut output).map_err(sign_error)?;
+            return Ok((Content::Memory(output.into_inner().into()), store));
         }
         let path = self.spool.join(format!("signed-{}", Uuid::new_v4()));
         let temporary = TemporaryFile::new(path);
@@ -197,24 +207,39 @@ impl Engine {
             .create_new(true)
             .open(temporary.path())
             .context("cannot write in the spool directory")?;
-        let store = builder.sign(signer, format, &mut input, &mut output).map_err(failed)?;
-        let blob = digest(&mut std::fs::File::open(temporary.path()).context("cannot read back the signed file")?)?;
-        Ok(((Content::File(temporary), blob), store))
+        let store = builder.sign(signer, format, &mut input, &mut output).map_err(sign_error)?;
+        Ok((Content::File(temporary), store))
+    }
+
+    /// Puts the manifest between two bytes of a format that allows it and leaves every byte of the source as it is, so that the
+    /// hash of the source is the hash of the asset without the manifest (C2PA 2.2 §18.5, `c2pa.hash.data` with one exclusion).
+    fn insert(
+        &self,
+        label: &str,
+        plan: &SignPlan,
+        signer: &DirectSigner<'_>,
+        format: &str,
+        source: &Content,
+        place: &insert::Place<'_>,
+    ) -> Result<(Content, Vec<u8>)> {
+        let mut builder = self.builder(&self.signing, label, plan, source)?;
+        let (bytes, at) = (place.bytes.as_ref(), place.at);
+        let compose = |store: &[u8]| Builder::composed_manifest(store, format).map_err(sign_error);
+        let exclude = |placeholder: &[u8]| Ok(Some((at as u64, compose(placeholder)?.len() as u64)));
+        let store = sign_bound(&mut builder, signer, source_hash(plan, source, bytes)?, exclude)?;
+        let inserted = compose(&store)?;
+        let mut asset = Vec::with_capacity(bytes.len() + inserted.len());
+        asset.extend_from_slice(&bytes[..at]);
+        asset.extend_from_slice(&inserted);
+        asset.extend_from_slice(&bytes[at..]);
+        Ok((Content::Memory(asset.into()), store))
     }
 
     /// A manifest beside the content, bound by a hash over all of it.
-    fn sign_beside(&self, label: &str, plan: &SignPlan, signer: DirectSigner, source: &Content) -> Result<Vec<u8>> {
-        let context = Context::new()
-            .with_settings(self.signing.settings().clone())
-            .map_err(|e| Error::internal("the manifest engine refused its settings").caused_by(e))?
-            .with_signer(signer)
-            .into_shared();
-        let mut builder = self.builder(&context, label, plan, source)?;
+    fn sign_beside(&self, label: &str, plan: &SignPlan, signer: &DirectSigner<'_>, source: &Content) -> Result<Vec<u8>> {
+        let mut builder = self.builder(&self.signing, label, plan, source)?;
         let blob = digest(&mut open(source)?)?;
-        let mut binding = DataHash::new("jumbf manifest", "sha256");
-        binding.set_hash(hex::decode(&blob.sha256).context("own digest")?);
-        builder.add_assertion(DataHash::LABEL, &binding).map_err(sign_error)?;
-        builder.sign_embeddable("application/c2pa").map_err(sign_error)
+        sign_bound(&mut builder, signer, hex::decode(&blob.sha256).context("own digest")?, |_| Ok(None))
     }
 
     fn builder(&self, context: &Arc<Context>, label: &str, plan: &SignPlan, source: &Content) -> Result<Builder> {
@@ -239,23 +264,43 @@ impl Engine {
         }
         Ok(builder)
     }
+}
 
-    /// Verifies our own signatures once, with the public keys from the certificates: a fault in a key store or provider must
-    /// not leave this process as a signed manifest.
-    fn check_own(&self, store: &[u8], identity: &SigningIdentity) -> Result<()> {
-        let fault = |what: &str| Error::internal(format!("the manifest just signed does not verify: {what}"));
-        let parsed = crate::jumbf::ManifestStore::parse(store).map_err(|e| fault(&e.to_string()))?;
-        let active = parsed.active().ok_or_else(|| fault("no manifest"))?;
-        let (Some(claim), Some(signature)) = (active.claim, active.signature) else { return Err(fault("no claim signature")) };
-        let sign1 = cose::parse_sign1(signature).map_err(|e| fault(&e.to_string()))?;
-        crate::post_quantum::verify_claim(self.provider(), &sign1, claim).map_err(|e| fault(&e.to_string()))?;
-        match (&identity.counter, &sign1.countersignature) {
-            (Some(_), Some(Ok(counter))) => crate::post_quantum::verify_countersignature(self.provider(), &sign1, counter, claim)
-                .map_err(|e| fault(&e.to_string())),
-            (None, None) => Ok(()),
-            _ => Err(fault("the countersignature")),
-        }
+/// Signs a manifest store that is bound to its content by `hash`; `exclude` gives the range that the hash leaves out, from a
+/// placeholder of the store's size.
+fn sign_bound(
+    builder: &mut Builder,
+    signer: &DirectSigner<'_>,
+    hash: Vec<u8>,
+    exclude: impl Fn(&[u8]) -> Result<Option<(u64, u64)>>,
+) -> Result<Vec<u8>> {
+    const STORE: &str = "application/c2pa";
+    let (format, instance) = (builder.definition.format.clone(), builder.definition.instance_id.clone());
+    let placeholder = builder.data_hashed_placeholder(signer.template.reserve_size(), STORE).map_err(sign_error)?;
+    // The placeholder puts its own there.
+    (builder.definition.format, builder.definition.instance_id) = (format, instance);
+    let mut binding = DataHash::new("jumbf manifest", "sha256");
+    if let Some((start, length)) = exclude(&placeholder)? {
+        binding.add_exclusion(HashRange::new(start, length));
     }
+    binding.set_hash(hash);
+    let store = builder.sign_data_hashed_embeddable(signer, &binding, STORE).map_err(sign_error)?;
+    if store.len() != placeholder.len() {
+        return Err(Error::internal("a manifest store is not as long as its placeholder"));
+    }
+    Ok(store)
+}
+
+/// The hash of the source: known where it was just received, else computed, and compared with what it should be.
+fn source_hash(plan: &SignPlan, source: &Content, bytes: &[u8]) -> Result<Vec<u8>> {
+    let hash = match (&plan.source, source) {
+        (Some(known), Content::Memory(_)) => known.sha256.clone(),
+        _ => BlobRef::of(bytes).sha256,
+    };
+    if plan.source.as_ref().is_some_and(|known| known.sha256 != hash) {
+        return Err(Error::internal("stored content is not what its record says"));
+    }
+    hex::decode(&hash).context("own digest")
 }
 
 fn ingredient_label(at: usize) -> String {

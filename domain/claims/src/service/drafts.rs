@@ -2,15 +2,16 @@
 
 use super::{Dependencies, Manifests, Once, Outcome, Uploaded, plan};
 use crate::{
-    Engine,
     definition::ClaimDefinition,
-    engine::{self, PlannedIngredient, SignedAsset},
+    digest::{BlobDigest, digest},
+    engine::{self, PlannedIngredient},
     guard,
     jumbf::ManifestStore,
     media::{self, Embedding, Media},
     metadata::{self, Extracted},
     rules, structure, thumbnail,
 };
+use bytes::Bytes;
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
@@ -123,29 +124,48 @@ fn inspect(file: &Uploaded, field: &str) -> Result<Inspected> {
     Ok(Inspected { media, extracted, has_manifest })
 }
 
+/// What signing gives the store: bytes and their digests.
+struct Signed {
+    /// The asset with the manifest inside; none when the format takes a sidecar.
+    asset: Option<(Content, BlobRef)>,
+    manifest_store: Bytes,
+    manifest_digest: BlobRef,
+    label: String,
+}
+
 /// Plans and signs, on the pool.
 #[allow(clippy::too_many_arguments)]
 fn sign_now(
     deps: &Dependencies,
-    engine: &Engine,
     title: &str,
-    content: &Content,
+    file: &Uploaded,
     inspected: &Inspected,
     definition: &ClaimDefinition,
     ingredients: Vec<PlannedIngredient>,
     identity: omt_pki::SigningIdentity,
     with_thumbnail: bool,
-) -> Result<SignedAsset> {
+) -> Result<Signed> {
+    let content = &file.content;
     let mut plan =
         plan(deps, title, inspected.media, definition, &inspected.extracted, inspected.has_manifest, ingredients, identity)?;
     if with_thumbnail && engine::len(content)? < engine::LARGE {
         let source = BufReader::new(engine::open(content)?);
         plan.thumbnail = thumbnail::make(inspected.media, source, inspected.extracted.orientation);
     }
-    engine.sign(plan, content)
+    plan.source = Some(file.blob.clone());
+    let signed = deps.engine.sign(plan, content)?;
+    let asset = match signed.asset {
+        Some(content) => {
+            let blob = digest(&mut engine::open(&content)?)?;
+            Some((content, blob))
+        }
+        None => None,
+    };
+    let manifest_digest = BlobRef::of(&signed.manifest_store);
+    Ok(Signed { asset, manifest_store: signed.manifest_store, manifest_digest, label: signed.label })
 }
 
-fn parts(signed: &SignedAsset, source: &BlobRef, scheme: SignatureScheme, now: time::OffsetDateTime) -> SignedParts {
+fn parts(signed: &Signed, source: &BlobRef, scheme: SignatureScheme, now: time::OffsetDateTime) -> SignedParts {
     SignedParts {
         asset: signed.asset.as_ref().map_or_else(|| source.clone(), |(_, blob)| blob.clone()),
         manifest_store: signed.manifest_digest.clone(),
@@ -157,7 +177,7 @@ fn parts(signed: &SignedAsset, source: &BlobRef, scheme: SignatureScheme, now: t
 }
 
 /// Stores the signed asset and the manifest store; durable when it returns.
-async fn store_signed(blobs: &dyn BlobStore, tenant: &TenantId, signed: SignedAsset) -> Result<()> {
+async fn store_signed(blobs: &dyn BlobStore, tenant: &TenantId, signed: Signed) -> Result<()> {
     let store = blobs.put(tenant, &signed.manifest_digest, Content::Memory(signed.manifest_store));
     match signed.asset {
         Some((content, blob)) => {
@@ -256,7 +276,7 @@ impl Manifests {
         mut new: NewManifest,
         identity: Option<omt_pki::SigningIdentity>,
         with_thumbnail: bool,
-    ) -> Result<(NewManifest, Inspected, Vec<IngredientRecord>, Option<SignedAsset>)> {
+    ) -> Result<(NewManifest, Inspected, Vec<IngredientRecord>, Option<Signed>)> {
         let inspected = inspect(&new.file, "file")?;
         let mut ingredients = Vec::new();
         for ingredient in &new.ingredients {
@@ -274,10 +294,8 @@ impl Manifests {
         let signed = match identity {
             Some(identity) => {
                 let planned = planned(&ingredients, new.ingredients.iter_mut().map(|i| share(&mut i.file.content)));
-                let (title, content) = (title_of(&new), share(&mut new.file.content));
-                let definition = &new.definition;
-                let engine = &self.deps.engine;
-                Some(sign_now(&self.deps, engine, &title, &content, &inspected, definition, planned, identity, with_thumbnail)?)
+                let title = title_of(&new);
+                Some(sign_now(&self.deps, &title, &new.file, &inspected, &new.definition, planned, identity, with_thumbnail)?)
             }
             None => None,
         };
@@ -323,8 +341,7 @@ impl Manifests {
                 let file = Uploaded { content, blob: draft.source.clone(), file_name: None, declared_type: None };
                 let inspected = inspect(&file, "file")?;
                 let planned = planned(&draft.ingredients, contents.into_iter());
-                let (title, engine, content) = (&draft.title, &this.deps.engine, &file.content);
-                sign_now(&this.deps, engine, title, content, &inspected, &definition, planned, identity, settings.thumbnails)
+                sign_now(&this.deps, &draft.title, &file, &inspected, &definition, planned, identity, settings.thumbnails)
             })
             .await?;
         let now = self.deps.clock.now();
@@ -452,9 +469,7 @@ impl Manifests {
     ) -> Result<Offline> {
         definition.validate()?;
         let inspected = inspect(&file, "file")?;
-        let engine = &self.deps.engine;
-        let signed =
-            sign_now(&self.deps, engine, title, &file.content, &inspected, definition, Vec::new(), identity, with_thumbnail)?;
+        let signed = sign_now(&self.deps, title, &file, &inspected, definition, Vec::new(), identity, with_thumbnail)?;
         Ok(Offline {
             asset: signed.asset.map(|(content, _)| content),
             manifest_store: signed.manifest_store,

@@ -1,0 +1,93 @@
+//! Formats that take a manifest between two of their bytes, so that nothing else changes.
+
+use omt_kernel::{Result, error::Context as _, port::Content};
+use std::borrow::Cow;
+
+/// Where a manifest can be inserted.
+pub(super) struct Place<'a> {
+    /// The content.
+    pub(super) bytes: Cow<'a, [u8]>,
+    /// How many of its bytes stand before the manifest.
+    pub(super) at: usize,
+}
+
+/// The place for a manifest, if this content has one; otherwise the manifest engine must write the asset anew.
+pub(super) fn place<'a>(format: &str, source: &'a Content, size: u64) -> Result<Option<Place<'a>>> {
+    if format != "image/jpeg" || size >= super::LARGE {
+        return Ok(None);
+    }
+    let bytes = match source {
+        Content::Memory(bytes) => Cow::Borrowed(bytes.as_ref()),
+        Content::File(temporary) => Cow::Owned(std::fs::read(temporary.path()).context("cannot read content")?),
+        Content::Stored(path) => Cow::Owned(std::fs::read(path).context("cannot read content")?),
+    };
+    Ok(jpeg(&bytes).map(|at| Place { bytes, at }))
+}
+
+/// After the start of image and the last APP0 segment (C2PA 2.2 §A.3.1; JFIF demands APP0 first). None for a JPEG that has
+/// an APP11 segment anywhere, since box instance numbers must then be told apart, or that is not a plain row of segments up to
+/// its first scan.
+fn jpeg(bytes: &[u8]) -> Option<usize> {
+    const APP0: u8 = 0xe0;
+    const APP11: u8 = 0xeb;
+    const SOS: u8 = 0xda;
+    if !bytes.starts_with(&[0xff, 0xd8]) || memchr::memmem::find(bytes, &[0xff, APP11]).is_some() {
+        return None;
+    }
+    let (mut at, mut place) = (2, 2);
+    loop {
+        let [0xff, marker, high, low] = *bytes.get(at..at + 4)? else { return None };
+        let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
+        match marker {
+            SOS => return Some(place),
+            APP0 => place = end,
+            0xc0..=0xcf | 0xdb..=0xdf | 0xe1..=0xef | 0xfe => {}
+            _ => return None,
+        }
+        if end < at + 4 || end > bytes.len() {
+            return None;
+        }
+        at = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::jpeg;
+
+    const TAIL: &[u8] = b"\xff\xda\x00\x02\x01\x02\xff\xd9";
+
+    fn file(segments: &[&[u8]]) -> Vec<u8> {
+        [&[b"\xff\xd8".as_slice()], segments, &[TAIL]].concat().concat()
+    }
+
+    #[test]
+    fn goes_after_jfif_and_nowhere_else() {
+        let (jfif, exif) = (b"\xff\xe0\x00\x04ab".as_slice(), b"\xff\xe1\x00\x03e".as_slice());
+        assert_eq!(jpeg(&file(&[jfif, exif])), Some(8));
+        assert_eq!(jpeg(&file(&[exif])), Some(2));
+        assert_eq!(jpeg(&file(&[exif, jfif])), Some(13));
+    }
+
+    #[test]
+    fn leaves_unusual_files_to_the_engine() {
+        let app11 = b"\xff\xeb\x00\x04ab".as_slice();
+        assert_eq!(jpeg(&file(&[app11])), None);
+        assert_eq!(jpeg(&[file(&[]), app11.to_vec()].concat()), None);
+        assert_eq!(jpeg(&file(&[b"\xff\xff\xe1\x00\x02"])), None, "fill bytes");
+        assert_eq!(jpeg(&file(&[b"\xff\xe1\x00\x01"])), None, "a length that is too small");
+        assert_eq!(jpeg(&file(&[b"\xff\xe1\xff\xff"])), None, "a length past the end");
+        assert_eq!(jpeg(b"\xff\xd8\xff"), None);
+        assert_eq!(jpeg(b""), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics_and_stays_inside(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let all = [b"\xff\xd8\xff\xe0\x00\x04ab\xff".as_slice(), &bytes].concat();
+            if let Some(at) = jpeg(&all) {
+                proptest::prop_assert!((2..=all.len()).contains(&at));
+            }
+        }
+    }
+}
