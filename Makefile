@@ -5,6 +5,7 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 JUDGES ?= $(HOME)/.cache/openmediatrust/judges
+SERVICES ?= $(HOME)/.cache/openmediatrust/services
 
 .PHONY: demo test bench build tools fmt lint deny openapi judges unit
 
@@ -32,8 +33,7 @@ judges:
 	scripts/judges.sh $(JUDGES)
 
 unit:
-	cargo build --workspace
-	OMT_JUDGES=$(JUDGES) cargo test --workspace
+	OMT_JUDGES=$(JUDGES) scripts/test.sh $(SERVICES)
 
 test: tools fmt lint deny judges unit
 

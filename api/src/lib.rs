@@ -7,6 +7,7 @@ mod openapi;
 mod problem;
 mod request_id;
 mod routes;
+mod timing;
 mod wire;
 
 pub use openapi::document as openapi_document;
@@ -18,9 +19,10 @@ use actix_web::{
 };
 use omt_access::Access;
 use omt_claims::service::Manifests;
+use omt_jobs::Jobs;
 use omt_kernel::{
     Error,
-    port::{BlobStore, Database},
+    port::{BlobStore, Database, Telemetry},
 };
 use omt_pki::Pki;
 use problem::Problem;
@@ -42,6 +44,14 @@ pub struct ApiState {
     pub access: Arc<Access>,
     /// Our certificates.
     pub pki: Arc<Pki>,
+    /// Background jobs.
+    pub jobs: Arc<Jobs>,
+    /// The database, for what metrics read from it.
+    pub database: Arc<dyn Database>,
+    /// What is counted.
+    pub telemetry: Arc<dyn Telemetry>,
+    /// Whether metrics are for everybody.
+    pub open_metrics: bool,
     /// What readiness asks.
     pub dependencies: Vec<Dependency>,
     /// The URL that callers reach us by, without a final slash.
@@ -93,4 +103,5 @@ pub fn app(
         .configure(routes::configure)
         .default_service(web::route().to(|| async { HttpResponse::from_error(Problem(Error::not_found("resource"))) }))
         .wrap(middleware::from_fn(request_id::middleware))
+        .wrap(middleware::from_fn(timing::middleware))
 }

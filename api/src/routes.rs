@@ -3,7 +3,9 @@
 pub mod admin;
 pub mod auth;
 pub mod health;
+pub mod jobs;
 pub mod manifests;
+pub mod metrics;
 pub mod trust;
 pub mod verify;
 
@@ -28,6 +30,11 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 .route(web::get().to(admin::list_api_keys)),
         )
         .service(at("/api/v1/admin/api-keys/{id}", "DELETE").route(web::delete().to(admin::revoke_api_key)))
+        .service(at("/api/v1/admin/jobs", "GET").route(web::get().to(jobs::list)))
+        .service(at("/api/v1/admin/jobs/{id}/retry", "POST").route(web::post().to(jobs::retry)))
+        .service(at("/api/v1/admin/jobs/{id}/cancel", "POST").route(web::post().to(jobs::cancel)))
+        .service(at("/api/v1/admin/jobs/{id}", "GET").route(web::get().to(jobs::get)))
+        .service(at("/metrics", "GET").route(web::get().to(metrics::metrics)))
         .service(at("/api/v1/trust/roots.pem", "GET").route(web::get().to(trust::roots)))
         .service(at("/api/v1/trust/pq-roots.pem", "GET").route(web::get().to(trust::pq_roots)))
         .service(at("/api/v1/trust/issuers/{serial}.cer", "GET").route(web::get().to(trust::issuer)))

@@ -30,6 +30,12 @@ pub struct Config {
     pub database: Url,
     /// Blob store.
     pub blob: Url,
+    /// Queue.
+    pub queue: Queue,
+    /// Background jobs.
+    pub jobs: Jobs,
+    /// Metrics.
+    pub metrics: Metrics,
     /// Key store.
     pub keystore: Keystore,
     /// Crypto provider.
@@ -68,6 +74,46 @@ pub struct Http {
 pub struct Url {
     /// The URL; its scheme picks the adapter.
     pub url: String,
+}
+
+/// `[queue]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// The URL; its scheme picks the adapter.
+    pub url: String,
+    /// The queue's name on that server.
+    pub name: String,
+}
+
+/// `[jobs]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jobs {
+    /// Whether `serve` works on jobs.
+    pub in_process: InProcess,
+    /// Jobs at once.
+    pub concurrency: usize,
+}
+
+/// Whether the serving process works on jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InProcess {
+    /// When the queue is embedded.
+    Embedded,
+    /// Yes.
+    Always,
+    /// No: `openmediatrust worker` does.
+    Never,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Without a credential.
+    pub open: bool,
 }
 
 /// `[keystore]`
@@ -231,6 +277,21 @@ impl Config {
     /// The blob store URL.
     pub fn blob_url(&self) -> String {
         if self.blob.url.is_empty() { format!("file:{}", self.data_dir.join("blobs").display()) } else { self.blob.url.clone() }
+    }
+
+    /// The queue's URL: a file beside the embedded database, or the same server as the database's.
+    pub fn queue_url(&self) -> String {
+        let database = self.database_url();
+        match (self.queue.url.as_str(), database.starts_with("sqlite:")) {
+            ("", true) => format!("sqlite:{}", self.data_dir.join("queue.db").display()),
+            ("", false) => database,
+            (given, _) => given.to_owned(),
+        }
+    }
+
+    /// Jobs at once.
+    pub fn job_concurrency(&self) -> usize {
+        if self.jobs.concurrency > 0 { self.jobs.concurrency } else { cores() * 2 }
     }
 
     /// The key store's file.

@@ -5,8 +5,7 @@ use crate::{
     fault::Fault,
     platform::{self, SystemClock},
 };
-use omt_blob::FileBlobStore;
-use omt_kernel::port::{BlobStore, Clock, Database};
+use omt_kernel::port::{Clock, Database};
 use omt_pki::{Certificate, profile};
 use omt_sql::SqlDatabase;
 use std::process::ExitCode;
@@ -62,9 +61,8 @@ async fn schema(database: &SqlDatabase) -> Finding {
 
 async fn blobs(config: &Config) -> Finding {
     let mend = "check blob.url, its permissions and free space";
-    let directory = platform::blob_directory(&config.blob_url()).map_err(|e| (e.to_string(), mend))?;
-    let store = FileBlobStore::open(&directory).map_err(|e| (e.to_string(), mend))?;
-    store.check().await.map(|()| directory.display().to_string()).map_err(|e| (e.to_string(), mend))
+    let store = omt_blob::open(&config.blob_url(), &config.data_dir.join("spool")).await.map_err(|e| (e.to_string(), mend))?;
+    store.check().await.map(|()| store.describe()).map_err(|e| (e.to_string(), mend))
 }
 
 fn keys(config: &Config) -> Finding {

@@ -1,5 +1,6 @@
 //! `openmediatrust`: the server and the command line.
 
+mod background;
 mod config;
 mod doctor;
 mod fault;
@@ -25,10 +26,19 @@ struct Arguments {
     command: Command,
 }
 
+#[derive(clap::Args)]
+struct WorkerArguments {
+    /// Only jobs of these kinds, separated by commas; all when absent.
+    #[arg(long, value_delimiter = ',', value_name = "KIND,…")]
+    queues: Vec<String>,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Serve the HTTP API.
     Serve,
+    /// Work on background jobs.
+    Worker(WorkerArguments),
     /// Sign a file with the data directory's PKI.
     Sign(offline::SignArguments),
     /// Verify files. Exit code: 0 valid or trusted, 2 invalid, 3 no manifest, 1 error.
@@ -78,10 +88,11 @@ fn run(arguments: Arguments) -> Result<ExitCode, Fault> {
     // Only an installed provider twice is an error, and this is the first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let config = Config::load(arguments.config.as_deref())?;
-    start_logging(&config, matches!(arguments.command, Command::Serve))?;
+    start_logging(&config, matches!(arguments.command, Command::Serve | Command::Worker(_)))?;
     actix_web::rt::System::new().block_on(async move {
         match arguments.command {
             Command::Serve => serve::run(config).await.map(|()| ExitCode::SUCCESS),
+            Command::Worker(arguments) => background::run(config, &arguments.queues).await.map(|()| ExitCode::SUCCESS),
             Command::Sign(arguments) => offline::sign(&config, arguments).await.map(|()| ExitCode::SUCCESS),
             Command::Verify(arguments) => offline::verify(&config, &arguments).await,
             Command::Migrate(arguments) => migrate::run(&config, &arguments).await,

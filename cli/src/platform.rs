@@ -2,21 +2,21 @@
 
 use crate::{config::Config, fault::Fault};
 use omt_access::Access;
-use omt_blob::FileBlobStore;
 use omt_claims::{
     Engine, TrustLists,
     service::{Dependencies, Manifests},
 };
 use omt_crypto::KeyStore;
+use omt_jobs::Jobs;
 use omt_kernel::{
     OffsetDateTime,
     pool::WorkPool,
-    port::{BlobStore, Clock, Database, Entropy},
+    port::{BlobStore, Clock, Database, Entropy, Telemetry},
 };
 use omt_keys::KeystoreFile;
 use omt_pki::{AnchorSource, Hierarchy, Pki, PkiSettings};
 use omt_sql::SqlDatabase;
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 use uuid::Uuid;
 
 const C2PA_SIGNERS: &[u8] = include_bytes!("../../policies/trust-lists/C2PA-TRUST-LIST.pem");
@@ -63,18 +63,14 @@ pub struct Platform {
     pub pki: Arc<Pki>,
     /// Uploading, signing, verifying.
     pub manifests: Arc<Manifests>,
+    /// Background jobs.
+    pub jobs: Arc<Jobs>,
+    /// What is counted.
+    pub telemetry: Arc<dyn Telemetry>,
     /// Clock.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-}
-
-/// The directory behind `file:…`.
-pub fn blob_directory(url: &str) -> Result<PathBuf, Fault> {
-    match url.strip_prefix("file:") {
-        Some(path) if !path.is_empty() => Ok(PathBuf::from(path.strip_prefix("//").unwrap_or(path))),
-        _ => Err(Fault::new("blob.url must begin with file:")),
-    }
 }
 
 /// Opens the key store of the configuration.
@@ -126,7 +122,7 @@ impl Platform {
             return Err(Fault::new("the database was migrated by a newer version; this one would not understand it"));
         }
         database.migrate().await?;
-        let blobs: Arc<dyn BlobStore> = Arc::new(FileBlobStore::open(&blob_directory(&config.blob_url())?)?);
+        let blobs: Arc<dyn BlobStore> = omt_blob::open(&config.blob_url(), &config.data_dir.join("spool")).await?;
         let keys: Arc<dyn KeyStore> = {
             let config = config.clone();
             tokio::task::spawn_blocking(move || open_keys(&config)).await??
@@ -144,6 +140,7 @@ impl Platform {
         let trust = Arc::new(trust_lists(config, Some(&pki))?);
         let pool = Arc::new(WorkPool::start(config.work_threads(), config.work.queue)?);
         let engine = Engine::new(config.crypto.provider.provider(), keys.clone(), blobs.spool_dir().to_owned())?;
+        let telemetry: Arc<dyn Telemetry> = Arc::new(omt_metrics::Prometheus::new()?);
         let manifests = Arc::new(Manifests::new(
             config.limits.result_cache_bytes,
             Dependencies {
@@ -155,9 +152,11 @@ impl Platform {
                 clock: clock.clone(),
                 entropy: entropy.clone(),
                 trust,
+                telemetry: telemetry.clone(),
             },
         ));
-        Ok(Self { database, blobs, keys, pki, manifests, clock, entropy })
+        let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone()));
+        Ok(Self { database, blobs, keys, pki, manifests, jobs, telemetry, clock, entropy })
     }
 
     /// Opens the access room; the second part is the first user's password when it had to be made up.

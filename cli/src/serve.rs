@@ -1,6 +1,6 @@
 //! `openmediatrust serve`
 
-use crate::{config::Config, fault::Fault, platform::Platform};
+use crate::{background, config::Config, fault::Fault, platform::Platform};
 use actix_web::{HttpServer, web};
 use omt_api::{ApiState, Dependency};
 use std::time::Instant;
@@ -28,8 +28,16 @@ pub async fn run(config: Config) -> Result<(), Fault> {
             })
         }),
     });
+    let background = match background::in_process(&config) {
+        true => Some(background::start(&config, &platform, &[]).await?),
+        false => None,
+    };
     let state = web::Data::new(ApiState {
         manifests: platform.manifests.clone(),
+        jobs: platform.jobs.clone(),
+        database: platform.database.clone(),
+        telemetry: platform.telemetry.clone(),
+        open_metrics: config.metrics.open,
         access,
         pki: platform.pki.clone(),
         dependencies,
@@ -45,12 +53,19 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     let address = server.addrs().first().map_or_else(|| config.http.listen.to_string(), ToString::to_string);
     println!("OpenMediaTrust {} listening on http://{address}", env!("CARGO_PKG_VERSION"));
     println!("  database   {}", platform.database.describe());
-    println!("  blobs      {}", config.blob_url());
+    println!("  blobs      {}", platform.blobs.describe());
+    match &background {
+        Some(background) => println!("  jobs       {}", background.describe()),
+        None => println!("  jobs       by `openmediatrust worker`"),
+    }
     println!("  key store  {}", platform.keys.describe());
     println!("  crypto     {}", config.crypto.provider);
     println!("  API docs   http://{address}/api/docs");
     tracing::info!(%address, elapsed_ms = started.elapsed().as_millis() as u64, "serving");
     server.run().await?;
+    if let Some(background) = background {
+        background.drain().await;
+    }
     platform.database.close().await;
     tracing::info!("stopped");
     Ok(())

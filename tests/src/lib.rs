@@ -3,6 +3,8 @@
 // This is test code, though it is a library.
 #![allow(clippy::expect_used)]
 
+pub mod combination;
+
 use reqwest::{Client, RequestBuilder, Response, StatusCode, multipart};
 use serde_json::{Value, json};
 use std::{
@@ -110,7 +112,8 @@ impl Server {
             .env("OMT_ADMIN__PASSWORD", PASSWORD)
             .env("OMT_LOG__LEVEL", "warn")
             // Every test server listens elsewhere, and tokens must outlive a restart.
-            .env("OMT_PUBLIC_URL", "http://media.example.test");
+            .env("OMT_PUBLIC_URL", "http://media.example.test")
+            .envs(combination::environment(dir, config));
         command
     }
 
@@ -133,6 +136,12 @@ impl Server {
         self.child.wait().expect("it ends");
         let Parts { dir, config } = take(self);
         Self::launch(dir, &config).await
+    }
+
+    /// The directory of temporary files.
+    pub fn spool(&self) -> PathBuf {
+        let own = if combination::current().s3 { "data/spool" } else { "data/blobs/.spool" };
+        self.dir.path().join(own)
     }
 
     /// A new access token for the first user.

@@ -8,6 +8,7 @@ mod corpus;
 mod crash;
 mod document;
 mod hybrid;
+mod jobs;
 mod life;
 mod manifests;
 mod public_key_infrastructure;

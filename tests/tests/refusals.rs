@@ -54,7 +54,7 @@ async fn uploads_that_are_refused() {
     assert!(plain.status().is_client_error());
     // After all that nothing is left over and the next request works.
     assert_eq!(server.json("/api/v1/manifests").await["items"], json!([]));
-    let spool = server.dir.path().join("data/blobs/.spool");
+    let spool = server.spool();
     assert_eq!(std::fs::read_dir(spool).unwrap().count(), 0);
     server.signed("a.jpg", jpeg(), &[]).await;
 }

@@ -1,269 +1,28 @@
-//! The blob store in a directory: `ROOT/<tenant>/<first two digits>/<sha256>`.
-//!
-//! A blob is written aside and renamed into place, and `put` returns when it is on disk. Writers share the syncs.
+//! Blob stores: a directory, or an S3 bucket. The URL's scheme picks.
 
+mod file;
 mod gate;
-
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
-use gate::SyncGate;
-use omt_kernel::{
-    Error, Kind, Result, TenantId,
-    error::Context,
-    manifest::BlobRef,
-    port::{BlobStore, ByteStream, Content, TemporaryFile},
-};
-use sha2::{Digest, Sha256};
-use std::{
-    fs::{self, File},
-    io::{ErrorKind, Read, Write},
-    ops::Range,
-    path::{Path, PathBuf},
-};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-
-const CHUNK: usize = 256 << 10;
-
-/// Blobs in a directory.
-pub struct FileBlobStore {
-    root: PathBuf,
-    spool: PathBuf,
-    gate: SyncGate,
-}
-
-impl FileBlobStore {
-    /// Opens or makes the directory. Temporary files that a crash left behind are removed.
-    pub fn open(root: &Path) -> Result<Self> {
-        let spool = root.join(".spool");
-        fs::create_dir_all(&spool).context("cannot create the blob directory")?;
-        let gate = SyncGate::start(root).context("cannot start syncing the blob directory")?;
-        let store = Self { root: root.to_owned(), spool, gate };
-        store.sweep();
-        Ok(store)
-    }
-
-    /// Removes temporary files older than a day; younger ones may belong to another process.
-    fn sweep(&self) {
-        let day = std::time::Duration::from_secs(86_400);
-        let old = |entry: &fs::DirEntry| {
-            entry.metadata().and_then(|m| m.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > day))
-        };
-        for entry in fs::read_dir(&self.spool).into_iter().flatten().flatten().filter(old) {
-            // A file that cannot be removed now is tried again at the next start.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-
-    fn path(&self, tenant: &TenantId, blob: &BlobRef) -> Result<PathBuf> {
-        let digest = blob.sha256.as_str();
-        // Names come from our own records; a wrong one must never become a path.
-        if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(Error::internal("a blob's name is not a digest"));
-        }
-        Ok(self.root.join(tenant.as_str()).join(&digest[..2]).join(digest))
-    }
-}
-
-/// Waits for file work off the executor's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.context("a file task ended early")?
-}
-
-fn write_error(error: std::io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Error::new(Kind::Unavailable, "STORAGE_FULL", "there is no room in the blob store").retry_after(60).caused_by(error)
-        }
-        _ => Error::internal("cannot write a blob").caused_by(error),
-    }
-}
-
-/// Gives a whole file its name. Not durable yet: that is the gate's part.
-fn publish(from: &Path, to: &Path) -> std::io::Result<()> {
-    let Some(directory) = to.parent() else { return Err(ErrorKind::InvalidInput.into()) };
-    match fs::rename(from, to) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            fs::create_dir_all(directory)?;
-            fs::rename(from, to)
-        }
-        other => other,
-    }
-}
-
-/// Whether the file holds what its name says. One that a power failure left behind may have the right size only.
-fn is_intact(path: &Path, blob: &BlobRef) -> bool {
-    let Ok(mut file) = File::open(path) else { return false };
-    if !file.metadata().is_ok_and(|m| m.len() == blob.size) {
-        return false;
-    }
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return hex::encode(hash.finalize()) == blob.sha256,
-            Ok(n) => hash.update(&buffer[..n]),
-            Err(_) => return false,
-        }
-    }
-}
-
-#[async_trait]
-impl BlobStore for FileBlobStore {
-    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
-        let target = self.path(tenant, blob)?;
-        let wanted = blob.clone();
-        let aside = TemporaryFile::new(self.spool.join(format!("put-{}", uuid::Uuid::new_v4())));
-        blocking(move || {
-            if target.exists() && is_intact(&target, &wanted) {
-                return Ok(());
-            }
-            match &content {
-                Content::Memory(bytes) => {
-                    let mut file = File::create_new(aside.path()).map_err(write_error)?;
-                    file.write_all(bytes).map_err(write_error)?;
-                    publish(aside.path(), &target).map_err(write_error)
-                }
-                Content::File(temporary) => publish(temporary.path(), &target).map_err(write_error),
-                Content::Stored(path) if *path == target => Ok(()),
-                Content::Stored(path) => {
-                    fs::copy(path, aside.path()).map_err(write_error)?;
-                    publish(aside.path(), &target).map_err(write_error)
-                }
-            }
-        })
-        .await?;
-        self.gate.pass().await
-    }
-
-    async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
-        let path = self.path(tenant, blob)?;
-        let mut file = tokio::fs::File::open(&path).await.context("cannot open a blob")?;
-        file.seek(std::io::SeekFrom::Start(range.start)).await.context("cannot seek in a blob")?;
-        let left = range.end.saturating_sub(range.start);
-        let chunks = stream::unfold((file, left), |(mut file, left)| async move {
-            if left == 0 {
-                return None;
-            }
-            let mut chunk = vec![0; left.min(CHUNK as u64) as usize];
-            let item = match file.read(&mut chunk).await {
-                Ok(0) => Err(Error::internal("a blob is shorter than its record says")),
-                Ok(n) => {
-                    chunk.truncate(n);
-                    Ok(Bytes::from(chunk))
-                }
-                Err(error) => Err(Error::internal("cannot read a blob").caused_by(error)),
-            };
-            let left = match &item {
-                Ok(bytes) => left - bytes.len() as u64,
-                Err(_) => 0,
-            };
-            Some((item, (file, left)))
-        });
-        Ok(chunks.boxed())
-    }
-
-    async fn open(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
-        let path = self.path(tenant, blob)?;
-        let wanted = blob.size;
-        blocking(move || match fs::metadata(&path) {
-            Ok(found) if found.len() == wanted => Ok(Content::Stored(path)),
-            Ok(_) => Err(Error::internal("a blob has another size than its record says")),
-            Err(error) => Err(Error::internal("a blob is missing").caused_by(error)),
-        })
-        .await
-    }
-
-    async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool> {
-        let path = self.path(tenant, blob)?;
-        let size = blob.size;
-        blocking(move || Ok(fs::metadata(path).is_ok_and(|m| m.len() == size))).await
-    }
-
-    async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {
-        let path = self.path(tenant, blob)?;
-        blocking(move || match fs::remove_file(path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(Error::internal("cannot remove a blob").caused_by(error)),
-        })
-        .await
-    }
-
-    async fn check(&self) -> Result<()> {
-        let probe = TemporaryFile::new(self.spool.join(format!("probe-{}", uuid::Uuid::new_v4())));
-        blocking(move || fs::write(probe.path(), b"ok").map_err(write_error)).await
-    }
-
-    fn spool_dir(&self) -> &Path {
-        &self.spool
-    }
-}
+mod s3;
+mod s3_url;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::TryStreamExt;
+mod contract;
 
-    fn blob(bytes: &[u8]) -> BlobRef {
-        BlobRef { sha256: hex::encode(sha2::Sha256::digest(bytes)), size: bytes.len() as u64 }
-    }
+pub use file::FileBlobStore;
+pub use s3::S3BlobStore;
+pub use s3_url::S3Url;
 
-    async fn all(store: &FileBlobStore, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Vec<u8> {
-        let chunks: Vec<Bytes> = store.read(tenant, blob, range).await.unwrap().try_collect().await.unwrap();
-        chunks.concat()
-    }
+use omt_kernel::{Error, Kind, Result, port::BlobStore};
+use std::{path::Path, sync::Arc};
 
-    #[tokio::test]
-    async fn stores_reads_ranges_and_separates_tenants() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = FileBlobStore::open(dir.path()).unwrap();
-        let (a, b) = (TenantId::parse("a").unwrap(), TenantId::parse("b").unwrap());
-        let bytes: Vec<u8> = (0..700_000u32).map(|n| n as u8).collect();
-        let blob = blob(&bytes);
-        for _ in 0..2 {
-            store.put(&a, &blob, Content::Memory(bytes.clone().into())).await.unwrap();
+/// Opens the blob store behind a URL: `file:PATH` or `s3://BUCKET/PREFIX?…` (see [`S3Url`]). `spool` is a local directory for
+/// temporary files; a directory store keeps its own, on the same file system.
+pub async fn open(url: &str, spool: &Path) -> Result<Arc<dyn BlobStore>> {
+    match url.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => {
+            Ok(Arc::new(FileBlobStore::open(Path::new(path.strip_prefix("//").unwrap_or(path)))?))
         }
-        assert_eq!(all(&store, &a, &blob, 0..blob.size).await, bytes);
-        assert_eq!(all(&store, &a, &blob, 299_999..600_001).await, bytes[299_999..600_001]);
-        assert!(!store.exists(&b, &blob).await.unwrap());
-        let Content::Stored(path) = store.open(&a, &blob).await.unwrap() else { panic!() };
-        assert_eq!(fs::read(path).unwrap(), bytes);
-        store.delete(&a, &blob).await.unwrap();
-        store.delete(&a, &blob).await.unwrap();
-        assert!(!store.exists(&a, &blob).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn takes_over_temporary_files_and_leaves_none_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = FileBlobStore::open(dir.path()).unwrap();
-        let tenant = TenantId::default_tenant();
-        let path = store.spool_dir().join("upload-1");
-        fs::write(&path, b"hello").unwrap();
-        store.put(&tenant, &blob(b"hello"), Content::File(TemporaryFile::new(path))).await.unwrap();
-        assert!(store.exists(&tenant, &blob(b"hello")).await.unwrap());
-        store.check().await.unwrap();
-        assert_eq!(fs::read_dir(store.spool_dir()).unwrap().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_blob_that_a_power_failure_spoiled_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = FileBlobStore::open(dir.path()).unwrap();
-        let tenant = TenantId::default_tenant();
-        let blob = blob(b"hello");
-        store.put(&tenant, &blob, Content::Memory(Bytes::from_static(b"hello"))).await.unwrap();
-        let Content::Stored(path) = store.open(&tenant, &blob).await.unwrap() else { panic!() };
-        fs::write(&path, [0; 5]).unwrap();
-        store.put(&tenant, &blob, Content::Memory(Bytes::from_static(b"hello"))).await.unwrap();
-        assert_eq!(fs::read(path).unwrap(), b"hello");
-    }
-
-    #[tokio::test]
-    async fn a_name_that_is_not_a_digest_is_never_a_path() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = FileBlobStore::open(dir.path()).unwrap();
-        let evil = BlobRef { sha256: "../".repeat(21) + "x", size: 1 };
-        assert!(store.exists(&TenantId::default_tenant(), &evil).await.is_err());
+        Some(("s3", _)) => Ok(Arc::new(S3BlobStore::open(&url.parse()?, spool).await?)),
+        _ => Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", "blob.url must begin with file: or s3:")),
     }
 }

@@ -133,6 +133,38 @@ entity!(certificates, "certificates", {
     pub created_at: i64,
 });
 
+entity!(jobs, "jobs", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: Option<String>,
+    pub kind: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub payload: Json,
+    pub unique_key: Option<String>,
+    pub priority: i16,
+    pub state: String,
+    pub attempts: i32,
+    pub max_attempts: i32,
+    pub run_at: i64,
+    pub announced_at: Option<i64>,
+    pub lease_until: Option<i64>,
+    pub worker: Option<String>,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub progress: Option<Json>,
+    pub error: Option<String>,
+    pub created_at: i64,
+    pub updated_at: i64,
+    pub finished_at: Option<i64>,
+});
+
+entity!(job_slots, "job_slots", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub kind: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub slot: i64,
+    pub taken_at: i64,
+});
+
 /// Names of the migrations that were applied.
 pub(crate) async fn applied_migrations(connection: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
     let statement = Statement::from_string(connection.get_database_backend(), "SELECT version FROM seaql_migrations");

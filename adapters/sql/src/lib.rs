@@ -3,6 +3,8 @@
 //! SQLite has one connection for writers, so that writers queue in this process instead of failing, and several for readers.
 //! Every commit is durable (`synchronous = FULL` in WAL mode).
 
+#[cfg(test)]
+mod contract;
 mod entity;
 mod repository;
 
@@ -10,8 +12,8 @@ use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,
     port::{
-        CertificateRepository, Database, IdempotencyRepository, IdentityRepository, ManifestRepository, TenantRepository,
-        UnitOfWork, VerificationRepository,
+        CertificateRepository, Database, IdempotencyRepository, IdentityRepository, JobRepository, ManifestRepository,
+        TenantRepository, UnitOfWork, VerificationRepository,
     },
 };
 use omt_migrations::Migrator;
@@ -26,10 +28,35 @@ use sqlx::{
 };
 use std::{str::FromStr, time::Duration};
 
+/// A pool, as far as its size is asked for.
+enum Pool {
+    Sqlite(sqlx::SqlitePool),
+    Postgres(sqlx::PgPool),
+}
+
+impl Pool {
+    fn size(&self) -> u64 {
+        u64::from(match self {
+            Self::Sqlite(pool) => pool.size(),
+            Self::Postgres(pool) => pool.size(),
+        })
+    }
+    fn idle(&self) -> u64 {
+        match self {
+            Self::Sqlite(pool) => pool.num_idle() as u64,
+            Self::Postgres(pool) => pool.num_idle() as u64,
+        }
+    }
+}
+
+/// Connections that write, those that read, and the pools beneath.
+type Connected = (DatabaseConnection, DatabaseConnection, Vec<Pool>);
+
 /// The database.
 pub struct SqlDatabase {
     write: DatabaseConnection,
     read: DatabaseConnection,
+    pools: Vec<Pool>,
     description: String,
 }
 
@@ -64,7 +91,7 @@ impl SqlDatabase {
     /// Connects to `sqlite:PATH` or `postgres://…`. A missing SQLite file is made.
     pub async fn connect(url: &str) -> Result<Self> {
         let scheme = url.split(':').next().unwrap_or_default();
-        let (write, read) = match scheme {
+        let (write, read, pools) = match scheme {
             "sqlite" => Self::sqlite(url).await,
             "postgres" | "postgresql" => Self::postgres(url).await,
             _ => {
@@ -73,10 +100,10 @@ impl SqlDatabase {
         }
         .map_err(|error| unavailable("be reached")(DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error.into()))))?;
         let description = if scheme == "sqlite" { url.to_owned() } else { without_secret(url) };
-        Ok(Self { write, read, description })
+        Ok(Self { write, read, pools, description })
     }
 
-    async fn sqlite(url: &str) -> sqlx::Result<(DatabaseConnection, DatabaseConnection)> {
+    async fn sqlite(url: &str) -> sqlx::Result<Connected> {
         let options = SqliteConnectOptions::from_str(url)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -88,15 +115,16 @@ impl SqlDatabase {
         let pool = |size: u32| SqlitePoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(10));
         let write = pool(1).connect_with(options.clone()).await?;
         let read = pool(4).connect_with(options).await?;
-        Ok((SqlxSqliteConnector::from_sqlx_sqlite_pool(write), SqlxSqliteConnector::from_sqlx_sqlite_pool(read)))
+        let pools = vec![Pool::Sqlite(write.clone()), Pool::Sqlite(read.clone())];
+        Ok((SqlxSqliteConnector::from_sqlx_sqlite_pool(write), SqlxSqliteConnector::from_sqlx_sqlite_pool(read), pools))
     }
 
-    async fn postgres(url: &str) -> sqlx::Result<(DatabaseConnection, DatabaseConnection)> {
+    async fn postgres(url: &str) -> sqlx::Result<Connected> {
         let options = PgConnectOptions::from_str(url)?;
         let pool =
             PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10)).connect_with(options).await?;
-        let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-        Ok((connection.clone(), connection))
+        let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+        Ok((connection.clone(), connection, vec![Pool::Postgres(pool)]))
     }
 
     /// What it is, without its password.
@@ -166,6 +194,10 @@ impl Database for SqlDatabase {
         }
         self.write.ping().await.map_err(unavailable("answer"))
     }
+    fn connections(&self) -> Vec<(&'static str, u64)> {
+        let (open, idle) = (self.pools.iter().map(Pool::size).sum::<u64>(), self.pools.iter().map(Pool::idle).sum::<u64>());
+        vec![("in_use", open.saturating_sub(idle)), ("idle", idle)]
+    }
 }
 
 /// How a unit ends.
@@ -206,6 +238,9 @@ impl<C: Finish> UnitOfWork for Unit<C> {
         self
     }
     fn certificates(&self) -> &dyn CertificateRepository {
+        self
+    }
+    fn jobs(&self) -> &dyn JobRepository {
         self
     }
     async fn commit(self: Box<Self>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The repositories.
 
 mod identities;
+mod jobs;
 mod manifests;
 mod platform;

@@ -13,7 +13,7 @@ use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
     manifest::{BlobRef, ManifestFilter, ManifestRecord, Relationship},
     pool::WorkPool,
-    port::{BlobStore, ByteStream, Clock, Content, Database, Entropy, Page, UnitOfWork},
+    port::{BlobStore, ByteStream, Clock, Content, Database, Entropy, Page, Telemetry, UnitOfWork},
     record::IdempotencyRecord,
 };
 use omt_pki::Pki;
@@ -38,6 +38,8 @@ pub struct Dependencies {
     pub entropy: Arc<dyn Entropy>,
     /// Whom to trust.
     pub trust: Arc<TrustLists>,
+    /// What is counted.
+    pub telemetry: Arc<dyn Telemetry>,
 }
 
 /// The use cases.

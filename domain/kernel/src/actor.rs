@@ -40,6 +40,10 @@ permissions! {
     ManifestSign = "manifest:sign",
     /// Make, list and revoke API keys.
     AdminApiKeys = "admin:api-key:manage",
+    /// See jobs, replay and cancel them.
+    AdminJobs = "admin:job:manage",
+    /// Read the platform's metrics.
+    MetricsRead = "metrics:read",
     /// Act for tenants other than one's own where an operation takes a tenant.
     AdminSystem = "admin:system:config",
 }

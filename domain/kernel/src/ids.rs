@@ -41,6 +41,10 @@ uuid_id!(
     /// One kept verification result.
     VerificationId
 );
+uuid_id!(
+    /// Work for later.
+    JobId
+);
 
 /// A tenant: 1 to 63 characters of `a-z 0-9 -`, beginning and ending with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

@@ -6,6 +6,7 @@
 pub mod actor;
 pub mod error;
 pub mod ids;
+pub mod job;
 pub mod manifest;
 pub mod pool;
 pub mod port;
@@ -14,6 +15,6 @@ pub mod tenant;
 
 pub use actor::{Actor, Permission, Via};
 pub use error::{Error, FieldError, Kind, Result};
-pub use ids::{ApiKeyId, ManifestId, TenantId, UserId, VerificationId};
+pub use ids::{ApiKeyId, JobId, ManifestId, TenantId, UserId, VerificationId};
 pub use tenant::{PqRequirement, TenantSettings};
 pub use time::OffsetDateTime;

@@ -1,7 +1,8 @@
 //! The ports: what use cases need of the world. Each is small and object-safe; the composition root picks the adapters.
 
 use crate::{
-    ApiKeyId, ManifestId, Result, TenantId, TenantSettings, UserId,
+    ApiKeyId, JobId, ManifestId, Result, TenantId, TenantSettings, UserId,
+    job::{AttemptEnd, JobFilter, JobRecord},
     manifest::{BlobRef, ManifestFilter, ManifestRecord},
     record::{ApiKeyRecord, CertificateRecord, IdempotencyRecord, RefreshTokenRecord, UserRecord, VerificationRecord},
 };
@@ -11,6 +12,7 @@ use futures_util::stream::BoxStream;
 use std::{
     ops::Range,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -84,6 +86,8 @@ pub trait BlobStore: Send + Sync {
     async fn check(&self) -> Result<()>;
     /// A directory for temporary files, where there is room for uploads.
     fn spool_dir(&self) -> &Path;
+    /// What and where it is, for the start-up message; no secret.
+    fn describe(&self) -> String;
 }
 
 /// A page of a list, newest first.
@@ -104,6 +108,8 @@ pub trait Database: Send + Sync {
     async fn read(&self) -> Result<Box<dyn UnitOfWork>>;
     /// Does it answer, with the schema this build knows? For readiness.
     async fn check(&self) -> Result<()>;
+    /// Open connections by state: `in_use` and `idle`.
+    fn connections(&self) -> Vec<(&'static str, u64)>;
 }
 
 /// One transaction and the repositories inside it.
@@ -121,6 +127,8 @@ pub trait UnitOfWork: Send + Sync {
     fn idempotency(&self) -> &dyn IdempotencyRepository;
     /// Our own certificates.
     fn certificates(&self) -> &dyn CertificateRepository;
+    /// Work for later.
+    fn jobs(&self) -> &dyn JobRepository;
     /// Makes everything durable. An error means that nothing was.
     async fn commit(self: Box<Self>) -> Result<()>;
 }
@@ -174,6 +182,8 @@ pub trait IdentityRepository: Send + Sync {
     async fn use_refresh_token(&self, token_sha256: &str, at: OffsetDateTime) -> Result<bool>;
     /// Forgets every token of a family.
     async fn revoke_family(&self, family: Uuid) -> Result<()>;
+    /// Forgets refresh tokens that ended before; how many.
+    async fn forget_refresh_tokens(&self, before: OffsetDateTime) -> Result<u64>;
 }
 
 /// Tenants and their settings.
@@ -192,6 +202,8 @@ pub trait IdempotencyRepository: Send + Sync {
     async fn get(&self, tenant: &TenantId, subject: &str, key: &str) -> Result<Option<IdempotencyRecord>>;
     /// Stores an answer; false when another request took the key first.
     async fn put(&self, record: &IdempotencyRecord) -> Result<bool>;
+    /// Forgets answers given before; how many.
+    async fn forget(&self, before: OffsetDateTime) -> Result<u64>;
 }
 
 /// Our own certificates.
@@ -201,4 +213,72 @@ pub trait CertificateRepository: Send + Sync {
     async fn insert(&self, record: &CertificateRecord) -> Result<()>;
     /// The newest certificate in each role.
     async fn current(&self) -> Result<Vec<CertificateRecord>>;
+}
+
+/// Jobs. The rows are the truth about them: attempts, leases and results survive any worker, queue or server.
+#[async_trait]
+pub trait JobRepository: Send + Sync {
+    /// Adds a job; false when one with its unique key is queued or running.
+    async fn enqueue(&self, job: &JobRecord) -> Result<bool>;
+    /// Takes the slot of a recurring job; false when another replica has it.
+    async fn take_slot(&self, kind: &str, slot: i64, now: OffsetDateTime) -> Result<bool>;
+    /// Jobs that a worker should be told of: due and not announced since `before`, or running on a lease that has ended.
+    /// The most urgent first.
+    async fn due(&self, now: OffsetDateTime, before: OffsetDateTime, limit: u32) -> Result<Vec<(JobId, String)>>;
+    /// Notes that workers were told of them.
+    async fn announced(&self, ids: &[JobId], now: OffsetDateTime) -> Result<()>;
+    /// Gives a due job to a worker and counts the attempt; none when there is nothing to do (any more).
+    async fn claim(&self, id: JobId, worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Option<JobRecord>>;
+    /// A sign of life, with progress where there is some; false when the job is no longer this worker's.
+    async fn renew(&self, id: JobId, worker: &str, lease: OffsetDateTime, progress: Option<&serde_json::Value>) -> Result<bool>;
+    /// Ends this worker's attempt; false when the job is no longer its.
+    async fn end(&self, id: JobId, worker: &str, end: &AttemptEnd, now: OffsetDateTime) -> Result<bool>;
+    /// Finds a job.
+    async fn get(&self, id: JobId) -> Result<Option<JobRecord>>;
+    /// Newest first.
+    async fn list(&self, filter: &JobFilter, page: Page) -> Result<Vec<JobRecord>>;
+    /// Calls off a job that is queued or running; false when it is neither.
+    async fn cancel(&self, id: JobId, now: OffsetDateTime) -> Result<bool>;
+    /// Queues a dead or cancelled job again, with all its attempts; false when it is neither, or a job with its key lives.
+    async fn replay(&self, id: JobId, now: OffsetDateTime) -> Result<bool>;
+    /// How many there are, by kind and state.
+    async fn counts(&self) -> Result<Vec<(String, String, u64)>>;
+    /// Forgets jobs that were done or cancelled before, and slots taken before; how many jobs.
+    async fn forget(&self, before: OffsetDateTime) -> Result<u64>;
+}
+
+/// Tells workers that a job is due. Tickets may be lost or come twice: the job's row decides who does it.
+#[async_trait]
+pub trait JobTransport: Send + Sync {
+    /// Sends a ticket.
+    async fn announce(&self, id: JobId) -> Result<()>;
+    /// What and where it is, for the start-up message; no secret.
+    fn describe(&self) -> String;
+}
+
+/// What is read when metrics are asked for, rather than counted as it happens.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    /// Jobs by kind and state.
+    pub jobs: Vec<(String, String, u64)>,
+    /// Database connections by state.
+    pub connections: Vec<(&'static str, u64)>,
+    /// Bytes by storage tier.
+    pub storage: Vec<(String, u64)>,
+}
+
+/// Counts and times what happens, for those who operate the platform. No call may block or fail.
+pub trait Telemetry: Send + Sync {
+    /// A request to a route was answered.
+    fn request(&self, route: &str, method: &str, status: u16, took: Duration);
+    /// An attempt at a job ended so, after so long; the job had waited so long since it was due.
+    fn attempt(&self, kind: &str, outcome: &'static str, took: Duration, waited: Duration);
+    /// Content was verified.
+    fn verified(&self, state: &str);
+    /// A manifest was `created`, `signed` or `archived`.
+    fn manifest(&self, event: &'static str);
+    /// A cache was asked.
+    fn cache(&self, cache: &'static str, hit: bool);
+    /// Everything in the text format of Prometheus.
+    fn render(&self, gauges: &Gauges) -> Result<String>;
 }

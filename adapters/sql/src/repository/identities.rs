@@ -171,4 +171,13 @@ impl<C: Finish> IdentityRepository for Unit<C> {
             .map_err(failed)?;
         Ok(())
     }
+
+    async fn forget_refresh_tokens(&self, before: OffsetDateTime) -> Result<u64> {
+        let gone = refresh_tokens::Entity::delete_many()
+            .filter(refresh_tokens::Column::ExpiresAt.lt(micros(before)))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(gone.rows_affected)
+    }
 }

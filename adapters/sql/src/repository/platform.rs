@@ -75,6 +75,15 @@ impl<C: Finish> IdempotencyRepository for Unit<C> {
             Err(error) => Err(failed(error)),
         }
     }
+
+    async fn forget(&self, before: OffsetDateTime) -> Result<u64> {
+        let gone = idempotency::Entity::delete_many()
+            .filter(idempotency::Column::CreatedAt.lt(micros(before)))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(gone.rows_affected)
+    }
 }
 
 #[async_trait]

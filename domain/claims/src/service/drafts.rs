@@ -266,7 +266,15 @@ impl Manifests {
         }
         let unit = self.deps.database.begin().await?;
         unit.manifests().insert(&record).await?;
-        self.commit(actor, unit, record, once.as_ref()).await
+        let is_signed = record.signed.is_some();
+        let outcome = self.commit(actor, unit, record, once.as_ref()).await?;
+        if matches!(outcome, Outcome::Done(_)) {
+            self.deps.telemetry.manifest("created");
+            if is_signed {
+                self.deps.telemetry.manifest("signed");
+            }
+        }
+        Ok(outcome)
     }
 
     /// The part of [`Self::create`] that computes.
@@ -351,7 +359,11 @@ impl Manifests {
         next.signed = Some(parts(&signed, &record.source, request.scheme, now));
         next.updated_at = now;
         store_signed(self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
-        self.replace(actor, next, record.revision, once.as_ref()).await
+        let outcome = self.replace(actor, next, record.revision, once.as_ref()).await?;
+        if matches!(outcome, Outcome::Done(_)) {
+            self.deps.telemetry.manifest("signed");
+        }
+        Ok(outcome)
     }
 
     /// Changes a draft.
@@ -397,7 +409,9 @@ impl Manifests {
         next.state = ManifestState::Archived;
         next.updated_at = now;
         next.archived = Some(Archived { at: now, retain_until: now + Duration::days(i64::from(settings.retention_days)) });
-        self.replace(actor, next, record.revision, None).await.map(|_| ())
+        self.replace(actor, next, record.revision, None).await?;
+        self.deps.telemetry.manifest("archived");
+        Ok(())
     }
 
     async fn replace(&self, actor: &Actor, next: ManifestRecord, expected: i64, once: Option<&Once>) -> Result<Outcome> {

@@ -106,13 +106,17 @@ impl Manifests {
     async fn judge(self: &Arc<Self>, actor: &Actor, subject: Subject, detail: bool) -> Result<Arc<Verification>> {
         let requirement = self.settings(actor).await?.post_quantum;
         let key = self.key(&subject, requirement, detail);
-        if let Some(found) = self.results.get(&key).await {
+        let found = self.results.get(&key).await;
+        self.deps.telemetry.cache("verification", found.is_some());
+        if let Some(found) = found {
+            self.deps.telemetry.verified(found.report.validation_state.as_str());
             return Ok(found);
         }
         let _turn = self.turn(subject.blob.size).await?;
         let this = self.clone();
         let result = self.deps.pool.run(move || this.verify_now(&subject, requirement, detail)).await?;
         let result = Arc::new(result);
+        self.deps.telemetry.verified(result.report.validation_state.as_str());
         self.results.insert(key, result.clone()).await;
         Ok(result)
     }

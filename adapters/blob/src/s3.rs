@@ -1,0 +1,342 @@
+//! The blob store in an S3 bucket: `PREFIX<tenant>/<first two digits>/<sha256>`.
+//!
+//! S3 answers a `PUT` when the object is durable. Objects are named by their digest, so a retried upload writes the same bytes
+//! under the same name.
+
+use crate::s3_url::{Encryption, S3Url};
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    Client,
+    config::{
+        BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig,
+        timeout::TimeoutConfig,
+    },
+    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    primitives::ByteStream as Body,
+    types::{CompletedMultipartUpload, CompletedPart, ServerSideEncryption},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::{StreamExt, stream};
+use omt_kernel::{
+    Error, Kind, Result, TenantId,
+    error::Context,
+    manifest::BlobRef,
+    port::{BlobStore, ByteStream, Content, TemporaryFile},
+};
+use sha2::{Digest, Sha256};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::io::AsyncWriteExt;
+
+/// Larger objects go up in parts.
+const SINGLE: u64 = 32 << 20;
+/// The usual part; S3 allows 10,000 of them.
+const PART: u64 = 16 << 20;
+const MAX_PARTS: u64 = 9_000;
+/// Smaller objects are opened in memory.
+const IN_MEMORY: u64 = 8 << 20;
+/// Downloads that come back broken are tried again so often.
+const DOWNLOADS: u32 = 3;
+
+/// Blobs in a bucket.
+pub struct S3BlobStore {
+    client: Client,
+    url: S3Url,
+    spool: PathBuf,
+}
+
+impl S3BlobStore {
+    /// A store over the bucket; nothing is asked of it yet. Temporary files go to `spool`.
+    pub async fn open(url: &S3Url, spool: &Path) -> Result<Self> {
+        std::fs::create_dir_all(spool).context("cannot create the spool directory")?;
+        let mut shared = aws_config::defaults(BehaviorVersion::latest());
+        if let Some(region) = &url.region {
+            shared = shared.region(Region::new(region.clone()));
+        }
+        let shared = shared.load().await;
+        let mut config = aws_sdk_s3::config::Builder::from(&shared)
+            .force_path_style(url.path_style)
+            // Uploads carry the SHA-256 that names them; other services know no other checksum.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .retry_config(RetryConfig::standard().with_max_attempts(6).with_initial_backoff(Duration::from_millis(100)))
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(Duration::from_secs(5))
+                    .read_timeout(Duration::from_secs(30))
+                    .operation_attempt_timeout(Duration::from_secs(120))
+                    .build(),
+            );
+        if shared.region().is_none() {
+            config = config.region(Region::new("us-east-1"));
+        }
+        if let Some(endpoint) = &url.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        Ok(Self { client: Client::from_conf(config.build()), url: url.clone(), spool: spool.to_owned() })
+    }
+
+    fn key(&self, tenant: &TenantId, blob: &BlobRef) -> Result<String> {
+        let digest = blob.sha256.as_str();
+        // Names come from our own records; a wrong one must never become a key.
+        if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Error::internal("a blob's name is not a digest"));
+        }
+        Ok(format!("{}{tenant}/{}/{digest}", self.url.prefix, &digest[..2]))
+    }
+
+    fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
+        match &self.url.encryption {
+            Encryption::BucketDefault => (None, None),
+            Encryption::S3 => (Some(ServerSideEncryption::Aes256), None),
+            Encryption::Kms(key) => (Some(ServerSideEncryption::AwsKms), key.clone()),
+        }
+    }
+
+    /// The object's size, if there is one.
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        match self.client.head_object().bucket(&self.url.bucket).key(key).send().await {
+            Ok(found) => Ok(found.content_length().and_then(|n| u64::try_from(n).ok())),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(failed("look for a blob", &error)),
+        }
+    }
+
+    async fn put_whole(&self, key: &str, blob: &BlobRef, body: Body) -> Result<()> {
+        let (sse, kms_key) = self.encryption();
+        let digest = hex::decode(&blob.sha256).context("a blob's name is not a digest")?;
+        self.client
+            .put_object()
+            .bucket(&self.url.bucket)
+            .key(key)
+            .checksum_sha256(STANDARD.encode(digest))
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(kms_key)
+            .content_length(blob.size.cast_signed())
+            .body(body)
+            .send()
+            .await
+            .map_err(|e| failed("store a blob", &e))?;
+        Ok(())
+    }
+
+    async fn put_parts(&self, key: &str, blob: &BlobRef, path: &Path) -> Result<()> {
+        let (sse, kms_key) = self.encryption();
+        let upload = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.url.bucket)
+            .key(key)
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(kms_key)
+            .send()
+            .await
+            .map_err(|e| failed("begin an upload", &e))?;
+        let id = upload.upload_id().ok_or_else(|| Error::internal("S3 gave an upload no identifier"))?;
+        let done = self.send_parts(key, id, blob, path).await;
+        if done.is_err() {
+            // If this fails too, the sweep aborts the upload after a day.
+            let _ = self.client.abort_multipart_upload().bucket(&self.url.bucket).key(key).upload_id(id).send().await;
+        }
+        done
+    }
+
+    async fn send_parts(&self, key: &str, id: &str, blob: &BlobRef, path: &Path) -> Result<()> {
+        let size = PART.max(blob.size.div_ceil(MAX_PARTS));
+        let mut parts = Vec::new();
+        for (number, offset) in (1i32..).zip((0..blob.size).step_by(usize::try_from(size).unwrap_or(usize::MAX))) {
+            let length = size.min(blob.size - offset);
+            let body = Body::read_from()
+                .path(path)
+                .offset(offset)
+                .length(aws_sdk_s3::primitives::Length::Exact(length))
+                .build()
+                .await
+                .context("cannot read content")?;
+            let sent = self
+                .client
+                .upload_part()
+                .bucket(&self.url.bucket)
+                .key(key)
+                .upload_id(id)
+                .part_number(number)
+                .body(body)
+                .send()
+                .await
+                .map_err(|e| failed("store a part of a blob", &e))?;
+            parts.push(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build());
+        }
+        self.client
+            .complete_multipart_upload()
+            .bucket(&self.url.bucket)
+            .key(key)
+            .upload_id(id)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .send()
+            .await
+            .map_err(|e| failed("finish an upload", &e))?;
+        Ok(())
+    }
+
+    async fn download(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
+        let mut chunks = self.read(tenant, blob, 0..blob.size).await?;
+        let mut hash = Sha256::new();
+        if blob.size <= IN_MEMORY {
+            let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or(0));
+            while let Some(chunk) = chunks.next().await {
+                bytes.extend_from_slice(&chunk?);
+            }
+            hash.update(&bytes);
+            return self.intact(blob, hash).map(|()| Content::Memory(bytes.into()));
+        }
+        let temporary = TemporaryFile::new(self.spool.join(format!("get-{}", uuid::Uuid::new_v4())));
+        let mut file = tokio::fs::File::create_new(temporary.path()).await.context("cannot write in the spool directory")?;
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk?;
+            hash.update(&chunk);
+            file.write_all(&chunk).await.context("cannot write in the spool directory")?;
+        }
+        file.flush().await.context("cannot write in the spool directory")?;
+        self.intact(blob, hash).map(|()| Content::File(temporary))
+    }
+
+    fn intact(&self, blob: &BlobRef, hash: Sha256) -> Result<()> {
+        if hex::encode(hash.finalize()) == blob.sha256 {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Unavailable, "BLOB_DAMAGED", "a blob came back with other bytes than were stored").retry_after(5))
+    }
+}
+
+/// Whether S3 says that there is no such object. `HEAD` has no body, so only the status tells.
+fn is_missing<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    matches!(error.code(), Some("NoSuchKey" | "NotFound"))
+        || error.raw_response().is_some_and(|r| r.status().as_u16() == 404 && error.code() != Some("NoSuchBucket"))
+}
+
+/// What a failed call means. The service's own words go to the log, not to the caller.
+fn failed<E>(doing: &str, error: &SdkError<E>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let (code, words, wait) = match (error.code(), error.raw_response().map(|r| r.status().as_u16())) {
+        (Some("NoSuchBucket"), _) => ("BLOB_STORE_MISSING", "the bucket does not exist", 60),
+        (Some("PermanentRedirect" | "AuthorizationHeaderMalformed"), _) | (_, Some(301 | 307)) => {
+            ("BLOB_STORE_REGION", "the bucket is in another region", 60)
+        }
+        (Some("RequestTimeTooSkewed"), _) => ("BLOB_STORE_CLOCK", "this server's clock differs from the blob store's", 60),
+        (Some("BadDigest" | "XAmzContentSHA256Mismatch" | "InvalidPart"), _) => {
+            ("BLOB_DAMAGED", "content was changed on its way to the blob store", 5)
+        }
+        (_, Some(401 | 403)) => ("BLOB_STORE_REFUSED", "the blob store refuses this server's credentials", 60),
+        _ => ("BLOB_STORE_UNAVAILABLE", "the blob store does not answer as it should", 5),
+    };
+    let cause = std::io::Error::other(DisplayErrorContext(error).to_string());
+    Error::new(Kind::Unavailable, code, format!("cannot {doing}: {words}")).retry_after(wait).caused_by(cause)
+}
+
+#[async_trait]
+impl BlobStore for S3BlobStore {
+    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
+        let key = self.key(tenant, blob)?;
+        if self.size(&key).await? == Some(blob.size) {
+            return Ok(());
+        }
+        let path = match &content {
+            Content::Memory(bytes) => return self.put_whole(&key, blob, Body::from(bytes.clone())).await,
+            Content::File(temporary) => temporary.path(),
+            Content::Stored(path) => path,
+        };
+        if blob.size > SINGLE {
+            self.put_parts(&key, blob, path).await?;
+        } else {
+            self.put_whole(&key, blob, Body::from_path(path).await.context("cannot read content")?).await?;
+        }
+        // A service that lost a part must not pass for one that kept it.
+        match self.size(&key).await? {
+            Some(size) if size == blob.size => Ok(()),
+            _ => {
+                Err(Error::new(Kind::Unavailable, "BLOB_DAMAGED", "the blob store kept another size than was sent")
+                    .retry_after(5))
+            }
+        }
+    }
+
+    async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
+        let key = self.key(tenant, blob)?;
+        let wanted = range.end.saturating_sub(range.start);
+        if wanted == 0 {
+            return Ok(stream::empty().boxed());
+        }
+        let answer = self
+            .client
+            .get_object()
+            .bucket(&self.url.bucket)
+            .key(key)
+            .range(format!("bytes={}-{}", range.start, range.end - 1))
+            .send()
+            .await;
+        let body = match answer {
+            Ok(answer) => answer.body,
+            Err(error) if is_missing(&error) => return Err(Error::internal("a blob is missing")),
+            Err(error) => return Err(failed("read a blob", &error)),
+        };
+        let chunks = stream::unfold((body, wanted), |(mut body, left)| async move {
+            let cut = || Error::new(Kind::Unavailable, "BLOB_STORE_UNAVAILABLE", "a blob was cut off on its way").retry_after(5);
+            match body.next().await {
+                None if left == 0 => None,
+                None => Some((Err(cut()), (Body::from_static(b""), 0))),
+                Some(Ok(bytes)) if bytes.len() as u64 <= left => {
+                    let left = left - bytes.len() as u64;
+                    Some((Ok(bytes), (body, left)))
+                }
+                Some(Ok(_)) => Some((Err(Error::internal("a blob is longer than its record says")), (Body::from_static(b""), 0))),
+                Some(Err(error)) => Some((Err(cut().caused_by(error)), (Body::from_static(b""), 0))),
+            }
+        });
+        Ok(chunks.boxed())
+    }
+
+    async fn open(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
+        let mut attempt = 1;
+        loop {
+            match self.download(tenant, blob).await {
+                Err(error) if error.kind == Kind::Unavailable && attempt < DOWNLOADS => {
+                    tracing::warn!(%error, attempt, "a download failed");
+                    tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool> {
+        Ok(self.size(&self.key(tenant, blob)?).await? == Some(blob.size))
+    }
+
+    async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {
+        let key = self.key(tenant, blob)?;
+        match self.client.delete_object().bucket(&self.url.bucket).key(key).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(failed("remove a blob", &error)),
+        }
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.client.head_bucket().bucket(&self.url.bucket).send().await.map_err(|e| failed("reach the bucket", &e))?;
+        Ok(())
+    }
+
+    fn spool_dir(&self) -> &Path {
+        &self.spool
+    }
+
+    fn describe(&self) -> String {
+        self.url.to_string()
+    }
+}

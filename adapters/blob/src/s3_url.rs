@@ -1,0 +1,125 @@
+//! `s3://BUCKET/PREFIX?region=…&endpoint=…&path_style=true&sse=…&kms_key=…`
+
+use omt_kernel::{Error, Kind};
+use std::{fmt, str::FromStr};
+
+/// Encryption at rest, by the service.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Encryption {
+    /// The bucket's default.
+    #[default]
+    BucketDefault,
+    /// SSE-S3.
+    S3,
+    /// SSE-KMS, with this key or the account's default one.
+    Kms(Option<String>),
+}
+
+/// Where a bucket is and how to talk to it. Credentials are not part of it: they come from the environment, a profile or the
+/// instance, as for every AWS tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Url {
+    /// The bucket.
+    pub bucket: String,
+    /// What every key begins with: empty, or ending in a slash.
+    pub prefix: String,
+    /// The region; the environment's when absent.
+    pub region: Option<String>,
+    /// The service's URL, for services other than AWS.
+    pub endpoint: Option<String>,
+    /// The bucket stands in the path rather than in the host name.
+    pub path_style: bool,
+    /// Encryption at rest.
+    pub encryption: Encryption,
+}
+
+fn bad(reason: impl fmt::Display) -> Error {
+    Error::new(Kind::Invalid, "BAD_CONFIGURATION", format!("blob.url: {reason}"))
+}
+
+impl FromStr for S3Url {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self, Error> {
+        let rest = url.strip_prefix("s3://").ok_or_else(|| bad("an S3 URL begins with s3://"))?;
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        if !(3..=63).contains(&bucket.len())
+            || !bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        {
+            return Err(bad("a bucket's name has 3 to 63 letters, digits, hyphens and dots"));
+        }
+        let prefix = prefix.trim_matches('/');
+        let mut out = Self {
+            bucket: bucket.to_owned(),
+            prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
+            region: None,
+            endpoint: None,
+            path_style: false,
+            encryption: Encryption::default(),
+        };
+        let mut kms_key = None;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').ok_or_else(|| bad(format!("{pair:?} has no value")))?;
+            match (name, value) {
+                ("region", value) => out.region = Some(value.to_owned()),
+                ("endpoint", value) if value.starts_with("http://") || value.starts_with("https://") => {
+                    out.endpoint = Some(value.trim_end_matches('/').to_owned());
+                }
+                ("endpoint", _) => return Err(bad("endpoint must be an http: or https: URL")),
+                ("path_style", "true") => out.path_style = true,
+                ("path_style", "false") => out.path_style = false,
+                ("path_style", _) => return Err(bad("path_style is true or false")),
+                ("sse", "s3") => out.encryption = Encryption::S3,
+                ("sse", "kms") => out.encryption = Encryption::Kms(None),
+                ("sse", _) => return Err(bad("sse is s3 or kms")),
+                ("kms_key", value) => kms_key = Some(value.to_owned()),
+                (name, _) => return Err(bad(format!("there is no parameter {name:?}"))),
+            }
+        }
+        match (&mut out.encryption, kms_key) {
+            (Encryption::Kms(key), given) => *key = given,
+            (_, Some(_)) => return Err(bad("kms_key needs sse=kms")),
+            _ => {}
+        }
+        Ok(out)
+    }
+}
+
+impl fmt::Display for S3Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.prefix)?;
+        self.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {endpoint}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_is_read() {
+        let url: S3Url = "s3://media/omt/prod/?region=eu-central-1&sse=kms&kms_key=alias/omt".parse().unwrap();
+        assert_eq!((url.bucket.as_str(), url.prefix.as_str()), ("media", "omt/prod/"));
+        assert_eq!(url.region.as_deref(), Some("eu-central-1"));
+        assert_eq!(url.encryption, Encryption::Kms(Some("alias/omt".into())));
+        let url: S3Url = "s3://media?endpoint=http://127.0.0.1:8333/&path_style=true".parse().unwrap();
+        assert_eq!((url.prefix.as_str(), url.endpoint.as_deref(), url.path_style), ("", Some("http://127.0.0.1:8333"), true));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (url, part) in [
+            ("s3:/media", "s3://"),
+            ("s3://a", "bucket"),
+            ("s3://media?regin=x", "regin"),
+            ("s3://media?endpoint=ftp://x", "endpoint"),
+            ("s3://media?path_style=1", "path_style"),
+            ("s3://media?kms_key=k", "sse=kms"),
+            ("s3://media?sse", "value"),
+        ] {
+            let error = url.parse::<S3Url>().unwrap_err().to_string();
+            assert!(error.contains(part), "{url}: {error}");
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
+
+use crate::SqlDatabase;
+use async_trait::async_trait;
+use omt_jobs::{Handler, JobError, Progress, Runner};
+use omt_kernel::{
+    Error, JobId, Kind, OffsetDateTime, Result, TenantId, TenantSettings,
+    job::{AttemptEnd, JobFilter, JobRecord, JobState, LEASE},
+    port::{Clock, Database, Entropy, Gauges, JobTransport, Page, Telemetry},
+};
+use serde_json::json;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration as StdDuration,
+};
+use time::Duration;
+use uuid::Uuid;
+
+async fn sqlite() -> (Arc<SqlDatabase>, Option<tempfile::TempDir>) {
+    let dir = tempfile::tempdir().unwrap();
+    let database = SqlDatabase::connect(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+    database.migrate().await.unwrap();
+    (Arc::new(database), Some(dir))
+}
+
+/// A new database on the server, where there is one.
+async fn postgres() -> Option<(Arc<SqlDatabase>, Option<tempfile::TempDir>)> {
+    let server = std::env::var("OMT_TEST_POSTGRES").ok()?;
+    let name = format!("contract_{}", Uuid::new_v4().simple());
+    let pool = sqlx::PgPool::connect(&server).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
+    let (base, _) = server.rsplit_once('/').unwrap();
+    let database = SqlDatabase::connect(&format!("{base}/{name}")).await.unwrap();
+    database.migrate().await.unwrap();
+    Some((Arc::new(database), None))
+}
+
+macro_rules! contract {
+    ($($test:ident),+ $(,)?) => {
+        mod over_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                let (database, _dir) = super::sqlite().await;
+                super::$test(database).await;
+            })+
+        }
+        mod over_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                let Some((database, _dir)) = super::postgres().await else { return };
+                super::$test(database).await;
+            })+
+        }
+    };
+}
+
+contract!(
+    schema_is_current,
+    what_is_not_committed_never_was,
+    unique_jobs_live_once,
+    slots_are_taken_once,
+    due_jobs_come_in_order,
+    one_worker_has_a_job,
+    a_lease_that_ends_gives_the_job_away,
+    jobs_that_kill_their_workers_end,
+    jobs_are_cancelled_and_replayed,
+    the_runner_does_retries_and_gives_up,
+);
+
+fn now() -> OffsetDateTime {
+    // What the database keeps: microseconds.
+    let now = OffsetDateTime::now_utc();
+    now.replace_nanosecond(now.microsecond() * 1000).unwrap()
+}
+
+fn job(kind: &str) -> JobRecord {
+    JobRecord {
+        id: JobId(Uuid::now_v7()),
+        tenant: None,
+        kind: kind.into(),
+        payload: json!({ "n": 1 }),
+        unique_key: None,
+        priority: 0,
+        state: JobState::Queued,
+        attempts: 0,
+        max_attempts: 3,
+        run_at: now(),
+        lease_until: None,
+        worker: None,
+        progress: None,
+        error: None,
+        created_at: now(),
+        updated_at: now(),
+        finished_at: None,
+    }
+}
+
+async fn add(database: &SqlDatabase, job: &JobRecord) -> bool {
+    let unit = database.begin().await.unwrap();
+    let added = unit.jobs().enqueue(job).await.unwrap();
+    unit.commit().await.unwrap();
+    added
+}
+
+async fn claim(database: &SqlDatabase, id: JobId, worker: &str, at: OffsetDateTime) -> Option<JobRecord> {
+    let unit = database.begin().await.unwrap();
+    let claimed = unit.jobs().claim(id, worker, at, at + LEASE).await.unwrap();
+    unit.commit().await.unwrap();
+    claimed
+}
+
+async fn end(database: &SqlDatabase, id: JobId, worker: &str, end: AttemptEnd) -> bool {
+    let unit = database.begin().await.unwrap();
+    let ended = unit.jobs().end(id, worker, &end, now()).await.unwrap();
+    unit.commit().await.unwrap();
+    ended
+}
+
+async fn get(database: &SqlDatabase, id: JobId) -> JobRecord {
+    database.read().await.unwrap().jobs().get(id).await.unwrap().unwrap()
+}
+
+async fn schema_is_current(database: Arc<SqlDatabase>) {
+    database.check().await.unwrap();
+    let status = database.schema_status().await.unwrap();
+    assert_eq!((status.pending, status.unknown), (0, 0));
+    // Applying again changes nothing.
+    database.migrate().await.unwrap();
+    assert_eq!(database.schema_status().await.unwrap(), status);
+    assert!(database.connections().iter().map(|(_, n)| n).sum::<u64>() >= 1);
+}
+
+async fn what_is_not_committed_never_was(database: Arc<SqlDatabase>) {
+    let (tenant, one) = (TenantId::parse("acme").unwrap(), job("a"));
+    {
+        let unit = database.begin().await.unwrap();
+        unit.tenants().put(&tenant, &TenantSettings::default(), now()).await.unwrap();
+        assert!(unit.jobs().enqueue(&one).await.unwrap());
+    }
+    let read = database.read().await.unwrap();
+    assert!(read.tenants().settings(&tenant).await.unwrap().is_none());
+    assert!(read.jobs().get(one.id).await.unwrap().is_none());
+}
+
+async fn unique_jobs_live_once(database: Arc<SqlDatabase>) {
+    let keyed = |key: &str| JobRecord { unique_key: Some(key.into()), ..job("a") };
+    let first = keyed("k");
+    assert!(add(&database, &first).await);
+    assert!(!add(&database, &keyed("k")).await);
+    assert!(add(&database, &keyed("other")).await);
+    assert!(add(&database, &job("a")).await && add(&database, &job("a")).await, "jobs without a key are never the same");
+    claim(&database, first.id, "w", now()).await.unwrap();
+    assert!(!add(&database, &keyed("k")).await, "it runs");
+    assert!(end(&database, first.id, "w", AttemptEnd::Done).await);
+    let second = keyed("k");
+    assert!(add(&database, &second).await, "it is done");
+    // A dead one cannot come back beside one that lives.
+    claim(&database, second.id, "w", now()).await.unwrap();
+    end(&database, second.id, "w", AttemptEnd::Dead("x".into())).await;
+    assert!(add(&database, &keyed("k")).await);
+    let unit = database.begin().await.unwrap();
+    assert!(!unit.jobs().replay(second.id, now()).await.unwrap());
+}
+
+async fn slots_are_taken_once(database: Arc<SqlDatabase>) {
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                let unit = database.begin().await.unwrap();
+                let taken = unit.jobs().take_slot("k", 7, now()).await.unwrap();
+                unit.commit().await.unwrap();
+                u32::from(taken)
+            })
+        })
+        .collect();
+    let mut taken = 0;
+    for task in tasks {
+        taken += task.await.unwrap();
+    }
+    assert_eq!(taken, 1);
+}
+
+async fn due_jobs_come_in_order(database: Arc<SqlDatabase>) {
+    let at = now();
+    let early = JobRecord { run_at: at - Duration::seconds(9), ..job("a") };
+    let late = JobRecord { run_at: at - Duration::seconds(1), ..job("b") };
+    let urgent = JobRecord { priority: 5, ..late.clone() };
+    let urgent = JobRecord { id: JobId(Uuid::now_v7()), ..urgent };
+    let future = JobRecord { run_at: at + Duration::hours(1), priority: 9, ..job("a") };
+    for job in [&late, &early, &urgent, &future] {
+        assert!(add(&database, job).await);
+    }
+    let due = |before| {
+        let database = database.clone();
+        async move { database.read().await.unwrap().jobs().due(at, before, 10).await.unwrap() }
+    };
+    let ids = |due: Vec<(JobId, String)>| due.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!(ids(due(at).await), [urgent.id, early.id, late.id]);
+    let unit = database.begin().await.unwrap();
+    unit.jobs().announced(&[urgent.id], at).await.unwrap();
+    unit.commit().await.unwrap();
+    assert_eq!(ids(due(at).await), [early.id, late.id]);
+    assert_eq!(ids(due(at + Duration::seconds(1)).await), [urgent.id, early.id, late.id], "no worker came");
+    let page = Page { after: None, limit: 10 };
+    let filter = JobFilter { kind: Some("a".into()), ..Default::default() };
+    assert_eq!(database.read().await.unwrap().jobs().list(&filter, page).await.unwrap().len(), 2);
+    let counts = database.read().await.unwrap().jobs().counts().await.unwrap();
+    assert!(counts.contains(&("b".into(), "queued".into(), 2)), "{counts:?}");
+}
+
+async fn one_worker_has_a_job(database: Arc<SqlDatabase>) {
+    let one = job("a");
+    add(&database, &one).await;
+    let tasks: Vec<_> = (0..16)
+        .map(|n| {
+            let (database, id) = (database.clone(), one.id);
+            tokio::spawn(async move { claim(&database, id, &format!("w{n}"), now()).await.is_some() })
+        })
+        .collect();
+    let mut claimed = 0;
+    for task in tasks {
+        claimed += u32::from(task.await.unwrap());
+    }
+    assert_eq!(claimed, 1);
+    let held = get(&database, one.id).await;
+    assert_eq!((held.state, held.attempts), (JobState::Running, 1));
+}
+
+async fn a_lease_that_ends_gives_the_job_away(database: Arc<SqlDatabase>) {
+    let (one, at) = (job("a"), now());
+    add(&database, &one).await;
+    claim(&database, one.id, "first", at).await.unwrap();
+    assert!(claim(&database, one.id, "second", at + LEASE).await.is_none(), "the lease has not ended");
+    let unit = database.begin().await.unwrap();
+    assert!(unit.jobs().renew(one.id, "first", at + LEASE * 2, Some(&json!({ "done": 3 }))).await.unwrap());
+    unit.commit().await.unwrap();
+    let later = at + LEASE * 2 + Duration::seconds(1);
+    assert_eq!(get(&database, one.id).await.progress, Some(json!({ "done": 3 })));
+    assert!(claim(&database, one.id, "second", at + LEASE + Duration::seconds(1)).await.is_none(), "it was renewed");
+    assert_eq!(claim(&database, one.id, "second", later).await.unwrap().attempts, 2);
+    // The first is out, whatever it believes.
+    assert!(!end(&database, one.id, "first", AttemptEnd::Done).await);
+    let unit = database.begin().await.unwrap();
+    assert!(!unit.jobs().renew(one.id, "first", later + LEASE, None).await.unwrap());
+    drop(unit);
+    assert!(end(&database, one.id, "second", AttemptEnd::Done).await);
+    assert!(!end(&database, one.id, "second", AttemptEnd::Dead("x".into())).await, "done is done");
+}
+
+async fn jobs_that_kill_their_workers_end(database: Arc<SqlDatabase>) {
+    let one = job("a");
+    add(&database, &one).await;
+    let mut at = now();
+    for attempt in 1..=3 {
+        assert_eq!(claim(&database, one.id, "w", at).await.unwrap().attempts, attempt);
+        at += LEASE + Duration::seconds(1);
+    }
+    assert!(claim(&database, one.id, "w", at).await.is_none());
+    let dead = get(&database, one.id).await;
+    assert_eq!(dead.state, JobState::Dead);
+    assert!(dead.error.unwrap().contains("without an answer"));
+}
+
+async fn jobs_are_cancelled_and_replayed(database: Arc<SqlDatabase>) {
+    let one = job("a");
+    add(&database, &one).await;
+    claim(&database, one.id, "w", now()).await.unwrap();
+    let unit = database.begin().await.unwrap();
+    assert!(unit.jobs().cancel(one.id, now()).await.unwrap());
+    assert!(!unit.jobs().cancel(one.id, now()).await.unwrap());
+    assert!(!unit.jobs().renew(one.id, "w", now(), None).await.unwrap());
+    assert!(unit.jobs().replay(one.id, now()).await.unwrap());
+    unit.commit().await.unwrap();
+    let back = get(&database, one.id).await;
+    assert_eq!((back.state, back.attempts, back.finished_at), (JobState::Queued, 0, None));
+    claim(&database, one.id, "w", now()).await.unwrap();
+    end(&database, one.id, "w", AttemptEnd::Done).await;
+    let unit = database.begin().await.unwrap();
+    assert!(!unit.jobs().replay(one.id, now()).await.unwrap(), "done is done");
+    assert_eq!(unit.jobs().forget(now() - Duration::days(1)).await.unwrap(), 0);
+    assert_eq!(unit.jobs().forget(now() + Duration::days(1)).await.unwrap(), 1);
+}
+
+struct World;
+
+impl Clock for World {
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc()
+    }
+}
+
+impl Entropy for World {
+    fn uuid_v7(&self, _: OffsetDateTime) -> Uuid {
+        Uuid::now_v7()
+    }
+    fn uuid_v4(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+    fn secret(&self) -> [u8; 32] {
+        [0; 32]
+    }
+}
+
+/// Counts outcomes.
+#[derive(Default)]
+struct Outcomes(Mutex<Vec<(String, &'static str)>>);
+
+impl Telemetry for Outcomes {
+    fn request(&self, _: &str, _: &str, _: u16, _: StdDuration) {}
+    fn attempt(&self, kind: &str, outcome: &'static str, _: StdDuration, _: StdDuration) {
+        self.0.lock().unwrap().push((kind.to_owned(), outcome));
+    }
+    fn verified(&self, _: &str) {}
+    fn manifest(&self, _: &'static str) {}
+    fn cache(&self, _: &'static str, _: bool) {}
+    fn render(&self, _: &Gauges) -> Result<String> {
+        Ok(String::new())
+    }
+}
+
+/// Does as the payload says.
+struct Obedient {
+    kind: &'static str,
+    runs: AtomicU32,
+}
+
+#[async_trait]
+impl Handler for Obedient {
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+    fn timeout(&self) -> Duration {
+        Duration::milliseconds(300)
+    }
+    async fn run(&self, job: &JobRecord, progress: &Progress) -> std::result::Result<(), JobError> {
+        let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
+        progress.set(json!({ "run": run }));
+        let error = || Error::new(Kind::Unavailable, "TEST", "as told");
+        match self.kind {
+            "second-time" if run == 1 => Err(error().into()),
+            "fatal" => Err(JobError::Fatal(error())),
+            "panics" => panic!("as told"),
+            "sleeps" => {
+                tokio::time::sleep(StdDuration::from_secs(600)).await;
+                Ok(())
+            }
+            _ => {
+                assert_eq!(job.payload, json!({ "n": 1 }));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Sends tickets twice and in any order, as a queue may.
+struct Clumsy(tokio::sync::mpsc::UnboundedSender<JobId>);
+
+#[async_trait]
+impl JobTransport for Clumsy {
+    async fn announce(&self, id: JobId) -> Result<()> {
+        for _ in 0..2 {
+            self.0.send(id).map_err(|_| Error::internal("closed"))?;
+        }
+        Ok(())
+    }
+    fn describe(&self) -> String {
+        "clumsy".into()
+    }
+}
+
+async fn the_runner_does_retries_and_gives_up(database: Arc<SqlDatabase>) {
+    let kinds = ["good", "second-time", "fatal", "panics", "sleeps"];
+    let handlers: Vec<Arc<dyn Handler>> =
+        kinds.iter().map(|kind| Arc::new(Obedient { kind, runs: AtomicU32::new(0) }) as Arc<dyn Handler>).collect();
+    let outcomes = Arc::new(Outcomes::default());
+    let world = Arc::new(World);
+    let runner = Arc::new(Runner::new(database.clone(), world.clone(), world, handlers, outcomes.clone(), "w".into()));
+    let jobs: Vec<JobRecord> = kinds.iter().map(|kind| JobRecord { max_attempts: 2, ..job(kind) }).collect();
+    for job in &jobs {
+        add(&database, job).await;
+    }
+    let (sender, mut tickets) = tokio::sync::mpsc::unbounded_channel();
+    let announcing = {
+        let runner = runner.clone();
+        tokio::spawn(async move { runner.announce(&Clumsy(sender)).await })
+    };
+    let working = {
+        let runner = runner.clone();
+        tokio::spawn(async move {
+            while let Some(id) = tickets.recv().await {
+                let runner = runner.clone();
+                tokio::spawn(async move { runner.run(id).await.unwrap() });
+            }
+        })
+    };
+    let began = std::time::Instant::now();
+    loop {
+        let mut states = Vec::new();
+        for job in &jobs {
+            states.push(get(&database, job.id).await.state);
+        }
+        if states.iter().all(|s| s.is_final()) {
+            assert_eq!(states, [JobState::Done, JobState::Done, JobState::Dead, JobState::Dead, JobState::Dead]);
+            break;
+        }
+        assert!(began.elapsed() < StdDuration::from_secs(30), "{states:?}");
+        tokio::time::sleep(StdDuration::from_millis(50)).await;
+    }
+    announcing.abort();
+    working.abort();
+    let attempts = |kind: &str| outcomes.0.lock().unwrap().iter().filter(|(k, _)| k == kind).map(|(_, o)| *o).collect::<Vec<_>>();
+    assert_eq!(attempts("good"), ["done"]);
+    assert_eq!(attempts("second-time"), ["retry", "done"]);
+    assert_eq!(attempts("fatal"), ["dead"]);
+    assert_eq!(attempts("panics"), ["retry", "dead"]);
+    assert_eq!(attempts("sleeps"), ["retry", "dead"]);
+    let slept = get(&database, jobs[4].id).await;
+    assert!(slept.error.unwrap().starts_with("TIMEOUT"));
+    assert_eq!(slept.progress, Some(json!({ "run": 2 })));
+    assert_eq!(runner.running(), 0);
+}

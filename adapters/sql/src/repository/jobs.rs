@@ -1,0 +1,320 @@
+//! Jobs.
+
+use crate::{
+    Finish, Unit,
+    entity::{job_slots, jobs as rows},
+    failed, instant, micros, word,
+};
+use async_trait::async_trait;
+use omt_kernel::{
+    JobId, Result, TenantId,
+    job::{AttemptEnd, JobFilter, JobRecord, JobState},
+    port::{JobRepository, Page},
+};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, Condition, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait, OnConflict},
+};
+use serde_json::Value;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Characters of a handler's error that are kept.
+const MAX_ERROR: usize = 4_000;
+
+fn from_row(row: rows::Model) -> Result<JobRecord> {
+    let count = |n: i32| u32::try_from(n).unwrap_or(0);
+    Ok(JobRecord {
+        id: JobId(row.id),
+        tenant: row.tenant.map(|t| TenantId::parse(&t).map_err(omt_kernel::Error::internal)).transpose()?,
+        kind: row.kind,
+        payload: row.payload,
+        unique_key: row.unique_key,
+        priority: row.priority,
+        state: word(&row.state)?,
+        attempts: count(row.attempts),
+        max_attempts: count(row.max_attempts),
+        run_at: instant(row.run_at)?,
+        lease_until: row.lease_until.map(instant).transpose()?,
+        worker: row.worker,
+        progress: row.progress,
+        error: row.error,
+        created_at: instant(row.created_at)?,
+        updated_at: instant(row.updated_at)?,
+        finished_at: row.finished_at.map(instant).transpose()?,
+    })
+}
+
+fn to_row(job: &JobRecord) -> rows::ActiveModel {
+    let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    rows::ActiveModel {
+        id: Set(job.id.0),
+        tenant: Set(job.tenant.as_ref().map(ToString::to_string)),
+        kind: Set(job.kind.clone()),
+        payload: Set(job.payload.clone()),
+        unique_key: Set(job.unique_key.clone()),
+        priority: Set(job.priority),
+        state: Set(job.state.to_string()),
+        attempts: Set(count(job.attempts)),
+        max_attempts: Set(count(job.max_attempts)),
+        run_at: Set(micros(job.run_at)),
+        announced_at: Set(None),
+        lease_until: Set(job.lease_until.map(micros)),
+        worker: Set(job.worker.clone()),
+        progress: Set(job.progress.clone()),
+        error: Set(job.error.clone()),
+        created_at: Set(micros(job.created_at)),
+        updated_at: Set(micros(job.updated_at)),
+        finished_at: Set(job.finished_at.map(micros)),
+    }
+}
+
+fn is(state: JobState) -> sea_orm::sea_query::SimpleExpr {
+    rows::Column::State.eq(state.as_str())
+}
+
+/// Waits for its time no longer, or its worker gave no sign of life.
+fn is_due(now: OffsetDateTime) -> Condition {
+    Condition::any()
+        .add(is(JobState::Queued).and(rows::Column::RunAt.lte(micros(now))))
+        .add(is(JobState::Running).and(rows::Column::LeaseUntil.lt(micros(now))))
+}
+
+/// This worker's attempt at this job.
+fn held(id: JobId, worker: &str) -> Condition {
+    Condition::all().add(rows::Column::Id.eq(id.0)).add(is(JobState::Running)).add(rows::Column::Worker.eq(worker))
+}
+
+/// Whatever constraint refuses the row.
+fn ignore() -> OnConflict {
+    OnConflict::new().do_nothing().to_owned()
+}
+
+fn inserted(done: std::result::Result<u64, DbErr>) -> Result<bool> {
+    match done {
+        Ok(rows) => Ok(rows == 1),
+        Err(DbErr::RecordNotInserted) => Ok(false),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_ERROR).collect()
+}
+
+#[derive(FromQueryResult)]
+struct Due {
+    id: Uuid,
+    kind: String,
+}
+
+#[derive(FromQueryResult)]
+struct Count {
+    kind: String,
+    state: String,
+    number: i64,
+}
+
+#[async_trait]
+impl<C: Finish> JobRepository for Unit<C> {
+    async fn enqueue(&self, job: &JobRecord) -> Result<bool> {
+        inserted(rows::Entity::insert(to_row(job)).on_conflict(ignore()).exec_without_returning(&self.connection).await)
+    }
+
+    async fn take_slot(&self, kind: &str, slot: i64, now: OffsetDateTime) -> Result<bool> {
+        let row = job_slots::ActiveModel { kind: Set(kind.to_owned()), slot: Set(slot), taken_at: Set(micros(now)) };
+        inserted(job_slots::Entity::insert(row).on_conflict(ignore()).exec_without_returning(&self.connection).await)
+    }
+
+    async fn due(&self, now: OffsetDateTime, before: OffsetDateTime, limit: u32) -> Result<Vec<(JobId, String)>> {
+        let unannounced =
+            Condition::any().add(rows::Column::AnnouncedAt.is_null()).add(rows::Column::AnnouncedAt.lt(micros(before)));
+        let found = rows::Entity::find()
+            .select_only()
+            .columns([rows::Column::Id, rows::Column::Kind])
+            .filter(is_due(now))
+            .filter(unannounced)
+            .order_by_desc(rows::Column::Priority)
+            .order_by_asc(rows::Column::RunAt)
+            .limit(u64::from(limit))
+            .into_model::<Due>()
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(found.into_iter().map(|due| (JobId(due.id), due.kind)).collect())
+    }
+
+    async fn announced(&self, ids: &[JobId], now: OffsetDateTime) -> Result<()> {
+        rows::Entity::update_many()
+            .col_expr(rows::Column::AnnouncedAt, Expr::value(micros(now)))
+            .filter(rows::Column::Id.is_in(ids.iter().map(|id| id.0)))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn claim(&self, id: JobId, worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Option<JobRecord>> {
+        // A job whose workers died at every attempt is poison, whatever kills them.
+        let spent = rows::Column::Attempts.into_expr().gte(Expr::col(rows::Column::MaxAttempts));
+        rows::Entity::update_many()
+            .col_expr(rows::Column::State, Expr::value(JobState::Dead.as_str()))
+            .col_expr(rows::Column::Error, Expr::value("its workers ended without an answer, at the last attempt too"))
+            .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
+            .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
+            .filter(rows::Column::Id.eq(id.0))
+            .filter(is_due(now))
+            .filter(spent)
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        let claimed = rows::Entity::update_many()
+            .col_expr(rows::Column::State, Expr::value(JobState::Running.as_str()))
+            .col_expr(rows::Column::Attempts, Expr::col(rows::Column::Attempts).add(1))
+            .col_expr(rows::Column::Worker, Expr::value(worker))
+            .col_expr(rows::Column::LeaseUntil, Expr::value(micros(lease)))
+            .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
+            .filter(rows::Column::Id.eq(id.0))
+            .filter(is_due(now))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        if claimed.rows_affected == 0 {
+            return Ok(None);
+        }
+        self.get_job(id).await
+    }
+
+    async fn renew(&self, id: JobId, worker: &str, lease: OffsetDateTime, progress: Option<&Value>) -> Result<bool> {
+        let mut update = rows::Entity::update_many().col_expr(rows::Column::LeaseUntil, Expr::value(micros(lease)));
+        if let Some(progress) = progress {
+            update = update.col_expr(rows::Column::Progress, Expr::value(progress.clone()));
+        }
+        let done = update.filter(held(id, worker)).exec(&self.connection).await.map_err(failed)?;
+        Ok(done.rows_affected == 1)
+    }
+
+    async fn end(&self, id: JobId, worker: &str, end: &AttemptEnd, now: OffsetDateTime) -> Result<bool> {
+        let update = rows::Entity::update_many()
+            .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
+            .col_expr(rows::Column::LeaseUntil, Expr::value(Option::<i64>::None));
+        let finished = |update: sea_orm::UpdateMany<rows::Entity>, state: JobState| {
+            update
+                .col_expr(rows::Column::State, Expr::value(state.as_str()))
+                .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
+        };
+        let update = match end {
+            AttemptEnd::Done => {
+                finished(update, JobState::Done).col_expr(rows::Column::Error, Expr::value(Option::<String>::None))
+            }
+            AttemptEnd::Dead(why) => finished(update, JobState::Dead).col_expr(rows::Column::Error, Expr::value(cut(why))),
+            AttemptEnd::RetryAt(at, why) => update
+                .col_expr(rows::Column::State, Expr::value(JobState::Queued.as_str()))
+                .col_expr(rows::Column::RunAt, Expr::value(micros(*at)))
+                .col_expr(rows::Column::AnnouncedAt, Expr::value(Option::<i64>::None))
+                .col_expr(rows::Column::Error, Expr::value(cut(why))),
+        };
+        let done = update.filter(held(id, worker)).exec(&self.connection).await.map_err(failed)?;
+        Ok(done.rows_affected == 1)
+    }
+
+    async fn get(&self, id: JobId) -> Result<Option<JobRecord>> {
+        self.get_job(id).await
+    }
+
+    async fn list(&self, filter: &JobFilter, page: Page) -> Result<Vec<JobRecord>> {
+        let mut query = rows::Entity::find();
+        if let Some(state) = filter.state {
+            query = query.filter(is(state));
+        }
+        if let Some(kind) = &filter.kind {
+            query = query.filter(rows::Column::Kind.eq(kind));
+        }
+        if let Some(tenant) = &filter.tenant {
+            query = query.filter(rows::Column::Tenant.eq(tenant.as_str()));
+        }
+        if let Some(after) = page.after {
+            query = query.filter(rows::Column::Id.lt(after));
+        }
+        let found =
+            query.order_by_desc(rows::Column::Id).limit(u64::from(page.limit)).all(&self.connection).await.map_err(failed)?;
+        found.into_iter().map(from_row).collect()
+    }
+
+    async fn cancel(&self, id: JobId, now: OffsetDateTime) -> Result<bool> {
+        let done = rows::Entity::update_many()
+            .col_expr(rows::Column::State, Expr::value(JobState::Cancelled.as_str()))
+            .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
+            .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
+            .filter(rows::Column::Id.eq(id.0))
+            .filter(rows::Column::State.is_in([JobState::Queued.as_str(), JobState::Running.as_str()]))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(done.rows_affected == 1)
+    }
+
+    async fn replay(&self, id: JobId, now: OffsetDateTime) -> Result<bool> {
+        let Some(job) = self.get_job(id).await? else { return Ok(false) };
+        if let Some(key) = &job.unique_key {
+            let living = rows::Entity::find()
+                .filter(rows::Column::UniqueKey.eq(key))
+                .filter(rows::Column::State.is_in([JobState::Queued.as_str(), JobState::Running.as_str()]))
+                .one(&self.connection)
+                .await
+                .map_err(failed)?;
+            if living.is_some() {
+                return Ok(false);
+            }
+        }
+        let done = rows::Entity::update_many()
+            .col_expr(rows::Column::State, Expr::value(JobState::Queued.as_str()))
+            .col_expr(rows::Column::Attempts, Expr::value(0))
+            .col_expr(rows::Column::RunAt, Expr::value(micros(now)))
+            .col_expr(rows::Column::AnnouncedAt, Expr::value(Option::<i64>::None))
+            .col_expr(rows::Column::FinishedAt, Expr::value(Option::<i64>::None))
+            .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
+            .filter(rows::Column::Id.eq(id.0))
+            .filter(rows::Column::State.is_in([JobState::Dead.as_str(), JobState::Cancelled.as_str()]))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(done.rows_affected == 1)
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, String, u64)>> {
+        let found = rows::Entity::find()
+            .select_only()
+            .columns([rows::Column::Kind, rows::Column::State])
+            .column_as(rows::Column::Id.count(), "number")
+            .group_by(rows::Column::Kind)
+            .group_by(rows::Column::State)
+            .into_model::<Count>()
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(found.into_iter().map(|c| (c.kind, c.state, c.number.unsigned_abs())).collect())
+    }
+
+    async fn forget(&self, before: OffsetDateTime) -> Result<u64> {
+        job_slots::Entity::delete_many()
+            .filter(job_slots::Column::TakenAt.lt(micros(before)))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        let gone = rows::Entity::delete_many()
+            .filter(rows::Column::FinishedAt.lt(micros(before)))
+            .filter(rows::Column::State.is_in([JobState::Done.as_str(), JobState::Cancelled.as_str()]))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(gone.rows_affected)
+    }
+}
+
+impl<C: Finish> Unit<C> {
+    async fn get_job(&self, id: JobId) -> Result<Option<JobRecord>> {
+        rows::Entity::find_by_id(id.0).one(&self.connection).await.map_err(failed)?.map(from_row).transpose()
+    }
+}

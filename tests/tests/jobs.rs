@@ -1,0 +1,63 @@
+//! Background jobs, over whatever queue and database the combination has.
+
+use omt_tests::{Server, id, ok, problem};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// The platform's recurring job, once it is in this state.
+async fn housekeeping(server: &Server, state: &str) -> Value {
+    let began = Instant::now();
+    loop {
+        let jobs = server.json("/api/v1/admin/jobs?kind=housekeeping").await;
+        if let Some(job) = jobs["items"].as_array().unwrap().iter().find(|job| job["state"] == state) {
+            return job.clone();
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{jobs}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn recurring_jobs_run_and_are_seen() {
+    let server = Server::start().await;
+    let job = housekeeping(&server, "done").await;
+    assert_eq!((job["attempts"].as_u64(), job["tenant"].is_null()), (Some(1), true));
+    assert!(job["progress"]["jobs"].is_number(), "{job}");
+    let path = format!("/api/v1/admin/jobs/{}", id(&job));
+    assert_eq!(server.json(&path).await["state"], "done");
+    assert_eq!(server.json("/api/v1/admin/jobs?state=dead").await["items"], json!([]));
+    // Done is done.
+    for act in ["retry", "cancel"] {
+        problem(server.request("POST", &format!("{path}/{act}")).send().await.unwrap(), 409, "WRONG_JOB_STATE").await;
+    }
+    problem(server.get("/api/v1/admin/jobs?state=sleeping").await, 400, "INVALID_QUERY").await;
+    // The platform's own jobs are not for a tenant's administrators, nor jobs at all for others.
+    let theirs = server.key("other", &["admin:job:manage"]).await;
+    let ask = |path: &str| server.anonymous("GET", path).bearer_auth(&theirs).send();
+    problem(ask(&path).await.unwrap(), 404, "NOT_FOUND").await;
+    assert_eq!(ok(ask("/api/v1/admin/jobs").await.unwrap(), StatusCode::OK).await["items"], json!([]));
+    let reader = server.key("default", &["manifest:read"]).await;
+    let refused = server.anonymous("GET", "/api/v1/admin/jobs").bearer_auth(&reader).send().await.unwrap();
+    problem(refused, 403, "FORBIDDEN").await;
+}
+
+#[tokio::test]
+async fn metrics_need_their_permission_and_count() {
+    let server = Server::start().await;
+    housekeeping(&server, "done").await;
+    let refused = server.anonymous("GET", "/metrics").send().await.unwrap();
+    problem(refused, 401, "MISSING_CREDENTIAL").await;
+    let key = server.key("default", &["metrics:read"]).await;
+    let text = server.anonymous("GET", "/metrics").bearer_auth(&key).send().await.unwrap().text().await.unwrap();
+    for line in [
+        "omt_jobs{kind=\"housekeeping\",state=\"done\"} 1",
+        "omt_job_duration_seconds_count{kind=\"housekeeping\",outcome=\"done\"} 1",
+        "omt_http_request_duration_seconds_count{method=\"GET\",route=\"/metrics\",status=\"401\"} 1",
+        "omt_database_connections",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    let open = Server::start_with("[metrics]\nopen = true\n").await;
+    assert_eq!(open.anonymous("GET", "/metrics").send().await.unwrap().status(), StatusCode::OK);
+}

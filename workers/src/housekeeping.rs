@@ -1,0 +1,46 @@
+//! Forgets what has served its time.
+
+use async_trait::async_trait;
+use omt_jobs::{Handler, JobError, Progress, Schedule};
+use omt_kernel::{
+    job::JobRecord,
+    port::{Clock, Database},
+};
+use serde_json::json;
+use std::sync::Arc;
+use time::Duration;
+
+/// How long finished jobs stay visible.
+const JOBS: Duration = Duration::days(7);
+/// How long an `Idempotency-Key` replays its answer.
+const ANSWERS: Duration = Duration::days(2);
+
+/// Hourly: jobs that ended a week ago, answers to requests of two days ago, refresh tokens that have ended.
+pub struct Housekeeping {
+    /// The database.
+    pub database: Arc<dyn Database>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Handler for Housekeeping {
+    fn kind(&self) -> &'static str {
+        "housekeeping"
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        Some(Schedule { every: Duration::hours(1), offset: Duration::minutes(7) })
+    }
+
+    async fn run(&self, _: &JobRecord, progress: &Progress) -> Result<(), JobError> {
+        let now = self.clock.now();
+        let unit = self.database.begin().await?;
+        let jobs = unit.jobs().forget(now - JOBS).await?;
+        let answers = unit.idempotency().forget(now - ANSWERS).await?;
+        let tokens = unit.identities().forget_refresh_tokens(now).await?;
+        unit.commit().await?;
+        progress.set(json!({ "jobs": jobs, "answers": answers, "refresh_tokens": tokens }));
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! The handlers of background jobs.
+
+mod housekeeping;
+
+pub use housekeeping::Housekeeping;
