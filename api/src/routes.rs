@@ -6,6 +6,7 @@ pub mod health;
 pub mod jobs;
 pub mod manifests;
 pub mod metrics;
+pub mod storage;
 pub mod trust;
 pub mod verify;
 
@@ -34,6 +35,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(at("/api/v1/admin/jobs/{id}/retry", "POST").route(web::post().to(jobs::retry)))
         .service(at("/api/v1/admin/jobs/{id}/cancel", "POST").route(web::post().to(jobs::cancel)))
         .service(at("/api/v1/admin/jobs/{id}", "GET").route(web::get().to(jobs::get)))
+        .service(at("/api/v1/admin/storage", "GET").route(web::get().to(storage::usage)))
         .service(at("/metrics", "GET").route(web::get().to(metrics::metrics)))
         .service(at("/api/v1/trust/roots.pem", "GET").route(web::get().to(trust::roots)))
         .service(at("/api/v1/trust/pq-roots.pem", "GET").route(web::get().to(trust::pq_roots)))
@@ -54,6 +56,11 @@ pub fn configure(config: &mut web::ServiceConfig) {
         )
         .service(at("/api/v1/manifests/{id}/report", "GET").route(web::get().to(manifests::report)))
         .service(at("/api/v1/manifests/{id}/crjson", "GET").route(web::get().to(manifests::crjson)))
+        .service(
+            at("/api/v1/manifests/{id}/legal-hold", "PUT, DELETE")
+                .route(web::put().to(storage::hold))
+                .route(web::delete().to(storage::release)),
+        )
         .service(
             at("/api/v1/manifests/{id}", "GET, PATCH, DELETE")
                 .route(web::get().to(manifests::get))

@@ -167,8 +167,25 @@ pub struct Manifest {
     /// Until when archived content is kept at least.
     #[serde(with = "time::serde::rfc3339::option")]
     pub retain_until: Option<time::OffsetDateTime>,
+    /// Why the content must not be deleted; null without a legal hold.
+    pub legal_hold: Option<Hold>,
+    /// When the content was deleted, its retention having ended.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub content_deleted_at: Option<time::OffsetDateTime>,
     /// Where to go from here, relative to this server.
     pub links: Links,
+}
+
+/// A legal hold.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Hold {
+    /// Why.
+    pub reason: String,
+    /// Who placed it.
+    pub placed_by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub placed_at: time::OffsetDateTime,
 }
 
 impl From<&ManifestRecord> for Manifest {
@@ -213,6 +230,12 @@ impl From<&ManifestRecord> for Manifest {
             created_by: record.created_by.clone(),
             created_at: record.created_at,
             updated_at: record.updated_at,
+            legal_hold: record.legal_hold.as_ref().map(|hold| Hold {
+                reason: hold.reason.clone(),
+                placed_by: hold.placed_by.clone(),
+                placed_at: hold.placed_at,
+            }),
+            content_deleted_at: record.content_deleted_at,
             archived_at: record.archived.map(|a| a.at),
             retain_until: record.archived.map(|a| a.retain_until),
             links: Links {

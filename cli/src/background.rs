@@ -8,7 +8,7 @@ use crate::{
 use omt_jobs::{Handler, Runner};
 use omt_kernel::{JobId, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
-use omt_workers::Housekeeping;
+use omt_workers::{Housekeeping, Lifecycle, Retention, Sweep};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
@@ -24,13 +24,37 @@ pub struct Background {
     queue: Arc<ApalisQueue>,
 }
 
-fn handlers(platform: &Platform) -> Vec<Arc<dyn Handler>> {
-    vec![Arc::new(Housekeeping { database: platform.database.clone(), clock: platform.clock.clone() })]
+fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
+    let (database, blobs, clock) = (platform.database.clone(), platform.tiers.clone(), platform.clock.clone());
+    let seconds = |n: u32| time::Duration::seconds(n.into());
+    let settings = &config.lifecycle;
+    vec![
+        Arc::new(Housekeeping { database: database.clone(), clock: clock.clone() }),
+        Arc::new(Lifecycle {
+            database: database.clone(),
+            blobs: blobs.clone(),
+            clock: clock.clone(),
+            every: seconds(settings.move_every_seconds),
+        }),
+        Arc::new(Retention {
+            database: database.clone(),
+            blobs: blobs.clone(),
+            clock: clock.clone(),
+            every: seconds(settings.retention_every_seconds),
+        }),
+        Arc::new(Sweep {
+            database,
+            blobs,
+            clock,
+            every: seconds(settings.sweep_every_seconds),
+            young: seconds(settings.sweep_after_seconds),
+        }),
+    ]
 }
 
 /// Starts working on the jobs of `kinds`, or of every kind when there are none.
 pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Result<Background, Fault> {
-    let mut handlers = handlers(platform);
+    let mut handlers = handlers(config, platform);
     if let Some(unknown) = kinds.iter().find(|kind| handlers.iter().all(|h| h.kind() != kind.as_str())) {
         let known: Vec<&str> = handlers.iter().map(|h| h.kind()).collect();
         return Err(Fault::new(format!("there is no queue {unknown:?}; there are {}", known.join(", "))));

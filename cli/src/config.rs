@@ -6,7 +6,7 @@ use figment::{
     providers::{Env, Format, Toml},
 };
 use omt_crypto::ProviderName;
-use omt_kernel::TenantSettings;
+use omt_kernel::{TenantSettings, storage::Tier};
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -29,7 +29,9 @@ pub struct Config {
     /// Database.
     pub database: Url,
     /// Blob store.
-    pub blob: Url,
+    pub blob: Blob,
+    /// Life cycle of stored blobs.
+    pub lifecycle: Lifecycle,
     /// Queue.
     pub queue: Queue,
     /// Background jobs.
@@ -74,6 +76,32 @@ pub struct Http {
 pub struct Url {
     /// The URL; its scheme picks the adapter.
     pub url: String,
+}
+
+/// `[blob]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blob {
+    /// The hot tier; its scheme picks the adapter.
+    pub url: String,
+    /// The warm tier.
+    pub warm_url: String,
+    /// The cold tier.
+    pub cold_url: String,
+}
+
+/// `[lifecycle]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifecycle {
+    /// Seconds between looks for idle blobs.
+    pub move_every_seconds: u32,
+    /// Seconds between looks for ended retention.
+    pub retention_every_seconds: u32,
+    /// Seconds between sweeps.
+    pub sweep_every_seconds: u32,
+    /// Seconds that an object without a record is left alone.
+    pub sweep_after_seconds: u32,
 }
 
 /// `[queue]`
@@ -254,6 +282,11 @@ impl Config {
         if host.is_none_or(str::is_empty) || url.ends_with('/') || !url.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Fault::new("public_url must be an http: or https: URL without a final slash"));
         }
+        let lifecycle = &self.lifecycle;
+        let periods = [lifecycle.move_every_seconds, lifecycle.retention_every_seconds, lifecycle.sweep_every_seconds];
+        if periods.contains(&0) {
+            return Err(Fault::new("the periods of [lifecycle] must be at least 1 second"));
+        }
         if self.limits.max_upload_bytes == 0 {
             return Err(Fault::new("limits.max_upload_bytes must be at least 1"));
         }
@@ -277,6 +310,16 @@ impl Config {
     /// The blob store URL.
     pub fn blob_url(&self) -> String {
         if self.blob.url.is_empty() { format!("file:{}", self.data_dir.join("blobs").display()) } else { self.blob.url.clone() }
+    }
+
+    /// The URL of a tier.
+    pub fn tier_url(&self, tier: Tier) -> String {
+        let given = match tier {
+            Tier::Hot => "",
+            Tier::Warm => &self.blob.warm_url,
+            Tier::Cold => &self.blob.cold_url,
+        };
+        if given.is_empty() { omt_blob::tier_url(&self.blob_url(), tier) } else { given.to_owned() }
     }
 
     /// The queue's URL: a file beside the embedded database, or the same server as the database's.

@@ -5,7 +5,7 @@ use crate::{
     fault::Fault,
     platform::{self, SystemClock},
 };
-use omt_kernel::port::{Clock, Database};
+use omt_kernel::port::{BlobStore, Clock, Database};
 use omt_pki::{Certificate, profile};
 use omt_sql::SqlDatabase;
 use std::process::ExitCode;
@@ -61,7 +61,7 @@ async fn schema(database: &SqlDatabase) -> Finding {
 
 async fn blobs(config: &Config) -> Finding {
     let mend = "check blob.url, its permissions and free space";
-    let store = omt_blob::open(&config.blob_url(), &config.data_dir.join("spool")).await.map_err(|e| (e.to_string(), mend))?;
+    let store = platform::open_tiers(config).await.map_err(|e| (e.to_string(), mend))?;
     store.check().await.map(|()| store.describe()).map_err(|e| (e.to_string(), mend))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{config::Config, fault::Fault};
 use omt_access::Access;
+use omt_blob::TieredBlobStore;
 use omt_claims::{
     Engine, TrustLists,
     service::{Dependencies, Manifests},
@@ -11,7 +12,8 @@ use omt_jobs::Jobs;
 use omt_kernel::{
     OffsetDateTime,
     pool::WorkPool,
-    port::{BlobStore, Clock, Database, Entropy, Telemetry},
+    port::{BlobStore, Clock, Database, Entropy, Telemetry, TieredStore},
+    storage::Tier,
 };
 use omt_keys::KeystoreFile;
 use omt_pki::{AnchorSource, Hierarchy, Pki, PkiSettings};
@@ -57,6 +59,8 @@ pub struct Platform {
     pub database: Arc<SqlDatabase>,
     /// Blobs.
     pub blobs: Arc<dyn BlobStore>,
+    /// The same, by tier.
+    pub tiers: Arc<dyn TieredStore>,
     /// Keys.
     pub keys: Arc<dyn KeyStore>,
     /// Certificates.
@@ -81,6 +85,15 @@ pub fn open_keys(config: &Config) -> Result<Arc<KeystoreFile>, Fault> {
         config.keystore.passphrase.clone()
     };
     Ok(Arc::new(KeystoreFile::open(&config.keystore_path(), &passphrase, config.crypto.provider.provider())?))
+}
+
+/// Opens the blob store of the configuration, with its tiers.
+pub async fn open_tiers(config: &Config) -> Result<TieredBlobStore, Fault> {
+    let spool = config.data_dir.join("spool");
+    let [hot, warm, cold] = Tier::ALL.map(|tier| config.tier_url(tier));
+    let (hot, warm, cold) =
+        (omt_blob::open(&hot, &spool).await?, omt_blob::open(&warm, &spool).await?, omt_blob::open(&cold, &spool).await?);
+    Ok(TieredBlobStore::new(hot, warm, cold))
 }
 
 /// The trust anchors of the configuration; our own roots come on top.
@@ -122,7 +135,8 @@ impl Platform {
             return Err(Fault::new("the database was migrated by a newer version; this one would not understand it"));
         }
         database.migrate().await?;
-        let blobs: Arc<dyn BlobStore> = omt_blob::open(&config.blob_url(), &config.data_dir.join("spool")).await?;
+        let tiers = Arc::new(open_tiers(config).await?);
+        let blobs: Arc<dyn BlobStore> = tiers.clone();
         let keys: Arc<dyn KeyStore> = {
             let config = config.clone();
             tokio::task::spawn_blocking(move || open_keys(&config)).await??
@@ -156,7 +170,7 @@ impl Platform {
             },
         ));
         let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone()));
-        Ok(Self { database, blobs, keys, pki, manifests, jobs, telemetry, clock, entropy })
+        Ok(Self { database, blobs, tiers, keys, pki, manifests, jobs, telemetry, clock, entropy })
     }
 
     /// Opens the access room; the second part is the first user's password when it had to be made up.

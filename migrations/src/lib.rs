@@ -6,6 +6,7 @@ use sea_orm_migration::prelude::*;
 
 mod m20261120_000001_first;
 mod m20261120_000002_jobs;
+mod m20261120_000003_storage;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -13,6 +14,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261120_000001_first::Migration), Box::new(m20261120_000002_jobs::Migration)]
+        vec![
+            Box::new(m20261120_000001_first::Migration),
+            Box::new(m20261120_000002_jobs::Migration),
+            Box::new(m20261120_000003_storage::Migration),
+        ]
     }
 }

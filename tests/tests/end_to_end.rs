@@ -13,3 +13,4 @@ mod life;
 mod manifests;
 mod public_key_infrastructure;
 mod refusals;
+mod storage;

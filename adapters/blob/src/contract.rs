@@ -56,6 +56,17 @@ async fn suite(store: &dyn BlobStore) {
     assert!(all(store, &a, &name, 5..5).await.is_empty());
     assert_eq!(bytes_of(&store.open(&a, &name).await.unwrap()), bytes);
 
+    // It is listed, once, with its size and a time; and storing it again makes it young.
+    let listed = store.list(None, 100).await.unwrap();
+    let mine: Vec<_> = listed.iter().filter(|l| l.blob == name).collect();
+    assert_eq!((mine.len(), &mine[0].tenant), (1, &a));
+    assert!((omt_kernel::OffsetDateTime::now_utc() - mine[0].modified).whole_seconds().abs() < 60);
+    assert!(store.list(Some(&mine[0].key), 100).await.unwrap().iter().all(|l| l.key > mine[0].key));
+    assert_eq!(store.list(None, 1).await.unwrap().len(), 1);
+    assert!(store.modified(&a, &name).await.unwrap().is_some());
+    assert!(store.modified(&b, &name).await.unwrap().is_none());
+    assert_eq!(store.abort_uploads(omt_kernel::OffsetDateTime::UNIX_EPOCH).await.unwrap(), 0);
+
     // Another tenant sees nothing of it.
     assert!(store.exists(&a, &name).await.unwrap());
     assert!(!store.exists(&b, &name).await.unwrap());
@@ -97,6 +108,60 @@ async fn suite(store: &dyn BlobStore) {
 async fn a_directory() {
     let dir = tempfile::tempdir().unwrap();
     suite(&FileBlobStore::open(dir.path()).unwrap()).await;
+}
+
+/// Tiers over any store: what moves is whole, and read wherever it is.
+async fn tiers(hot: &str, spool: &std::path::Path) {
+    use omt_kernel::{port::TieredStore, storage::Tier};
+    let mut stores = Vec::new();
+    for tier in Tier::ALL {
+        stores.push(crate::open(&crate::tier_url(hot, tier), spool).await.unwrap());
+    }
+    let [hot, warm, cold]: [std::sync::Arc<dyn BlobStore>; 3] = stores.try_into().ok().unwrap();
+    let tiered = crate::TieredBlobStore::new(hot.clone(), warm.clone(), cold.clone());
+    let (tenant, bytes) = (TenantId::parse("a").unwrap(), fresh(100_000));
+    let name = blob(&bytes);
+    tiered.put(&tenant, &name, Content::Memory(bytes.clone().into())).await.unwrap();
+    for (from, to, store) in [(Tier::Hot, Tier::Warm, &warm), (Tier::Warm, Tier::Cold, &cold)] {
+        tiered.copy(&tenant, &name, from, to).await.unwrap();
+        tiered.copy(&tenant, &name, from, to).await.unwrap();
+        tiered.remove(&tenant, &name, from).await.unwrap();
+        assert!(store.exists(&tenant, &name).await.unwrap());
+        assert_eq!(bytes_of(&tiered.open(&tenant, &name).await.unwrap()), bytes);
+        assert_eq!(all(&tiered, &tenant, &name, 10..20).await, bytes[10..20]);
+        assert!(tiered.list_tier(to, None, 100).await.unwrap().iter().any(|l| l.blob == name));
+        assert!(tiered.list_tier(from, None, 100).await.unwrap().iter().all(|l| l.blob != name));
+    }
+    let past = omt_kernel::OffsetDateTime::now_utc() - std::time::Duration::from_secs(3600);
+    assert!(!tiered.remove_older(&tenant, &name, past).await.unwrap(), "it is younger");
+    assert!(tiered.exists(&tenant, &name).await.unwrap());
+    let future = omt_kernel::OffsetDateTime::now_utc() + std::time::Duration::from_secs(3600);
+    assert!(tiered.remove_older(&tenant, &name, future).await.unwrap());
+    assert!(!tiered.exists(&tenant, &name).await.unwrap());
+    assert!(tiered.copy(&tenant, &name, Tier::Hot, Tier::Warm).await.is_err());
+}
+
+#[tokio::test]
+async fn tiers_in_directories() {
+    let dir = tempfile::tempdir().unwrap();
+    tiers(&format!("file:{}", dir.path().display()), dir.path()).await;
+}
+
+#[tokio::test]
+async fn tiers_in_seaweedfs() {
+    let Ok(url) = std::env::var("OMT_TEST_S3") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (place, query) = url.split_once('?').unwrap();
+    tiers(&format!("{place}/{}?{query}", uuid::Uuid::new_v4()), dir.path()).await;
+}
+
+/// moto keeps storage classes, so it shows that they are asked for.
+#[tokio::test]
+async fn tiers_in_moto() {
+    let Ok(url) = std::env::var("OMT_TEST_MOTO") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (place, query) = url.split_once('?').unwrap();
+    tiers(&format!("{place}/{}?{query}", uuid::Uuid::new_v4()), dir.path()).await;
 }
 
 /// The bucket that a variable names, with a prefix of this test's own.

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use omt_kernel::{
-    Error, Kind, Result, TenantId,
+    Error, Kind, OffsetDateTime, Result, TenantId,
     error::Context,
     manifest::BlobRef,
-    port::{BlobStore, ByteStream, Content, TemporaryFile},
+    port::{BlobStore, ByteStream, Content, Listed, TemporaryFile},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -89,6 +89,43 @@ fn publish(from: &Path, to: &Path) -> std::io::Result<()> {
     }
 }
 
+/// The names in a directory, in order, that may hold something after the key.
+fn names(directory: &Path, after: &str) -> std::io::Result<Vec<String>> {
+    let mut names: Vec<String> = fs::read_dir(directory)?
+        .map(|entry| entry.map(|e| e.file_name().to_string_lossy().into_owned()))
+        .collect::<std::io::Result<_>>()?;
+    // Hidden ones are ours: the spool, and other tiers.
+    names.retain(|name| !name.starts_with('.') && name.as_str() >= after);
+    names.sort();
+    Ok(names)
+}
+
+fn list(root: &Path, after: &str, limit: usize) -> std::io::Result<Vec<Listed>> {
+    let mut out = Vec::new();
+    let mut parts = after.splitn(3, '/').map(str::to_owned);
+    let (after_tenant, after_shard) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    for tenant in names(root, &after_tenant)? {
+        let Ok(id) = TenantId::parse(&tenant) else { continue };
+        let shard_after = if tenant == after_tenant { after_shard.as_str() } else { "" };
+        for shard in names(&root.join(&tenant), shard_after)? {
+            for digest in names(&root.join(&tenant).join(&shard), "")? {
+                let key = format!("{tenant}/{shard}/{digest}");
+                if key.as_str() <= after {
+                    continue;
+                }
+                // One that went away meanwhile is not listed.
+                let Ok(found) = fs::metadata(root.join(&key)) else { continue };
+                let blob = BlobRef { sha256: digest, size: found.len() };
+                out.push(Listed { key, tenant: id.clone(), blob, modified: found.modified()?.into() });
+                if out.len() == limit {
+                    return Ok(out);
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
 /// Whether the file holds what its name says. One that a power failure left behind may have the right size only.
 fn is_intact(path: &Path, blob: &BlobRef) -> bool {
     let Ok(mut file) = File::open(path) else { return false };
@@ -113,7 +150,8 @@ impl BlobStore for FileBlobStore {
         let aside = TemporaryFile::new(self.spool.join(format!("put-{}", uuid::Uuid::new_v4())));
         blocking(move || {
             if target.exists() && is_intact(&target, &wanted) {
-                return Ok(());
+                let now = std::time::SystemTime::now();
+                return File::options().append(true).open(&target).and_then(|f| f.set_modified(now)).map_err(write_error);
             }
             match &content {
                 Content::Memory(bytes) => {
@@ -183,6 +221,34 @@ impl BlobStore for FileBlobStore {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(Error::internal("cannot remove a blob").caused_by(error)),
+        })
+        .await
+    }
+
+    async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>> {
+        let path = self.path(tenant, blob)?;
+        blocking(move || match fs::metadata(path).and_then(|m| m.modified()) {
+            Ok(at) => Ok(Some(at.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::internal("cannot stat a blob").caused_by(error)),
+        })
+        .await
+    }
+
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>> {
+        let (root, after) = (self.root.clone(), after.unwrap_or_default().to_owned());
+        blocking(move || list(&root, &after, limit as usize).context("cannot list the blob directory")).await
+    }
+
+    async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64> {
+        let spool = self.spool.clone();
+        blocking(move || {
+            let mut aborted = 0;
+            for entry in fs::read_dir(spool).context("cannot list the spool directory")?.flatten() {
+                let old = entry.metadata().and_then(|m| m.modified()).is_ok_and(|at| OffsetDateTime::from(at) < before);
+                aborted += u64::from(old && fs::remove_file(entry.path()).is_ok());
+            }
+            Ok(aborted)
         })
         .await
     }

@@ -4,6 +4,7 @@ mod file;
 mod gate;
 mod s3;
 mod s3_url;
+mod tiered;
 
 #[cfg(test)]
 mod contract;
@@ -11,8 +12,9 @@ mod contract;
 pub use file::FileBlobStore;
 pub use s3::S3BlobStore;
 pub use s3_url::S3Url;
+pub use tiered::TieredBlobStore;
 
-use omt_kernel::{Error, Kind, Result, port::BlobStore};
+use omt_kernel::{Error, Kind, Result, port::BlobStore, storage::Tier};
 use std::{path::Path, sync::Arc};
 
 /// Opens the blob store behind a URL: `file:PATH` or `s3://BUCKET/PREFIX?…` (see [`S3Url`]). `spool` is a local directory for
@@ -25,4 +27,19 @@ pub async fn open(url: &str, spool: &Path) -> Result<Arc<dyn BlobStore>> {
         Some(("s3", _)) => Ok(Arc::new(S3BlobStore::open(&url.parse()?, spool).await?)),
         _ => Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", "blob.url must begin with file: or s3:")),
     }
+}
+
+/// Where a tier is when the configuration does not say: beside the hot one, on S3 in a class that costs less to keep.
+pub fn tier_url(hot: &str, tier: Tier) -> String {
+    if tier == Tier::Hot {
+        return hot.to_owned();
+    }
+    if !hot.starts_with("s3:") {
+        return format!("{}/.{tier}", hot.trim_end_matches('/'));
+    }
+    let (place, query) = hot.split_once('?').unwrap_or((hot, ""));
+    let class = if tier == Tier::Warm { "STANDARD_IA" } else { "GLACIER_IR" };
+    let kept: Vec<&str> = query.split('&').filter(|p| !p.is_empty() && !p.starts_with("storage_class=")).collect();
+    let query = [kept.as_slice(), &[&format!("storage_class={class}")]].concat().join("&");
+    format!("{}/.{tier}?{query}", place.trim_end_matches('/'))
 }

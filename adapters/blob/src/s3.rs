@@ -13,15 +13,15 @@ use aws_sdk_s3::{
     },
     error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
     primitives::ByteStream as Body,
-    types::{CompletedMultipartUpload, CompletedPart, ServerSideEncryption},
+    types::{CompletedMultipartUpload, CompletedPart, Object, ServerSideEncryption, StorageClass},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, stream};
 use omt_kernel::{
-    Error, Kind, Result, TenantId,
+    Error, Kind, OffsetDateTime, Result, TenantId,
     error::Context,
     manifest::BlobRef,
-    port::{BlobStore, ByteStream, Content, TemporaryFile},
+    port::{BlobStore, ByteStream, Content, Listed, TemporaryFile},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -88,6 +88,23 @@ impl S3BlobStore {
         Ok(format!("{}{tenant}/{}/{digest}", self.url.prefix, &digest[..2]))
     }
 
+    /// An object of ours; none for what else lies in the bucket.
+    fn listed(&self, object: &Object) -> Option<Listed> {
+        let key = object.key()?.strip_prefix(&self.url.prefix)?;
+        let mut parts = key.split('/');
+        let (tenant, shard, digest) = (parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() || digest.len() != 64 || !digest.starts_with(shard) {
+            return None;
+        }
+        let size = object.size().and_then(|n| u64::try_from(n).ok())?;
+        Some(Listed {
+            key: key.to_owned(),
+            tenant: TenantId::parse(tenant).ok()?,
+            blob: BlobRef { sha256: digest.to_owned(), size },
+            modified: object.last_modified().map_or(OffsetDateTime::UNIX_EPOCH, instant),
+        })
+    }
+
     fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
         match &self.url.encryption {
             Encryption::BucketDefault => (None, None),
@@ -96,10 +113,17 @@ impl S3BlobStore {
         }
     }
 
-    /// The object's size, if there is one.
-    async fn size(&self, key: &str) -> Result<Option<u64>> {
+    fn storage_class(&self) -> Option<StorageClass> {
+        self.url.storage_class.as_deref().map(StorageClass::from)
+    }
+
+    /// The object's size and when it was stored, if there is one.
+    async fn head(&self, key: &str) -> Result<Option<(u64, OffsetDateTime)>> {
         match self.client.head_object().bucket(&self.url.bucket).key(key).send().await {
-            Ok(found) => Ok(found.content_length().and_then(|n| u64::try_from(n).ok())),
+            Ok(found) => {
+                let size = found.content_length().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+                Ok(Some((size, found.last_modified().map_or(OffsetDateTime::UNIX_EPOCH, instant))))
+            }
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(failed("look for a blob", &error)),
         }
@@ -115,6 +139,7 @@ impl S3BlobStore {
             .checksum_sha256(STANDARD.encode(digest))
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(kms_key)
+            .set_storage_class(self.storage_class())
             .content_length(blob.size.cast_signed())
             .body(body)
             .send()
@@ -132,6 +157,7 @@ impl S3BlobStore {
             .key(key)
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(kms_key)
+            .set_storage_class(self.storage_class())
             .send()
             .await
             .map_err(|e| failed("begin an upload", &e))?;
@@ -211,6 +237,10 @@ impl S3BlobStore {
     }
 }
 
+fn instant(at: &aws_sdk_s3::primitives::DateTime) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(at.secs()).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
 /// Whether S3 says that there is no such object. `HEAD` has no body, so only the status tells.
 fn is_missing<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     matches!(error.code(), Some("NoSuchKey" | "NotFound"))
@@ -242,7 +272,9 @@ where
 impl BlobStore for S3BlobStore {
     async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
         let key = self.key(tenant, blob)?;
-        if self.size(&key).await? == Some(blob.size) {
+        // One that is there is stored again only to make it young.
+        let young = OffsetDateTime::now_utc() - Duration::from_secs(12 * 3600);
+        if self.head(&key).await?.is_some_and(|(size, at)| size == blob.size && at > young) {
             return Ok(());
         }
         let path = match &content {
@@ -256,8 +288,8 @@ impl BlobStore for S3BlobStore {
             self.put_whole(&key, blob, Body::from_path(path).await.context("cannot read content")?).await?;
         }
         // A service that lost a part must not pass for one that kept it.
-        match self.size(&key).await? {
-            Some(size) if size == blob.size => Ok(()),
+        match self.head(&key).await? {
+            Some((size, _)) if size == blob.size => Ok(()),
             _ => {
                 Err(Error::new(Kind::Unavailable, "BLOB_DAMAGED", "the blob store kept another size than was sent")
                     .retry_after(5))
@@ -315,7 +347,48 @@ impl BlobStore for S3BlobStore {
     }
 
     async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool> {
-        Ok(self.size(&self.key(tenant, blob)?).await? == Some(blob.size))
+        Ok(self.head(&self.key(tenant, blob)?).await?.is_some_and(|(size, _)| size == blob.size))
+    }
+
+    async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>> {
+        Ok(self.head(&self.key(tenant, blob)?).await?.map(|(_, at)| at))
+    }
+
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>> {
+        let mut start = after.map(|after| format!("{}{after}", self.url.prefix));
+        loop {
+            let page = self
+                .client
+                .list_objects_v2()
+                .bucket(&self.url.bucket)
+                .prefix(&self.url.prefix)
+                .set_start_after(start)
+                .max_keys(limit.min(1000).cast_signed())
+                .send()
+                .await
+                .map_err(|e| failed("list the bucket", &e))?;
+            let found: Vec<Listed> = page.contents().iter().filter_map(|object| self.listed(object)).collect();
+            // A page may hold nothing of ours, and not be the last.
+            if !found.is_empty() || page.is_truncated() != Some(true) {
+                return Ok(found);
+            }
+            start = page.contents().last().and_then(|object| object.key()).map(str::to_owned);
+        }
+    }
+
+    async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64> {
+        let begun = self.client.list_multipart_uploads().bucket(&self.url.bucket).prefix(&self.url.prefix).send().await;
+        let mut aborted = 0;
+        for upload in begun.map_err(|e| failed("list uploads", &e))?.uploads() {
+            let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
+            if upload.initiated().map_or(OffsetDateTime::UNIX_EPOCH, instant) >= before {
+                continue;
+            }
+            let done = self.client.abort_multipart_upload().bucket(&self.url.bucket).key(key).upload_id(id).send().await;
+            done.map_err(|e| failed("abort an upload", &e))?;
+            aborted += 1;
+        }
+        Ok(aborted)
     }
 
     async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {

@@ -31,6 +31,8 @@ pub struct S3Url {
     pub path_style: bool,
     /// Encryption at rest.
     pub encryption: Encryption,
+    /// The storage class of new objects; the bucket's default when absent.
+    pub storage_class: Option<String>,
 }
 
 fn bad(reason: impl fmt::Display) -> Error {
@@ -57,6 +59,7 @@ impl FromStr for S3Url {
             endpoint: None,
             path_style: false,
             encryption: Encryption::default(),
+            storage_class: None,
         };
         let mut kms_key = None;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -73,6 +76,14 @@ impl FromStr for S3Url {
                 ("sse", "s3") => out.encryption = Encryption::S3,
                 ("sse", "kms") => out.encryption = Encryption::Kms(None),
                 ("sse", _) => return Err(bad("sse is s3 or kms")),
+                ("storage_class", "STANDARD" | "STANDARD_IA" | "ONEZONE_IA" | "INTELLIGENT_TIERING" | "GLACIER_IR") => {
+                    out.storage_class = Some(value.to_owned());
+                }
+                ("storage_class", _) => {
+                    return Err(bad(
+                        "storage_class is STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING or GLACIER_IR: others cannot be read at once",
+                    ));
+                }
                 ("kms_key", value) => kms_key = Some(value.to_owned()),
                 (name, _) => return Err(bad(format!("there is no parameter {name:?}"))),
             }

@@ -94,6 +94,31 @@ entity!(manifests, "manifests", {
     pub updated_at: i64,
     pub archived_at: Option<i64>,
     pub retain_until: Option<i64>,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub legal_hold: Option<Json>,
+    pub content_deleted_at: Option<i64>,
+});
+
+entity!(blobs, "blobs", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub sha256: String,
+    pub size: i64,
+    pub tier: String,
+    pub created_at: i64,
+    pub last_used_at: i64,
+});
+
+entity!(blob_uses, "blob_uses", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub sha256: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub manifest_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub role: String,
 });
 
 entity!(verifications, "verifications", {

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,
     port::{
-        CertificateRepository, Database, IdempotencyRepository, IdentityRepository, JobRepository, ManifestRepository,
-        TenantRepository, UnitOfWork, VerificationRepository,
+        BlobRepository, CertificateRepository, Database, IdempotencyRepository, IdentityRepository, JobRepository,
+        ManifestRepository, TenantRepository, UnitOfWork, VerificationRepository,
     },
 };
 use omt_migrations::Migrator;
@@ -241,6 +241,9 @@ impl<C: Finish> UnitOfWork for Unit<C> {
         self
     }
     fn jobs(&self) -> &dyn JobRepository {
+        self
+    }
+    fn blobs(&self) -> &dyn BlobRepository {
         self
     }
     async fn commit(self: Box<Self>) -> Result<()> {

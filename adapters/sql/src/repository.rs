@@ -1,5 +1,6 @@
 //! The repositories.
 
+mod blobs;
 mod identities;
 mod jobs;
 mod manifests;

@@ -16,7 +16,15 @@ pub async fn metrics(state: web::Data<ApiState>, request: HttpRequest) -> Result
         caller.0.require(Permission::MetricsRead)?;
     }
     let unit = state.database.read().await?;
-    let gauges = Gauges { jobs: unit.jobs().counts().await?, connections: state.database.connections(), storage: Vec::new() };
+    let mut storage = std::collections::BTreeMap::<_, u64>::new();
+    for usage in unit.blobs().usage(None).await? {
+        *storage.entry(usage.tier.to_string()).or_default() += usage.bytes;
+    }
+    let gauges = Gauges {
+        jobs: unit.jobs().counts().await?,
+        connections: state.database.connections(),
+        storage: storage.into_iter().collect(),
+    };
     let text = state.telemetry.render(&gauges)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

@@ -2,6 +2,7 @@
 //! work on the pool, stores blobs, and then commits the record and the stored answer in one transaction.
 
 mod drafts;
+mod storage;
 mod verification;
 
 pub use drafts::{Changes, NewIngredient, NewManifest, Offline, SignRequest};
@@ -51,6 +52,8 @@ pub struct Manifests {
     settings: moka::future::Cache<TenantId, TenantSettings>,
     /// Large files take turns before they take a thread of the pool.
     large: tokio::sync::Semaphore,
+    /// Blobs whose use was noted of late.
+    touched: moka::future::Cache<(TenantId, String), ()>,
 }
 
 /// Content that has arrived: its bytes, digest and beginning.
@@ -102,7 +105,8 @@ impl Manifests {
             .time_to_live(Duration::from_secs(300))
             .build();
         let settings = moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(1)).build();
-        Self { deps, results, settings, large: tokio::sync::Semaphore::new(1) }
+        let touched = moka::future::Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(12 * 3600)).build();
+        Self { deps, results, settings, large: tokio::sync::Semaphore::new(1), touched }
     }
 
     /// The directory for uploads on their way in.
@@ -124,6 +128,7 @@ impl Manifests {
 
     /// The content to serve for a record: the signed asset, or the draft's source.
     pub fn served(record: &ManifestRecord) -> Result<&BlobRef> {
+        storage::check_content(record)?;
         match &record.signed {
             Some(signed) => Ok(&signed.asset),
             None if record.source_kept => Ok(&record.source),
@@ -134,6 +139,7 @@ impl Manifests {
     /// Streams a part of a blob of the actor's tenant. The caller has read the record that names it.
     pub async fn read(&self, actor: &Actor, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
         actor.require(Permission::ManifestRead)?;
+        self.touch(&actor.tenant, blob).await?;
         self.deps.blobs.read(&actor.tenant, blob, range).await
     }
 

@@ -38,8 +38,12 @@ permissions! {
     ManifestDelete = "manifest:delete",
     /// Sign a manifest.
     ManifestSign = "manifest:sign",
+    /// Place and release legal holds.
+    ManifestHold = "manifest:hold",
     /// Make, list and revoke API keys.
     AdminApiKeys = "admin:api-key:manage",
+    /// See what storage is used.
+    AdminStorage = "admin:storage:read",
     /// See jobs, replay and cancel them.
     AdminJobs = "admin:job:manage",
     /// Read the platform's metrics.

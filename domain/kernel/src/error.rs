@@ -18,6 +18,8 @@ pub enum Kind {
     MethodNotAllowed,
     /// It exists but its state does not allow this (409).
     Conflict,
+    /// It was there, and is gone for good (410).
+    Gone,
     /// `If-Match` named another version (412).
     PreconditionFailed,
     /// The content is larger than the limit (413).

@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod pool;
 pub mod port;
 pub mod record;
+pub mod storage;
 pub mod tenant;
 
 pub use actor::{Actor, Permission, Via};

@@ -161,6 +161,22 @@ pub struct ManifestRecord {
     pub updated_at: OffsetDateTime,
     /// When it was archived, and until when its content is kept.
     pub archived: Option<Archived>,
+    /// Why its content must not be deleted, whatever its retention says.
+    pub legal_hold: Option<LegalHold>,
+    /// When its content was deleted. The record and the manifest store stay.
+    pub content_deleted_at: Option<OffsetDateTime>,
+}
+
+/// A legal hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegalHold {
+    /// Why.
+    pub reason: String,
+    /// The actor's subject that placed it.
+    pub placed_by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub placed_at: OffsetDateTime,
 }
 
 /// When a manifest was put away.

@@ -5,6 +5,7 @@ use crate::{
     job::{AttemptEnd, JobFilter, JobRecord},
     manifest::{BlobRef, ManifestFilter, ManifestRecord},
     record::{ApiKeyRecord, CertificateRecord, IdempotencyRecord, RefreshTokenRecord, UserRecord, VerificationRecord},
+    storage::{BlobRole, BlobUse, StoredBlob, Tier, Usage},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -72,7 +73,8 @@ pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 /// Immutable bytes, per tenant, named by their SHA-256. Putting the same bytes twice is one blob.
 #[async_trait]
 pub trait BlobStore: Send + Sync {
-    /// Stores `content`, whose digest and size the caller has computed. Durable when it returns.
+    /// Stores `content`, whose digest and size the caller has computed. Durable when it returns. Storing what is there already
+    /// makes it young again, so that no sweep takes it for abandoned.
     async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()>;
     /// Streams a part of a blob.
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream>;
@@ -82,12 +84,50 @@ pub trait BlobStore: Send + Sync {
     async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool>;
     /// Removes it, if there.
     async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()>;
+    /// When it was stored, if it is there.
+    async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>>;
+    /// What is stored, in the order of keys, after the key `after`.
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>>;
+    /// Aborts uploads begun before that never ended; how many.
+    async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64>;
     /// Can it be written to? For readiness.
     async fn check(&self) -> Result<()>;
     /// A directory for temporary files, where there is room for uploads.
     fn spool_dir(&self) -> &Path;
     /// What and where it is, for the start-up message; no secret.
     fn describe(&self) -> String;
+}
+
+/// A stored object, as a listing shows it.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its key, which orders the listing.
+    pub key: String,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name and size.
+    pub blob: BlobRef,
+    /// When it was stored.
+    pub modified: OffsetDateTime,
+}
+
+/// Blob stores by tier.
+#[async_trait]
+pub trait TieredStore: Send + Sync {
+    /// Copies a blob to another tier, and reads the copy back: it is good when its SHA-256 is.
+    async fn copy(&self, tenant: &TenantId, blob: &BlobRef, from: Tier, to: Tier) -> Result<()>;
+    /// Fails unless the tier has the blob with the right bytes.
+    async fn verify(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()>;
+    /// Removes a blob from a tier.
+    async fn remove(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()>;
+    /// Removes a blob from every tier where it was stored before; whether it is gone from all.
+    async fn remove_older(&self, tenant: &TenantId, blob: &BlobRef, before: OffsetDateTime) -> Result<bool>;
+    /// What a tier holds, in the order of keys, after the key `after`.
+    async fn list_tier(&self, tier: Tier, after: Option<&str>, limit: u32) -> Result<Vec<Listed>>;
+    /// Aborts uploads to a tier begun before that never ended; how many.
+    async fn abort_tier_uploads(&self, tier: Tier, before: OffsetDateTime) -> Result<u64>;
+    /// What and where a tier is; no secret.
+    fn describe_tier(&self, tier: Tier) -> String;
 }
 
 /// A page of a list, newest first.
@@ -129,6 +169,8 @@ pub trait UnitOfWork: Send + Sync {
     fn certificates(&self) -> &dyn CertificateRepository;
     /// Work for later.
     fn jobs(&self) -> &dyn JobRepository;
+    /// Stored blobs.
+    fn blobs(&self) -> &dyn BlobRepository;
     /// Makes everything durable. An error means that nothing was.
     async fn commit(self: Box<Self>) -> Result<()>;
 }
@@ -144,6 +186,36 @@ pub trait ManifestRepository: Send + Sync {
     async fn update(&self, record: &ManifestRecord, expected: i64) -> Result<bool>;
     /// Newest first.
     async fn list(&self, tenant: &TenantId, filter: &ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>>;
+    /// Of every tenant: archived, retention ended before `now`, not held, content not yet deleted.
+    async fn expired(&self, now: OffsetDateTime, limit: u32) -> Result<Vec<ManifestRecord>>;
+}
+
+/// Stored blobs: where they are and who needs them.
+#[async_trait]
+pub trait BlobRepository: Send + Sync {
+    /// Notes that a manifest needs a blob, which was used just now. One not known before is hot.
+    async fn add_use(
+        &self,
+        tenant: &TenantId,
+        blob: &BlobRef,
+        manifest: ManifestId,
+        role: BlobRole,
+        now: OffsetDateTime,
+    ) -> Result<()>;
+    /// Notes that a blob was used.
+    async fn touch(&self, tenant: &TenantId, sha256: &str, now: OffsetDateTime) -> Result<()>;
+    /// Finds a blob.
+    async fn find(&self, tenant: &TenantId, sha256: &str) -> Result<Option<StoredBlob>>;
+    /// Every tenant's blobs in a tier, the longest unused first, after one of them.
+    async fn in_tier(&self, tier: Tier, after: Option<&StoredBlob>, limit: u32) -> Result<Vec<StoredBlob>>;
+    /// The manifests that need a blob.
+    async fn uses(&self, tenant: &TenantId, sha256: &str) -> Result<Vec<BlobUse>>;
+    /// Moves the record from one tier to another; false when it is not in the first.
+    async fn set_tier(&self, tenant: &TenantId, sha256: &str, from: Tier, to: Tier) -> Result<bool>;
+    /// A manifest needs its content no longer. Gives the blobs that nobody needs now, and forgets them.
+    async fn drop_content(&self, tenant: &TenantId, manifest: ManifestId) -> Result<Vec<BlobRef>>;
+    /// Blobs and bytes by tenant and tier.
+    async fn usage(&self, tenant: Option<&TenantId>) -> Result<Vec<Usage>>;
 }
 
 /// Kept verification results.

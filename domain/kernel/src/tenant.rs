@@ -1,6 +1,8 @@
 //! What a tenant may set.
 
+use crate::{manifest::Classification, storage::TierRules};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// When a verification demands a good post-quantum countersignature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -41,10 +43,28 @@ pub struct TenantSettings {
     pub post_quantum: PqRequirement,
     /// Days that archived content is kept.
     pub retention_days: u32,
+    /// When stored bytes move to cheaper storage.
+    pub tiers: TierRules,
+    /// The same for some classifications.
+    pub tiers_by_classification: BTreeMap<Classification, TierRules>,
+}
+
+impl TenantSettings {
+    /// The rules for content of a classification.
+    pub fn tiers_for(&self, classification: Classification) -> TierRules {
+        self.tiers_by_classification.get(&classification).copied().unwrap_or(self.tiers)
+    }
 }
 
 impl Default for TenantSettings {
     fn default() -> Self {
-        Self { private_profile: false, thumbnails: true, post_quantum: PqRequirement::default(), retention_days: 3650 }
+        Self {
+            private_profile: false,
+            thumbnails: true,
+            post_quantum: PqRequirement::default(),
+            retention_days: 3650,
+            tiers: TierRules::default(),
+            tiers_by_classification: BTreeMap::new(),
+        }
     }
 }

@@ -17,6 +17,7 @@ use sea_orm::{
     ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait, LikeExpr},
 };
+use time::OffsetDateTime;
 
 fn to_row(record: &ManifestRecord) -> Result<rows::ActiveModel> {
     Ok(rows::ActiveModel {
@@ -45,6 +46,8 @@ fn to_row(record: &ManifestRecord) -> Result<rows::ActiveModel> {
         updated_at: Set(micros(record.updated_at)),
         archived_at: Set(record.archived.map(|a| micros(a.at))),
         retain_until: Set(record.archived.map(|a| micros(a.retain_until))),
+        legal_hold: Set(record.legal_hold.as_ref().map(to_json).transpose()?),
+        content_deleted_at: Set(record.content_deleted_at.map(micros)),
     })
 }
 
@@ -76,6 +79,8 @@ fn from_row(row: rows::Model) -> Result<ManifestRecord> {
         created_at: instant(row.created_at)?,
         updated_at: instant(row.updated_at)?,
         archived,
+        legal_hold: row.legal_hold.map(from_json).transpose()?,
+        content_deleted_at: row.content_deleted_at.map(instant).transpose()?,
     })
 }
 
@@ -144,6 +149,20 @@ impl<C: Finish> ManifestRepository for Unit<C> {
         }
         let found =
             query.order_by_desc(rows::Column::Id).limit(u64::from(page.limit)).all(&self.connection).await.map_err(failed)?;
+        found.into_iter().map(from_row).collect()
+    }
+
+    async fn expired(&self, now: OffsetDateTime, limit: u32) -> Result<Vec<ManifestRecord>> {
+        let found = rows::Entity::find()
+            .filter(rows::Column::State.eq(ManifestState::Archived.as_str()))
+            .filter(rows::Column::RetainUntil.lt(micros(now)))
+            .filter(rows::Column::LegalHold.is_null())
+            .filter(rows::Column::ContentDeletedAt.is_null())
+            .order_by_asc(rows::Column::RetainUntil)
+            .limit(u64::from(limit))
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
         found.into_iter().map(from_row).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Uploading, signing, changing and archiving.
 
-use super::{Dependencies, Manifests, Once, Outcome, Uploaded, plan};
+use super::{Dependencies, Manifests, Once, Outcome, Uploaded, plan, storage::note_uses};
 use crate::{
     definition::ClaimDefinition,
     digest::{BlobDigest, digest},
@@ -254,6 +254,8 @@ impl Manifests {
             created_at: now,
             updated_at: now,
             archived: None,
+            legal_hold: None,
+            content_deleted_at: None,
         };
         for (ingredient, stored) in new.ingredients.into_iter().zip(&record.ingredients) {
             blobs.put(tenant, &stored.blob, ingredient.file.content).await?;
@@ -266,6 +268,7 @@ impl Manifests {
         }
         let unit = self.deps.database.begin().await?;
         unit.manifests().insert(&record).await?;
+        note_uses(unit.as_ref(), &record, now).await?;
         let is_signed = record.signed.is_some();
         let outcome = self.commit(actor, unit, record, once.as_ref()).await?;
         if matches!(outcome, Outcome::Done(_)) {
@@ -359,7 +362,7 @@ impl Manifests {
         next.signed = Some(parts(&signed, &record.source, request.scheme, now));
         next.updated_at = now;
         store_signed(self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
-        let outcome = self.replace(actor, next, record.revision, once.as_ref()).await?;
+        let outcome = self.replace(actor, next, record.revision, once.as_ref(), true).await?;
         if matches!(outcome, Outcome::Done(_)) {
             self.deps.telemetry.manifest("signed");
         }
@@ -388,7 +391,7 @@ impl Manifests {
         next.classification = changes.classification.unwrap_or(next.classification);
         next.revision += 1;
         next.updated_at = self.deps.clock.now();
-        match self.replace(actor, next, record.revision, None).await? {
+        match self.replace(actor, next, record.revision, None, false).await? {
             Outcome::Done(record) => Ok(*record),
             Outcome::Replayed { .. } => Err(Error::internal("a change without a key was replayed")),
         }
@@ -402,6 +405,9 @@ impl Manifests {
             return Ok(());
         }
         rules::check_revision(&record, if_match)?;
+        if record.legal_hold.is_some() {
+            return Err(Error::new(Kind::Conflict, "LEGAL_HOLD", "the manifest is under a legal hold; release it first"));
+        }
         let settings = self.settings(actor).await?;
         let now = self.deps.clock.now();
         let mut next = record.clone();
@@ -409,12 +415,20 @@ impl Manifests {
         next.state = ManifestState::Archived;
         next.updated_at = now;
         next.archived = Some(Archived { at: now, retain_until: now + Duration::days(i64::from(settings.retention_days)) });
-        self.replace(actor, next, record.revision, None).await?;
+        self.replace(actor, next, record.revision, None, false).await?;
         self.deps.telemetry.manifest("archived");
         Ok(())
     }
 
-    async fn replace(&self, actor: &Actor, next: ManifestRecord, expected: i64, once: Option<&Once>) -> Result<Outcome> {
+    /// Writes a changed record, and its uses of blobs where it names new ones.
+    pub(super) async fn replace(
+        &self,
+        actor: &Actor,
+        next: ManifestRecord,
+        expected: i64,
+        once: Option<&Once>,
+        new_blobs: bool,
+    ) -> Result<Outcome> {
         let unit = self.deps.database.begin().await?;
         if !unit.manifests().update(&next, expected).await? {
             drop(unit);
@@ -423,6 +437,9 @@ impl Manifests {
                 return Ok(outcome);
             }
             return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", "someone else changed the manifest at the same time"));
+        }
+        if new_blobs {
+            note_uses(unit.as_ref(), &next, next.updated_at).await?;
         }
         self.commit(actor, unit, next, once).await
     }

@@ -90,6 +90,7 @@ impl Manifests {
             };
             return Err(Error::new(Kind::Conflict, code, words));
         };
+        super::storage::check_content(record)?;
         let content = self.deps.blobs.open(&actor.tenant, &signed.asset).await?;
         let sidecar = if signed.embedded {
             None

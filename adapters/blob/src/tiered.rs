@@ -1,0 +1,151 @@
+//! One blob store out of three, by tier. New blobs are hot; a blob is read wherever it is, the quickest tier first, so that a
+//! move never hides it.
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use omt_kernel::{
+    Error, Kind, OffsetDateTime, Result, TenantId,
+    manifest::BlobRef,
+    port::{BlobStore, ByteStream, Content, Listed, TieredStore},
+    storage::Tier,
+};
+use sha2::{Digest, Sha256};
+use std::{ops::Range, path::Path, sync::Arc};
+
+/// The tiers.
+pub struct TieredBlobStore {
+    hot: Arc<dyn BlobStore>,
+    warm: Arc<dyn BlobStore>,
+    cold: Arc<dyn BlobStore>,
+}
+
+impl TieredBlobStore {
+    /// A store out of three.
+    pub fn new(hot: Arc<dyn BlobStore>, warm: Arc<dyn BlobStore>, cold: Arc<dyn BlobStore>) -> Self {
+        Self { hot, warm, cold }
+    }
+
+    fn store(&self, tier: Tier) -> &dyn BlobStore {
+        match tier {
+            Tier::Hot => self.hot.as_ref(),
+            Tier::Warm => self.warm.as_ref(),
+            Tier::Cold => self.cold.as_ref(),
+        }
+    }
+
+    /// The quickest tier that has the blob.
+    async fn holder(&self, tenant: &TenantId, blob: &BlobRef) -> Result<&dyn BlobStore> {
+        for tier in Tier::ALL {
+            if self.store(tier).exists(tenant, blob).await? {
+                return Ok(self.store(tier));
+            }
+        }
+        Err(Error::internal("a blob is missing"))
+    }
+}
+
+#[async_trait]
+impl BlobStore for TieredBlobStore {
+    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
+        self.hot.put(tenant, blob, content).await
+    }
+    async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
+        self.holder(tenant, blob).await?.read(tenant, blob, range).await
+    }
+    async fn open(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
+        self.holder(tenant, blob).await?.open(tenant, blob).await
+    }
+    async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool> {
+        for tier in Tier::ALL {
+            if self.store(tier).exists(tenant, blob).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+    async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {
+        for tier in Tier::ALL {
+            self.store(tier).delete(tenant, blob).await?;
+        }
+        Ok(())
+    }
+    async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>> {
+        for tier in Tier::ALL {
+            if let Some(at) = self.store(tier).modified(tenant, blob).await? {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>> {
+        self.hot.list(after, limit).await
+    }
+    async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64> {
+        self.hot.abort_uploads(before).await
+    }
+    async fn check(&self) -> Result<()> {
+        for tier in Tier::ALL {
+            self.store(tier).check().await?;
+        }
+        Ok(())
+    }
+    fn spool_dir(&self) -> &Path {
+        self.hot.spool_dir()
+    }
+    fn describe(&self) -> String {
+        self.hot.describe()
+    }
+}
+
+#[async_trait]
+impl TieredStore for TieredBlobStore {
+    async fn copy(&self, tenant: &TenantId, blob: &BlobRef, from: Tier, to: Tier) -> Result<()> {
+        let content = self.store(from).open(tenant, blob).await?;
+        self.store(to).put(tenant, blob, content).await?;
+        let copied = self.verify(tenant, blob, to).await;
+        if copied.as_ref().is_err_and(|e| e.code == "BLOB_DAMAGED") {
+            self.store(to).delete(tenant, blob).await?;
+        }
+        copied
+    }
+
+    async fn verify(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()> {
+        let mut chunks = self.store(tier).read(tenant, blob, 0..blob.size).await?;
+        let mut hash = Sha256::new();
+        while let Some(chunk) = chunks.try_next().await? {
+            hash.update(&chunk);
+        }
+        if hex::encode(hash.finalize()) == blob.sha256 {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Unavailable, "BLOB_DAMAGED", "a stored blob has other bytes than its name says"))
+    }
+
+    async fn remove(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()> {
+        self.store(tier).delete(tenant, blob).await
+    }
+
+    async fn remove_older(&self, tenant: &TenantId, blob: &BlobRef, before: OffsetDateTime) -> Result<bool> {
+        let mut all = true;
+        for tier in Tier::ALL {
+            match self.store(tier).modified(tenant, blob).await? {
+                Some(at) if at < before => self.store(tier).delete(tenant, blob).await?,
+                Some(_) => all = false,
+                None => {}
+            }
+        }
+        Ok(all)
+    }
+
+    async fn list_tier(&self, tier: Tier, after: Option<&str>, limit: u32) -> Result<Vec<Listed>> {
+        self.store(tier).list(after, limit).await
+    }
+
+    async fn abort_tier_uploads(&self, tier: Tier, before: OffsetDateTime) -> Result<u64> {
+        self.store(tier).abort_uploads(before).await
+    }
+
+    fn describe_tier(&self, tier: Tier) -> String {
+        self.store(tier).describe()
+    }
+}

@@ -1,0 +1,202 @@
+//! Stored blobs, their tiers and their uses.
+
+use crate::{
+    Finish, Unit,
+    entity::{blob_uses, blobs as rows, manifests},
+    failed, instant, micros, word,
+};
+use async_trait::async_trait;
+use omt_kernel::{
+    ManifestId, Result, TenantId,
+    manifest::BlobRef,
+    port::BlobRepository,
+    storage::{BlobRole, BlobUse, StoredBlob, Tier, Usage},
+};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, Condition, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait, OnConflict, Query},
+};
+use time::OffsetDateTime;
+
+fn tenant(text: &str) -> Result<TenantId> {
+    TenantId::parse(text).map_err(omt_kernel::Error::internal)
+}
+
+fn from_row(row: rows::Model) -> Result<StoredBlob> {
+    Ok(StoredBlob {
+        tenant: tenant(&row.tenant)?,
+        blob: BlobRef { sha256: row.sha256, size: row.size.unsigned_abs() },
+        tier: word(&row.tier)?,
+        last_used_at: instant(row.last_used_at)?,
+    })
+}
+
+fn named(tenant: &TenantId, sha256: &str) -> Condition {
+    Condition::all().add(rows::Column::Tenant.eq(tenant.as_str())).add(rows::Column::Sha256.eq(sha256))
+}
+
+#[derive(FromQueryResult)]
+struct Sum {
+    tenant: String,
+    tier: String,
+    blobs: i64,
+    bytes: i64,
+}
+
+#[async_trait]
+impl<C: Finish> BlobRepository for Unit<C> {
+    async fn add_use(
+        &self,
+        tenant: &TenantId,
+        blob: &BlobRef,
+        manifest: ManifestId,
+        role: BlobRole,
+        now: OffsetDateTime,
+    ) -> Result<()> {
+        let row = rows::ActiveModel {
+            tenant: Set(tenant.to_string()),
+            sha256: Set(blob.sha256.clone()),
+            size: Set(blob.size.cast_signed()),
+            tier: Set(Tier::Hot.to_string()),
+            created_at: Set(micros(now)),
+            last_used_at: Set(micros(now)),
+        };
+        // A blob that is known stays where it is.
+        let used =
+            OnConflict::columns([rows::Column::Tenant, rows::Column::Sha256]).update_column(rows::Column::LastUsedAt).to_owned();
+        rows::Entity::insert(row).on_conflict(used).exec_without_returning(&self.connection).await.map_err(failed)?;
+        let row = blob_uses::ActiveModel {
+            tenant: Set(tenant.to_string()),
+            sha256: Set(blob.sha256.clone()),
+            manifest_id: Set(manifest.0),
+            role: Set(role.as_str().to_owned()),
+        };
+        let known = OnConflict::new().do_nothing().to_owned();
+        match blob_uses::Entity::insert(row).on_conflict(known).exec_without_returning(&self.connection).await {
+            Ok(_) | Err(DbErr::RecordNotInserted) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn touch(&self, tenant: &TenantId, sha256: &str, now: OffsetDateTime) -> Result<()> {
+        rows::Entity::update_many()
+            .col_expr(rows::Column::LastUsedAt, Expr::value(micros(now)))
+            .filter(named(tenant, sha256))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn find(&self, tenant: &TenantId, sha256: &str) -> Result<Option<StoredBlob>> {
+        rows::Entity::find().filter(named(tenant, sha256)).one(&self.connection).await.map_err(failed)?.map(from_row).transpose()
+    }
+
+    async fn in_tier(&self, tier: Tier, after: Option<&StoredBlob>, limit: u32) -> Result<Vec<StoredBlob>> {
+        let mut query = rows::Entity::find().filter(rows::Column::Tier.eq(tier.as_str()));
+        if let Some(after) = after {
+            let at = micros(after.last_used_at);
+            let later = Condition::any()
+                .add(rows::Column::LastUsedAt.gt(at))
+                .add(rows::Column::LastUsedAt.eq(at).and(rows::Column::Sha256.gt(after.blob.sha256.as_str())));
+            query = query.filter(later);
+        }
+        let found = query
+            .order_by_asc(rows::Column::LastUsedAt)
+            .order_by_asc(rows::Column::Sha256)
+            .limit(u64::from(limit))
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        found.into_iter().map(from_row).collect()
+    }
+
+    async fn uses(&self, tenant: &TenantId, sha256: &str) -> Result<Vec<BlobUse>> {
+        let needed = Query::select()
+            .column(blob_uses::Column::ManifestId)
+            .from(blob_uses::Entity)
+            .and_where(blob_uses::Column::Tenant.eq(tenant.as_str()))
+            .and_where(blob_uses::Column::Sha256.eq(sha256))
+            .to_owned();
+        let found = manifests::Entity::find()
+            .filter(manifests::Column::Tenant.eq(tenant.as_str()))
+            .filter(manifests::Column::Id.in_subquery(needed))
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        found
+            .into_iter()
+            .map(|row| {
+                Ok(BlobUse { manifest: ManifestId(row.id), classification: word(&row.classification)?, state: word(&row.state)? })
+            })
+            .collect()
+    }
+
+    async fn set_tier(&self, tenant: &TenantId, sha256: &str, from: Tier, to: Tier) -> Result<bool> {
+        let done = rows::Entity::update_many()
+            .col_expr(rows::Column::Tier, Expr::value(to.as_str()))
+            .filter(named(tenant, sha256))
+            .filter(rows::Column::Tier.eq(from.as_str()))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(done.rows_affected == 1)
+    }
+
+    async fn drop_content(&self, tenant: &TenantId, manifest: ManifestId) -> Result<Vec<BlobRef>> {
+        let of_manifest = || {
+            Condition::all()
+                .add(blob_uses::Column::Tenant.eq(tenant.as_str()))
+                .add(blob_uses::Column::ManifestId.eq(manifest.0))
+                .add(blob_uses::Column::Role.ne(BlobRole::ManifestStore.as_str()))
+        };
+        let uses = blob_uses::Entity::find().filter(of_manifest()).all(&self.connection).await.map_err(failed)?;
+        blob_uses::Entity::delete_many().filter(of_manifest()).exec(&self.connection).await.map_err(failed)?;
+        let mut gone = Vec::new();
+        for used in uses {
+            let others = blob_uses::Entity::find()
+                .filter(blob_uses::Column::Tenant.eq(tenant.as_str()))
+                .filter(blob_uses::Column::Sha256.eq(used.sha256.as_str()))
+                .one(&self.connection)
+                .await
+                .map_err(failed)?;
+            if others.is_some() {
+                continue;
+            }
+            let row = rows::Entity::find().filter(named(tenant, &used.sha256)).one(&self.connection).await.map_err(failed)?;
+            let Some(row) = row else { continue };
+            rows::Entity::delete_many().filter(named(tenant, &used.sha256)).exec(&self.connection).await.map_err(failed)?;
+            gone.push(from_row(row)?.blob);
+        }
+        Ok(gone)
+    }
+
+    async fn usage(&self, tenant: Option<&TenantId>) -> Result<Vec<Usage>> {
+        let mut query = rows::Entity::find()
+            .select_only()
+            .columns([rows::Column::Tenant, rows::Column::Tier])
+            .column_as(rows::Column::Sha256.count(), "blobs")
+            // PostgreSQL sums big integers as numeric.
+            .column_as(rows::Column::Size.sum().cast_as("bigint"), "bytes")
+            .group_by(rows::Column::Tenant)
+            .group_by(rows::Column::Tier)
+            .order_by_asc(rows::Column::Tenant)
+            .order_by_asc(rows::Column::Tier);
+        if let Some(tenant) = tenant {
+            query = query.filter(rows::Column::Tenant.eq(tenant.as_str()));
+        }
+        let found = query.into_model::<Sum>().all(&self.connection).await.map_err(failed)?;
+        found
+            .into_iter()
+            .map(|sum| {
+                Ok(Usage {
+                    tenant: self::tenant(&sum.tenant)?,
+                    tier: word(&sum.tier)?,
+                    blobs: sum.blobs.unsigned_abs(),
+                    bytes: sum.bytes.unsigned_abs(),
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,82 @@
+//! Legal holds and storage use.
+
+use crate::{
+    ApiState,
+    extract::{Caller, CallerWith, IfMatch},
+    problem::{Problem, ProblemBody},
+    wire::Manifest,
+};
+use actix_web::{HttpResponse, http::header, web};
+use omt_kernel::{ManifestId, manifest::ManifestRecord, storage::Usage};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Why a manifest is held.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRequest {
+    /// For people; 1 to 500 characters.
+    #[schema(example = "Case 2026-117")]
+    reason: String,
+}
+
+fn answer(record: &ManifestRecord) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::ETAG, format!("\"{}\"", record.revision))).json(Manifest::from(record))
+}
+
+/// Places a legal hold, or gives it another reason: the content is kept until the hold is released, whatever its retention says.
+#[utoipa::path(put, path = "/api/v1/manifests/{id}/legal-hold", tag = "manifests", request_body = HoldRequest, security(("bearer" = [])), params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header,)),
+    responses((status = 200, body = Manifest), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 410, body = ProblemBody, description = "CONTENT_DELETED"), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody)))]
+pub async fn hold(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body): CallerWith<HoldRequest>,
+    if_match: IfMatch,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
+    Ok(answer(&state.manifests.hold(&actor, ManifestId(*id), &body.reason, if_match.0).await?))
+}
+
+/// Releases a legal hold.
+#[utoipa::path(delete, path = "/api/v1/manifests/{id}/legal-hold", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header,)),
+    responses((status = 200, body = Manifest), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 412, body = ProblemBody)))]
+pub async fn release(
+    state: web::Data<ApiState>,
+    caller: Caller,
+    if_match: IfMatch,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
+    Ok(answer(&state.manifests.release(&caller.0, ManifestId(*id), if_match.0).await?))
+}
+
+/// What a tenant has in a tier.
+#[derive(Serialize, ToSchema)]
+pub struct TierUsage {
+    /// The tenant.
+    tenant: String,
+    /// `hot`, `warm` or `cold`.
+    #[schema(example = "hot")]
+    tier: &'static str,
+    /// How many blobs; the same bytes count once for each tenant.
+    blobs: u64,
+    /// Their bytes.
+    bytes: u64,
+}
+
+/// Storage use.
+#[derive(Serialize, ToSchema)]
+pub struct StorageUsage {
+    /// By tenant and tier.
+    items: Vec<TierUsage>,
+    /// All of it, in bytes.
+    total_bytes: u64,
+}
+
+/// Storage by tenant and tier: your tenant's; with `admin:system:config` everybody's.
+#[utoipa::path(get, path = "/api/v1/admin/storage", tag = "admin", security(("bearer" = [])), responses((status = 200, body = StorageUsage), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
+pub async fn usage(state: web::Data<ApiState>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let usage = state.manifests.usage(&caller.0).await?;
+    let total_bytes = usage.iter().map(|u| u.bytes).sum();
+    let item = |u: Usage| TierUsage { tenant: u.tenant.to_string(), tier: u.tier.as_str(), blobs: u.blobs, bytes: u.bytes };
+    Ok(HttpResponse::Ok().json(StorageUsage { items: usage.into_iter().map(item).collect(), total_bytes }))
+}

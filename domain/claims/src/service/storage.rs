@@ -1,0 +1,107 @@
+//! Legal holds, and what storage is used.
+
+use super::Manifests;
+use omt_kernel::{
+    Actor, Error, Kind, ManifestId, OffsetDateTime, Permission, Result, TenantId,
+    manifest::{BlobRef, LegalHold, ManifestRecord},
+    port::UnitOfWork,
+    storage::{BlobRole, Usage},
+};
+
+/// The most characters of a hold's reason.
+const MAX_REASON: usize = 500;
+
+/// The blobs that a record names, and what for.
+fn blobs(record: &ManifestRecord) -> Vec<(&BlobRef, BlobRole)> {
+    let mut out: Vec<_> = record.ingredients.iter().map(|i| (&i.blob, BlobRole::Ingredient)).collect();
+    if record.source_kept {
+        out.push((&record.source, BlobRole::Source));
+    }
+    if let Some(signed) = &record.signed {
+        out.push((&signed.asset, BlobRole::Asset));
+        out.push((&signed.manifest_store, BlobRole::ManifestStore));
+    }
+    out
+}
+
+/// Notes in the record's own transaction which blobs it needs.
+pub(super) async fn note_uses(unit: &dyn UnitOfWork, record: &ManifestRecord, now: OffsetDateTime) -> Result<()> {
+    for (blob, role) in blobs(record) {
+        unit.blobs().add_use(&record.tenant, blob, record.id, role, now).await?;
+    }
+    Ok(())
+}
+
+impl Manifests {
+    /// Keeps a manifest's content from being deleted, whatever its retention says, until the hold is released.
+    pub async fn hold(&self, actor: &Actor, id: ManifestId, reason: &str, if_match: Option<i64>) -> Result<ManifestRecord> {
+        actor.require(Permission::ManifestHold)?;
+        let record = self.load(actor, id).await?;
+        crate::rules::check_revision(&record, if_match)?;
+        let reason = reason.trim();
+        if reason.is_empty() || reason.chars().count() > MAX_REASON || reason.chars().any(char::is_control) {
+            return Err(Error::unprocessable_field("INVALID_FIELD", "reason", "1 to 500 characters without control characters"));
+        }
+        if record.content_deleted_at.is_some() {
+            return Err(deleted());
+        }
+        let hold = LegalHold { reason: reason.to_owned(), placed_by: actor.subject.clone(), placed_at: self.deps.clock.now() };
+        self.set_hold(actor, record, Some(hold)).await
+    }
+
+    /// Releases a hold. Releasing what is not held changes nothing.
+    pub async fn release(&self, actor: &Actor, id: ManifestId, if_match: Option<i64>) -> Result<ManifestRecord> {
+        actor.require(Permission::ManifestHold)?;
+        let record = self.load(actor, id).await?;
+        crate::rules::check_revision(&record, if_match)?;
+        if record.legal_hold.is_none() {
+            return Ok(record);
+        }
+        self.set_hold(actor, record, None).await
+    }
+
+    async fn set_hold(&self, actor: &Actor, record: ManifestRecord, hold: Option<LegalHold>) -> Result<ManifestRecord> {
+        let mut next = record.clone();
+        next.revision += 1;
+        next.updated_at = self.deps.clock.now();
+        next.legal_hold = hold;
+        match self.replace(actor, next, record.revision, None, false).await? {
+            super::Outcome::Done(record) => Ok(*record),
+            super::Outcome::Replayed { .. } => Err(Error::internal("a hold has no stored answer")),
+        }
+    }
+
+    /// Blobs and bytes by tenant and tier: the actor's tenant's, or everybody's for those who run the platform.
+    pub async fn usage(&self, actor: &Actor) -> Result<Vec<Usage>> {
+        actor.require(Permission::AdminStorage)?;
+        let everybody = actor.permissions.contains(&Permission::AdminSystem);
+        let tenant: Option<&TenantId> = (!everybody).then_some(&actor.tenant);
+        self.deps.database.read().await?.blobs().usage(tenant).await
+    }
+
+    /// Notes that a blob was used, at most twice a day: tiers count in days.
+    pub(super) async fn touch(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {
+        let key = (tenant.clone(), blob.sha256.clone());
+        if self.touched.contains_key(&key) {
+            return Ok(());
+        }
+        let unit = self.deps.database.begin().await?;
+        unit.blobs().touch(tenant, &blob.sha256, self.deps.clock.now()).await?;
+        unit.commit().await?;
+        self.touched.insert(key, ()).await;
+        Ok(())
+    }
+}
+
+/// Fails when the record's content was deleted.
+pub(super) fn check_content(record: &ManifestRecord) -> Result<()> {
+    if record.content_deleted_at.is_some() { Err(deleted()) } else { Ok(()) }
+}
+
+fn deleted() -> Error {
+    Error::new(
+        Kind::Gone,
+        "CONTENT_DELETED",
+        "the content's retention ended and it was deleted; the record and the manifest store stay",
+    )
+}
