@@ -33,7 +33,9 @@ pub struct Config {
     /// Life cycle of stored blobs.
     pub lifecycle: Lifecycle,
     /// Queue.
-    pub queue: Queue,
+    pub queue: Named,
+    /// Cache.
+    pub cache: Named,
     /// Background jobs.
     pub jobs: Jobs,
     /// Metrics.
@@ -104,13 +106,13 @@ pub struct Lifecycle {
     pub sweep_after_seconds: u32,
 }
 
-/// `[queue]`
+/// `[queue]` and `[cache]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Queue {
+pub struct Named {
     /// The URL; its scheme picks the adapter.
     pub url: String,
-    /// The queue's name on that server.
+    /// Our name on that server.
     pub name: String,
 }
 

@@ -3,16 +3,17 @@
 use crate::{config::Config, fault::Fault};
 use omt_access::Access;
 use omt_blob::TieredBlobStore;
+use omt_cache::RedisCache;
 use omt_claims::{
     Engine, TrustLists,
-    service::{Dependencies, Manifests},
+    service::{Dependencies, Manifests, SharedResults},
 };
 use omt_crypto::KeyStore;
 use omt_jobs::Jobs;
 use omt_kernel::{
     OffsetDateTime,
     pool::WorkPool,
-    port::{BlobStore, Clock, Database, Entropy, Telemetry, TieredStore},
+    port::{BlobStore, Cache, Clock, Database, Entropy, Telemetry, TieredStore},
     storage::Tier,
 };
 use omt_keys::KeystoreFile;
@@ -67,6 +68,8 @@ pub struct Platform {
     pub pki: Arc<Pki>,
     /// Uploading, signing, verifying.
     pub manifests: Arc<Manifests>,
+    /// What replicas share, where they do.
+    pub cache: Option<Arc<dyn Cache>>,
     /// Background jobs.
     pub jobs: Arc<Jobs>,
     /// What is counted.
@@ -94,6 +97,15 @@ pub async fn open_tiers(config: &Config) -> Result<TieredBlobStore, Fault> {
     let (hot, warm, cold) =
         (omt_blob::open(&hot, &spool).await?, omt_blob::open(&warm, &spool).await?, omt_blob::open(&cold, &spool).await?);
     Ok(TieredBlobStore::new(hot, warm, cold))
+}
+
+/// Connects to the cache of the configuration; none when each process keeps its own.
+pub async fn open_cache(config: &Config) -> Result<Option<Arc<dyn Cache>>, Fault> {
+    match config.cache.url.split(':').next() {
+        Some("memory") => Ok(None),
+        Some("redis" | "rediss") => Ok(Some(Arc::new(RedisCache::connect(&config.cache.url, &config.cache.name).await?))),
+        _ => Err(Fault::new("cache.url must begin with memory: or redis:")),
+    }
 }
 
 /// The trust anchors of the configuration; our own roots come on top.
@@ -154,6 +166,16 @@ impl Platform {
         let trust = Arc::new(trust_lists(config, Some(&pki))?);
         let pool = Arc::new(WorkPool::start(config.work_threads(), config.work.queue)?);
         let engine = Engine::new(config.crypto.provider.provider(), keys.clone(), blobs.spool_dir().to_owned())?;
+        let cache = open_cache(config).await?;
+        let shared = match &cache {
+            Some(cache) => {
+                let unit = database.begin().await?;
+                let secret = unit.certificates().shared_secret("cache", entropy.secret(), clock.now()).await?;
+                unit.commit().await?;
+                Some(SharedResults::new(cache.clone(), secret)?)
+            }
+            None => None,
+        };
         let telemetry: Arc<dyn Telemetry> = Arc::new(omt_metrics::Prometheus::new()?);
         let manifests = Arc::new(Manifests::new(
             config.limits.result_cache_bytes,
@@ -167,10 +189,11 @@ impl Platform {
                 entropy: entropy.clone(),
                 trust,
                 telemetry: telemetry.clone(),
+                shared,
             },
         ));
         let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone()));
-        Ok(Self { database, blobs, tiers, keys, pki, manifests, jobs, telemetry, clock, entropy })
+        Ok(Self { database, blobs, tiers, keys, pki, manifests, cache, jobs, telemetry, clock, entropy })
     }
 
     /// Opens the access room; the second part is the first user's password when it had to be made up.

@@ -54,6 +54,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     println!("OpenMediaTrust {} listening on http://{address}", env!("CARGO_PKG_VERSION"));
     println!("  database   {}", platform.database.describe());
     println!("  blobs      {}", platform.blobs.describe());
+    println!("  cache      {}", platform.cache.as_ref().map_or_else(|| "memory:".to_owned(), |cache| cache.describe()));
     match &background {
         Some(background) => println!("  jobs       {}", background.describe()),
         None => println!("  jobs       by `openmediatrust worker`"),

@@ -7,6 +7,7 @@ use sea_orm_migration::prelude::*;
 mod m20261120_000001_first;
 mod m20261120_000002_jobs;
 mod m20261120_000003_storage;
+mod m20261120_000004_secrets;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000001_first::Migration),
             Box::new(m20261120_000002_jobs::Migration),
             Box::new(m20261120_000003_storage::Migration),
+            Box::new(m20261120_000004_secrets::Migration),
         ]
     }
 }

@@ -70,6 +70,10 @@ pub fn environment(dir: &Path, config: &str) -> Vec<(&'static str, String)> {
         out.push(("OMT_QUEUE__URL", service("OMT_TEST_REDIS")));
         out.push(("OMT_QUEUE__NAME", unique(dir)));
     }
+    if combination.redis && !config.contains("[cache]") {
+        out.push(("OMT_CACHE__URL", service("OMT_TEST_REDIS")));
+        out.push(("OMT_CACHE__NAME", unique(dir)));
+    }
     out.push(("OMT_JOBS__IN_PROCESS", "always".to_owned()));
     out
 }

@@ -99,6 +99,13 @@ entity!(manifests, "manifests", {
     pub content_deleted_at: Option<i64>,
 });
 
+entity!(secrets, "secrets", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    pub value: Vec<u8>,
+    pub created_at: i64,
+});
+
 entity!(blobs, "blobs", {
     #[sea_orm(primary_key, auto_increment = false)]
     pub tenant: String,

@@ -99,7 +99,7 @@ impl SqlDatabase {
             }
         }
         .map_err(|error| unavailable("be reached")(DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error.into()))))?;
-        let description = if scheme == "sqlite" { url.to_owned() } else { without_secret(url) };
+        let description = if scheme == "sqlite" { url.to_owned() } else { omt_kernel::url::without_secret(url) };
         Ok(Self { write, read, pools, description })
     }
 
@@ -152,18 +152,6 @@ impl SqlDatabase {
         // Closing a pool twice, or one that never opened, changes nothing.
         let _ = self.write.clone().close().await;
         let _ = self.read.clone().close().await;
-    }
-}
-
-fn without_secret(url: &str) -> String {
-    // A password may also stand among the parameters.
-    let url = url.split('?').next().unwrap_or_default();
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => {
-            let user = url[scheme + 3..at].split(':').next().unwrap_or_default();
-            format!("{}{user}:***{}", &url[..scheme + 3], &url[at..])
-        }
-        _ => url.to_owned(),
     }
 }
 

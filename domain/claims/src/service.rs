@@ -2,6 +2,7 @@
 //! work on the pool, stores blobs, and then commits the record and the stored answer in one transaction.
 
 mod drafts;
+mod shared;
 mod storage;
 mod verification;
 
@@ -41,7 +42,14 @@ pub struct Dependencies {
     pub trust: Arc<TrustLists>,
     /// What is counted.
     pub telemetry: Arc<dyn Telemetry>,
+    /// Verification results that replicas share, where they do.
+    pub shared: Option<SharedResults>,
 }
+
+pub use shared::SharedResults;
+
+/// How long a verification result is good: certificates end too.
+const RESULTS: Duration = Duration::from_secs(300);
 
 /// The use cases.
 pub struct Manifests {
@@ -102,7 +110,7 @@ impl Manifests {
         let results = moka::future::Cache::builder()
             .max_capacity(cache_bytes)
             .weigher(|_, v: &Arc<crate::Verification>| v.weight())
-            .time_to_live(Duration::from_secs(300))
+            .time_to_live(RESULTS)
             .build();
         let settings = moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(1)).build();
         let touched = moka::future::Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(12 * 3600)).build();

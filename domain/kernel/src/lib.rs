@@ -13,6 +13,7 @@ pub mod port;
 pub mod record;
 pub mod storage;
 pub mod tenant;
+pub mod url;
 
 pub use actor::{Actor, Permission, Via};
 pub use error::{Error, FieldError, Kind, Result};

@@ -285,6 +285,8 @@ pub trait CertificateRepository: Send + Sync {
     async fn insert(&self, record: &CertificateRecord) -> Result<()>;
     /// The newest certificate in each role.
     async fn current(&self) -> Result<Vec<CertificateRecord>>;
+    /// A secret that replicas share: the one of this name, or else `new` from now on.
+    async fn shared_secret(&self, name: &str, new: [u8; 32], at: OffsetDateTime) -> Result<[u8; 32]>;
 }
 
 /// Jobs. The rows are the truth about them: attempts, leases and results survive any worker, queue or server.
@@ -324,6 +326,19 @@ pub trait JobRepository: Send + Sync {
 pub trait JobTransport: Send + Sync {
     /// Sends a ticket.
     async fn announce(&self, id: JobId) -> Result<()>;
+    /// What and where it is, for the start-up message; no secret.
+    fn describe(&self) -> String;
+}
+
+/// Bytes by key, for a while, shared by replicas. Never the truth: a fault is a miss, and a key names all that its value depends on.
+#[async_trait]
+pub trait Cache: Send + Sync {
+    /// What was put, if it is still there.
+    async fn get(&self, key: &str) -> Option<Bytes>;
+    /// Keeps a value for a time.
+    async fn put(&self, key: &str, value: Bytes, ttl: Duration);
+    /// Does it answer? For `doctor`; readiness does not depend on it.
+    async fn check(&self) -> Result<()>;
     /// What and where it is, for the start-up message; no secret.
     fn describe(&self) -> String;
 }

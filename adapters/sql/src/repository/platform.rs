@@ -2,7 +2,7 @@
 
 use crate::{
     Finish, Unit,
-    entity::{certificates, idempotency, tenants},
+    entity::{certificates, idempotency, secrets, tenants},
     failed, from_json, instant, micros, to_json,
 };
 use async_trait::async_trait;
@@ -125,5 +125,17 @@ impl<C: Finish> CertificateRepository for Unit<C> {
                 })
             })
             .collect()
+    }
+
+    async fn shared_secret(&self, name: &str, new: [u8; 32], at: OffsetDateTime) -> Result<[u8; 32]> {
+        let row = secrets::ActiveModel { name: Set(name.to_owned()), value: Set(new.to_vec()), created_at: Set(micros(at)) };
+        let keep = OnConflict::column(secrets::Column::Name).do_nothing().to_owned();
+        match secrets::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.connection).await {
+            Ok(_) | Err(sea_orm::DbErr::RecordNotInserted) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let found = secrets::Entity::find_by_id(name).one(&self.connection).await.map_err(failed)?;
+        let value = found.and_then(|row| row.value.try_into().ok());
+        value.ok_or_else(|| omt_kernel::Error::internal("a shared secret is missing or malformed"))
     }
 }

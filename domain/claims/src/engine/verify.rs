@@ -72,7 +72,7 @@ pub struct VerifyRequest<'a> {
 }
 
 /// What verification found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Verification {
     /// The report.
     pub report: VerificationReport,

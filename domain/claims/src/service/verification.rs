@@ -113,10 +113,24 @@ impl Manifests {
             self.deps.telemetry.verified(found.report.validation_state.as_str());
             return Ok(found);
         }
+        if let Some(shared) = &self.deps.shared {
+            let found = shared.get(&key).await;
+            self.deps.telemetry.cache("shared_verification", found.is_some());
+            if let Some(found) = found {
+                let found = Arc::new(found);
+                self.deps.telemetry.verified(found.report.validation_state.as_str());
+                self.results.insert(key, found.clone()).await;
+                return Ok(found);
+            }
+        }
         let _turn = self.turn(subject.blob.size).await?;
         let this = self.clone();
         let result = self.deps.pool.run(move || this.verify_now(&subject, requirement, detail)).await?;
         let result = Arc::new(result);
+        if let Some(shared) = &self.deps.shared {
+            // Half the time: it may already be old where it is found.
+            shared.put(&key, &result, super::RESULTS / 2).await;
+        }
         self.deps.telemetry.verified(result.report.validation_state.as_str());
         self.results.insert(key, result.clone()).await;
         Ok(result)
