@@ -42,6 +42,8 @@ impl Modify for Bearer {
         routes::storage::hold,
         routes::storage::release,
         routes::storage::usage,
+        routes::storage::content_url,
+        routes::storage::begin_upload,
         routes::trust::roots,
         routes::trust::pq_roots,
         routes::trust::issuer,

@@ -56,6 +56,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
         )
         .service(at("/api/v1/manifests/{id}/report", "GET").route(web::get().to(manifests::report)))
         .service(at("/api/v1/manifests/{id}/crjson", "GET").route(web::get().to(manifests::crjson)))
+        .service(at("/api/v1/uploads", "POST").route(web::post().to(storage::begin_upload)))
+        .service(at("/api/v1/manifests/{id}/content-url", "GET").route(web::get().to(storage::content_url)))
         .service(
             at("/api/v1/manifests/{id}/legal-hold", "PUT, DELETE")
                 .route(web::put().to(storage::hold))

@@ -106,6 +106,76 @@ async fn retention_ends_and_legal_holds_win() {
 }
 
 #[tokio::test]
+async fn content_comes_and_goes_directly() {
+    use sha2::{Digest, Sha256};
+    let server = Server::start().await;
+    let (bytes, client) = (fixture("a.jpg"), reqwest::Client::builder().no_proxy().build().unwrap());
+    let digest = hex::encode(Sha256::digest(&bytes));
+    let begin = |body: Value| server.request("POST", "/api/v1/uploads").json(&body).send();
+    let good = json!({ "sha256": digest, "size": bytes.len() });
+    if !combination::current().s3 {
+        problem(begin(good).await.unwrap(), 409, "NO_DIRECT_ACCESS").await;
+        let record = server.signed("a.jpg", bytes, &[]).await;
+        let url = format!("/api/v1/manifests/{}/content-url", id(&record));
+        problem(server.get(&url).await, 409, "NO_DIRECT_ACCESS").await;
+        return;
+    }
+    problem(begin(json!({ "sha256": "../x", "size": 1 })).await.unwrap(), 422, "INVALID_FIELD").await;
+    problem(begin(json!({ "sha256": digest, "size": 0 })).await.unwrap(), 422, "EMPTY_FILE").await;
+    problem(begin(json!({ "sha256": digest, "size": 5_000_000_000_000u64 })).await.unwrap(), 413, "CONTENT_TOO_LARGE").await;
+    let make = |key: &'static str| {
+        let form =
+            reqwest::multipart::Form::new().text("upload", digest.clone()).text("file_name", "direct.jpg").text("sign", "true");
+        server.request("POST", "/api/v1/manifests").header("idempotency-key", key).multipart(form).send()
+    };
+    problem(make("early").await.unwrap(), 422, "UPLOAD_MISSING").await;
+    let target = ok(begin(good).await.unwrap(), StatusCode::CREATED).await;
+    let put = |bytes: Vec<u8>, url: &str| {
+        let request = client.put(url).body(bytes);
+        let headers = target["headers"].as_object().unwrap();
+        headers.iter().fold(request, |request, (name, value)| request.header(name, value.as_str().unwrap())).send()
+    };
+    let url = target["url"].as_str().unwrap();
+    // For these bytes under this name only.
+    let other = url.replace(&digest[..8], "00000000");
+    assert_eq!(put(bytes.clone(), &other).await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert!(put(bytes.clone(), url).await.unwrap().status().is_success());
+    let record = ok(make("once").await.unwrap(), StatusCode::CREATED).await;
+    assert_eq!((record["file_name"].as_str(), record["sha256"].as_str()), (Some("direct.jpg"), Some(digest.as_str())));
+    // A retry of the same request finds its answer, though the upload is gone.
+    let again = make("once").await.unwrap();
+    assert_eq!(again.headers()["idempotency-replayed"], "true");
+    assert_eq!(id(&ok(again, StatusCode::CREATED).await), id(&record));
+    problem(make("twice").await.unwrap(), 422, "UPLOAD_MISSING").await;
+    // Other bytes under the announced digest are found out, whatever the store lets in.
+    let lie = json!({ "sha256": digest, "size": bytes.len() });
+    let target = ok(begin(lie).await.unwrap(), StatusCode::CREATED).await;
+    let mut wrong = bytes.clone();
+    wrong[700] ^= 1;
+    let headers = target["headers"].as_object().unwrap().clone();
+    let request = client.put(target["url"].as_str().unwrap()).body(wrong);
+    let sent = headers.iter().fold(request, |r, (name, value)| r.header(name, value.as_str().unwrap())).send().await.unwrap();
+    let code = if sent.status().is_success() { "UPLOAD_MISMATCH" } else { "UPLOAD_MISSING" };
+    problem(make("lie").await.unwrap(), 422, code).await;
+    // And out.
+    let found = server.json(&format!("/api/v1/manifests/{}/content-url", id(&record))).await;
+    let url = found["url"].as_str().unwrap();
+    let direct = client.get(url).send().await.unwrap();
+    assert_eq!(direct.headers()["content-type"], "image/jpeg");
+    assert_eq!(direct.bytes().await.unwrap(), server.content(&record).await);
+    let tampered = url.replace("X-Amz-Expires=300", "X-Amz-Expires=3000");
+    assert_eq!(client.get(tampered).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    let stranger = server.key("other", &["manifest:read"]).await;
+    let refused = server
+        .anonymous("GET", &format!("/api/v1/manifests/{}/content-url", id(&record)))
+        .bearer_auth(stranger)
+        .send()
+        .await
+        .unwrap();
+    problem(refused, 404, "NOT_FOUND").await;
+}
+
+#[tokio::test]
 async fn the_sweep_removes_what_no_record_names() {
     if combination::current().s3 {
         // Objects are put behind the server's back, which is simple in a directory only; the contract covers S3's listing.

@@ -185,6 +185,31 @@ async fn moto() {
     suite(&S3BlobStore::open(&url, dir.path()).await.unwrap()).await;
 }
 
+/// SeaweedFS checks presigned URLs; moto does not.
+#[tokio::test]
+async fn direct_urls_end() {
+    use omt_kernel::port::DirectDownload;
+    let Some(url) = bucket("OMT_TEST_S3") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let store = S3BlobStore::open(&url, dir.path()).await.unwrap();
+    let (tenant, bytes) = (TenantId::default_tenant(), fresh(1000));
+    let name = blob(&bytes);
+    store.put(&tenant, &name, Content::Memory(bytes.into())).await.unwrap();
+    let wanted = DirectDownload {
+        expires: std::time::Duration::from_secs(1),
+        media_type: "image/png".into(),
+        disposition: "attachment".into(),
+    };
+    let url = store.direct_download(&tenant, &name, &wanted).await.unwrap().unwrap();
+    let status = || {
+        let output = std::process::Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &url]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    assert_eq!(status(), "200");
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(status(), "403");
+}
+
 /// Each fault has its code and says nothing of the service's own words.
 #[tokio::test]
 async fn faults_have_names() {

@@ -3,6 +3,7 @@
 mod file;
 mod gate;
 mod s3;
+mod s3_presign;
 mod s3_url;
 mod tiered;
 

@@ -21,7 +21,7 @@ use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
     error::Context,
     manifest::BlobRef,
-    port::{BlobStore, ByteStream, Content, Listed, TemporaryFile},
+    port::{BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, TemporaryFile},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -43,8 +43,8 @@ const DOWNLOADS: u32 = 3;
 
 /// Blobs in a bucket.
 pub struct S3BlobStore {
-    client: Client,
-    url: S3Url,
+    pub(crate) client: Client,
+    pub(crate) url: S3Url,
     spool: PathBuf,
 }
 
@@ -79,7 +79,7 @@ impl S3BlobStore {
         Ok(Self { client: Client::from_conf(config.build()), url: url.clone(), spool: spool.to_owned() })
     }
 
-    fn key(&self, tenant: &TenantId, blob: &BlobRef) -> Result<String> {
+    pub(crate) fn key(&self, tenant: &TenantId, blob: &BlobRef) -> Result<String> {
         let digest = blob.sha256.as_str();
         // Names come from our own records; a wrong one must never become a key.
         if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -118,7 +118,7 @@ impl S3BlobStore {
     }
 
     /// The object's size and when it was stored, if there is one.
-    async fn head(&self, key: &str) -> Result<Option<(u64, OffsetDateTime)>> {
+    pub(crate) async fn head(&self, key: &str) -> Result<Option<(u64, OffsetDateTime)>> {
         match self.client.head_object().bucket(&self.url.bucket).key(key).send().await {
             Ok(found) => {
                 let size = found.content_length().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
@@ -207,8 +207,58 @@ impl S3BlobStore {
         Ok(())
     }
 
-    async fn download(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
-        let mut chunks = self.read(tenant, blob, 0..blob.size).await?;
+    /// Streams a part of an object.
+    async fn stream(&self, key: &str, range: Range<u64>) -> Result<ByteStream> {
+        let wanted = range.end.saturating_sub(range.start);
+        if wanted == 0 {
+            return Ok(stream::empty().boxed());
+        }
+        let answer = self
+            .client
+            .get_object()
+            .bucket(&self.url.bucket)
+            .key(key)
+            .range(format!("bytes={}-{}", range.start, range.end - 1))
+            .send()
+            .await;
+        let body = match answer {
+            Ok(answer) => answer.body,
+            Err(error) if is_missing(&error) => return Err(Error::internal("a blob is missing")),
+            Err(error) => return Err(failed("read a blob", &error)),
+        };
+        let chunks = stream::unfold((body, wanted), |(mut body, left)| async move {
+            let cut = || Error::new(Kind::Unavailable, "BLOB_STORE_UNAVAILABLE", "a blob was cut off on its way").retry_after(5);
+            match body.next().await {
+                None if left == 0 => None,
+                None => Some((Err(cut()), (Body::from_static(b""), 0))),
+                Some(Ok(bytes)) if bytes.len() as u64 <= left => {
+                    let left = left - bytes.len() as u64;
+                    Some((Ok(bytes), (body, left)))
+                }
+                Some(Ok(_)) => Some((Err(Error::internal("a blob is longer than its record says")), (Body::from_static(b""), 0))),
+                Some(Err(error)) => Some((Err(cut().caused_by(error)), (Body::from_static(b""), 0))),
+            }
+        });
+        Ok(chunks.boxed())
+    }
+
+    /// An object as something that can be read and sought locally; its digest is checked.
+    pub(crate) async fn download(&self, key: &str, blob: &BlobRef) -> Result<Content> {
+        let mut attempt = 1;
+        loop {
+            match self.download_once(key, blob).await {
+                Err(error) if error.kind == Kind::Unavailable && attempt < DOWNLOADS => {
+                    tracing::warn!(%error, attempt, "a download failed");
+                    tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn download_once(&self, key: &str, blob: &BlobRef) -> Result<Content> {
+        let mut chunks = self.stream(key, 0..blob.size).await?;
         let mut hash = Sha256::new();
         if blob.size <= IN_MEMORY {
             let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or(0));
@@ -248,7 +298,7 @@ fn is_missing<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
 }
 
 /// What a failed call means. The service's own words go to the log, not to the caller.
-fn failed<E>(doing: &str, error: &SdkError<E>) -> Error
+pub(crate) fn failed<E>(doing: &str, error: &SdkError<E>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
@@ -298,52 +348,27 @@ impl BlobStore for S3BlobStore {
     }
 
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
-        let key = self.key(tenant, blob)?;
-        let wanted = range.end.saturating_sub(range.start);
-        if wanted == 0 {
-            return Ok(stream::empty().boxed());
-        }
-        let answer = self
-            .client
-            .get_object()
-            .bucket(&self.url.bucket)
-            .key(key)
-            .range(format!("bytes={}-{}", range.start, range.end - 1))
-            .send()
-            .await;
-        let body = match answer {
-            Ok(answer) => answer.body,
-            Err(error) if is_missing(&error) => return Err(Error::internal("a blob is missing")),
-            Err(error) => return Err(failed("read a blob", &error)),
-        };
-        let chunks = stream::unfold((body, wanted), |(mut body, left)| async move {
-            let cut = || Error::new(Kind::Unavailable, "BLOB_STORE_UNAVAILABLE", "a blob was cut off on its way").retry_after(5);
-            match body.next().await {
-                None if left == 0 => None,
-                None => Some((Err(cut()), (Body::from_static(b""), 0))),
-                Some(Ok(bytes)) if bytes.len() as u64 <= left => {
-                    let left = left - bytes.len() as u64;
-                    Some((Ok(bytes), (body, left)))
-                }
-                Some(Ok(_)) => Some((Err(Error::internal("a blob is longer than its record says")), (Body::from_static(b""), 0))),
-                Some(Err(error)) => Some((Err(cut().caused_by(error)), (Body::from_static(b""), 0))),
-            }
-        });
-        Ok(chunks.boxed())
+        self.stream(&self.key(tenant, blob)?, range).await
     }
 
     async fn open(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
-        let mut attempt = 1;
-        loop {
-            match self.download(tenant, blob).await {
-                Err(error) if error.kind == Kind::Unavailable && attempt < DOWNLOADS => {
-                    tracing::warn!(%error, attempt, "a download failed");
-                    tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
-                    attempt += 1;
-                }
-                other => return other,
-            }
-        }
+        self.download(&self.key(tenant, blob)?, blob).await
+    }
+
+    async fn direct_download(&self, tenant: &TenantId, blob: &BlobRef, wanted: &DirectDownload) -> Result<Option<String>> {
+        self.get_url(tenant, blob, wanted).await.map(Some)
+    }
+
+    async fn direct_upload(&self, tenant: &TenantId, blob: &BlobRef, expires: Duration) -> Result<Option<DirectUpload>> {
+        self.put_url(tenant, blob, expires).await.map(Some)
+    }
+
+    async fn uploaded(&self, tenant: &TenantId, sha256: &str, max: u64) -> Result<Option<(BlobRef, Content)>> {
+        self.staged(tenant, sha256, max).await
+    }
+
+    async fn drop_uploaded(&self, tenant: &TenantId, sha256: &str) -> Result<()> {
+        self.unstage(tenant, sha256).await
     }
 
     async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool> {
@@ -388,7 +413,7 @@ impl BlobStore for S3BlobStore {
             done.map_err(|e| failed("abort an upload", &e))?;
             aborted += 1;
         }
-        Ok(aborted)
+        Ok(aborted + self.unstage_older(before).await?)
     }
 
     async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {

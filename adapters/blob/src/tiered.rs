@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
     manifest::BlobRef,
-    port::{BlobStore, ByteStream, Content, Listed, TieredStore},
+    port::{BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, TieredStore},
     storage::Tier,
 };
 use sha2::{Digest, Sha256};
@@ -50,10 +50,17 @@ impl BlobStore for TieredBlobStore {
         self.hot.put(tenant, blob, content).await
     }
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
-        self.holder(tenant, blob).await?.read(tenant, blob, range).await
+        match self.holder(tenant, blob).await?.read(tenant, blob, range.clone()).await {
+            // It may have moved on between the question and the reading.
+            Err(error) if error.kind == Kind::Internal => self.holder(tenant, blob).await?.read(tenant, blob, range).await,
+            other => other,
+        }
     }
     async fn open(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
-        self.holder(tenant, blob).await?.open(tenant, blob).await
+        match self.holder(tenant, blob).await?.open(tenant, blob).await {
+            Err(error) if error.kind == Kind::Internal => self.holder(tenant, blob).await?.open(tenant, blob).await,
+            other => other,
+        }
     }
     async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool> {
         for tier in Tier::ALL {
@@ -68,6 +75,23 @@ impl BlobStore for TieredBlobStore {
             self.store(tier).delete(tenant, blob).await?;
         }
         Ok(())
+    }
+    async fn direct_download(&self, tenant: &TenantId, blob: &BlobRef, wanted: &DirectDownload) -> Result<Option<String>> {
+        self.holder(tenant, blob).await?.direct_download(tenant, blob, wanted).await
+    }
+    async fn direct_upload(
+        &self,
+        tenant: &TenantId,
+        blob: &BlobRef,
+        expires: std::time::Duration,
+    ) -> Result<Option<DirectUpload>> {
+        self.hot.direct_upload(tenant, blob, expires).await
+    }
+    async fn uploaded(&self, tenant: &TenantId, sha256: &str, max: u64) -> Result<Option<(BlobRef, Content)>> {
+        self.hot.uploaded(tenant, sha256, max).await
+    }
+    async fn drop_uploaded(&self, tenant: &TenantId, sha256: &str) -> Result<()> {
+        self.hot.drop_uploaded(tenant, sha256).await
     }
     async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>> {
         for tier in Tier::ALL {

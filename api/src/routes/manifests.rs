@@ -16,7 +16,7 @@ use actix_web::{
 use omt_claims::{
     VerificationReport,
     definition::ClaimDefinition,
-    service::{self, Changes, Manifests, NewIngredient, NewManifest, Once, Outcome, SignRequest},
+    service::{self, Changes, Manifests, NewIngredient, NewManifest, Once, Outcome, SignRequest, Uploaded},
 };
 use omt_kernel::{
     Error, Kind, ManifestId,
@@ -45,6 +45,8 @@ const UPLOAD: Shape = Shape {
         "metadata",
         "sign",
         "algorithm",
+        "upload",
+        "file_name",
     ],
     repeated_texts: &["ingredient_relationship", "relationship"],
     files: &["file"],
@@ -57,7 +59,11 @@ const UPLOAD: Shape = Shape {
 pub struct UploadForm {
     /// The content.
     #[schema(format = Binary, content_media_type = "application/octet-stream")]
-    file: String,
+    file: Option<String>,
+    /// Instead of `file`: the SHA-256 of content that was uploaded directly, see `/api/v1/uploads`.
+    upload: Option<String>,
+    /// The file's name, with `upload`.
+    file_name: Option<String>,
     /// Title; the file's name when absent.
     title: Option<String>,
     /// Who made it; the caller when absent.
@@ -128,8 +134,7 @@ fn etag(record: &ManifestRecord) -> (header::HeaderName, String) {
     (header::ETAG, format!("\"{}\"", record.revision))
 }
 
-fn new_manifest(form: &mut Form) -> Result<NewManifest, Problem> {
-    let file = form.file("file").ok_or_else(|| Error::invalid_field("MISSING_FIELD", "file", "is needed"))?;
+fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem> {
     let classification = form.text("classification");
     let classification =
         classification.map(|c| wire::word::<Classification>("classification", &c, CLASSIFICATIONS)).transpose()?;
@@ -200,8 +205,24 @@ pub async fn create(
     let body = multipart::body(&request, payload).await?;
     let mut form = multipart::read(body, &UPLOAD, state.manifests.spool_dir(), state.max_upload).await?;
     let once = once_of(key, 201, &["POST /api/v1/manifests", &form.fingerprint()]);
-    let new = new_manifest(&mut form)?;
+    let (upload, file_name) = (form.text("upload"), form.text("file_name"));
+    let file = match (form.file("file"), &upload) {
+        (Some(file), None) => file,
+        (None, Some(upload)) => {
+            // Done before, the upload is gone, and the answer is what it was.
+            if let Some(outcome) = state.manifests.replay(&caller.0, once.as_ref()).await? {
+                return Ok(answer(outcome, actix_web::http::StatusCode::CREATED));
+            }
+            state.manifests.uploaded(&caller.0, upload, file_name, state.max_upload).await?
+        }
+        (None, None) => return Err(Error::invalid_field("MISSING_FIELD", "file", "is needed, or `upload`").into()),
+        (Some(_), Some(_)) => return Err(Error::invalid_field("DUPLICATE_FIELD", "upload", "cannot stand beside `file`").into()),
+    };
+    let new = new_manifest(&mut form, file)?;
     let outcome = state.manifests.create(&caller.0, new, once).await?;
+    if let Some(upload) = &upload {
+        state.manifests.drop_uploaded(&caller.0, upload).await;
+    }
     Ok(answer(outcome, actix_web::http::StatusCode::CREATED))
 }
 

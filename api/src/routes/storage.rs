@@ -7,7 +7,11 @@ use crate::{
     wire::Manifest,
 };
 use actix_web::{HttpResponse, http::header, web};
-use omt_kernel::{ManifestId, manifest::ManifestRecord, storage::Usage};
+use omt_kernel::{
+    ManifestId, OffsetDateTime,
+    manifest::{BlobRef, ManifestRecord},
+    storage::Usage,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -47,6 +51,63 @@ pub async fn release(
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
     Ok(answer(&state.manifests.release(&caller.0, ManifestId(*id), if_match.0).await?))
+}
+
+/// A URL for content, for a short time.
+#[derive(Serialize, ToSchema)]
+pub struct ContentUrl {
+    /// Fetch it with `GET`, without a credential.
+    url: String,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339")]
+    expires_at: OffsetDateTime,
+}
+
+/// A URL of the blob store for the content, good for five minutes, so that large files do not pass through this server.
+#[utoipa::path(get, path = "/api/v1/manifests/{id}/content-url", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
+    responses((status = 200, body = ContentUrl), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NO_DIRECT_ACCESS"), (status = 410, body = ProblemBody, description = "CONTENT_DELETED")))]
+pub async fn content_url(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+    let (url, expires_at) = state.manifests.content_url(&caller.0, ManifestId(*id)).await?;
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(ContentUrl { url, expires_at }))
+}
+
+/// What will be uploaded.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UploadRequest {
+    /// SHA-256 of the bytes, lower-case hexadecimal.
+    sha256: String,
+    /// How many bytes.
+    #[schema(example = 734003200)]
+    size: u64,
+}
+
+/// A request to make to the blob store.
+#[derive(Serialize, ToSchema)]
+pub struct UploadTarget {
+    /// Always `PUT`.
+    method: &'static str,
+    /// Where to.
+    url: String,
+    /// Headers that it must have.
+    headers: std::collections::BTreeMap<String, String>,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339")]
+    expires_at: OffsetDateTime,
+}
+
+/// A URL of the blob store to upload to, good for five minutes and for these bytes only. Then make the manifest with
+/// `upload` in place of `file`.
+#[utoipa::path(post, path = "/api/v1/uploads", tag = "manifests", request_body = UploadRequest, security(("bearer" = [])),
+    responses((status = 201, body = UploadTarget), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody, description = "NO_DIRECT_ACCESS"), (status = 413, body = ProblemBody), (status = 422, body = ProblemBody)))]
+pub async fn begin_upload(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body): CallerWith<UploadRequest>,
+) -> Result<HttpResponse, Problem> {
+    let blob = BlobRef { sha256: body.sha256, size: body.size };
+    let (upload, expires_at) = state.manifests.begin_upload(&actor, blob, state.max_upload).await?;
+    let target = UploadTarget { method: "PUT", url: upload.url, headers: upload.headers.into_iter().collect(), expires_at };
+    Ok(HttpResponse::Created().insert_header((header::CACHE_CONTROL, "no-store")).json(target))
 }
 
 /// What a tenant has in a tier.

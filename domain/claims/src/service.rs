@@ -1,6 +1,7 @@
 //! The use cases: upload, sign, verify, list, change, archive. Each authorises, loads, lets a pure rule decide, does the heavy
 //! work on the pool, stores blobs, and then commits the record and the stored answer in one transaction.
 
+mod direct;
 mod drafts;
 mod shared;
 mod storage;
@@ -176,7 +177,7 @@ impl Manifests {
     }
 
     /// The stored answer to this request, if it was made before.
-    async fn replay(&self, actor: &Actor, once: Option<&Once>) -> Result<Option<Outcome>> {
+    pub async fn replay(&self, actor: &Actor, once: Option<&Once>) -> Result<Option<Outcome>> {
         let Some(once) = once else { return Ok(None) };
         let unit = self.deps.database.read().await?;
         let found = unit.idempotency().get(&actor.tenant, &actor.subject, &once.key).await?;

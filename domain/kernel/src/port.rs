@@ -90,12 +90,48 @@ pub trait BlobStore: Send + Sync {
     async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>>;
     /// Aborts uploads begun before that never ended; how many.
     async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64>;
+    /// A URL by which a blob can be fetched without us for a time; none where the store has no such URLs.
+    async fn direct_download(&self, _: &TenantId, _: &BlobRef, _: &DirectDownload) -> Result<Option<String>> {
+        Ok(None)
+    }
+    /// A request by which bytes of this digest and size can be brought without us for a time; none where the store has none.
+    async fn direct_upload(&self, _: &TenantId, _: &BlobRef, _: Duration) -> Result<Option<DirectUpload>> {
+        Ok(None)
+    }
+    /// What was brought so, if it is there, its digest checked. It stays until it is dropped.
+    async fn uploaded(&self, _: &TenantId, _sha256: &str, _max: u64) -> Result<Option<(BlobRef, Content)>> {
+        Ok(None)
+    }
+    /// Drops what was brought so.
+    async fn drop_uploaded(&self, _: &TenantId, _sha256: &str) -> Result<()> {
+        Ok(())
+    }
     /// Can it be written to? For readiness.
     async fn check(&self) -> Result<()>;
     /// A directory for temporary files, where there is room for uploads.
     fn spool_dir(&self) -> &Path;
     /// What and where it is, for the start-up message; no secret.
     fn describe(&self) -> String;
+}
+
+/// How a blob is to be fetched directly.
+#[derive(Debug, Clone)]
+pub struct DirectDownload {
+    /// How long the URL is good.
+    pub expires: Duration,
+    /// The `Content-Type` of the answer.
+    pub media_type: String,
+    /// Its `Content-Disposition`.
+    pub disposition: String,
+}
+
+/// A request that brings content directly: a `PUT` with these headers.
+#[derive(Debug, Clone)]
+pub struct DirectUpload {
+    /// Where.
+    pub url: String,
+    /// Headers that the request must have, by name.
+    pub headers: Vec<(String, String)>,
 }
 
 /// A stored object, as a listing shows it.
