@@ -74,6 +74,8 @@ pub fn environment(dir: &Path, config: &str) -> Vec<(&'static str, String)> {
         out.push(("OMT_CACHE__URL", service("OMT_TEST_REDIS")));
         out.push(("OMT_CACHE__NAME", unique(dir)));
     }
-    out.push(("OMT_JOBS__IN_PROCESS", "always".to_owned()));
+    if !config.contains("[jobs]") {
+        out.push(("OMT_JOBS__IN_PROCESS", "always".to_owned()));
+    }
     out
 }

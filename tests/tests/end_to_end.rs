@@ -7,6 +7,7 @@ mod command_line;
 mod corpus;
 mod crash;
 mod document;
+mod faults;
 mod hybrid;
 mod jobs;
 mod life;

@@ -16,6 +16,7 @@ use aws_sdk_s3::{
     types::{CompletedMultipartUpload, CompletedPart, Object, ServerSideEncryption, StorageClass},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
@@ -38,7 +39,7 @@ const PART: u64 = 16 << 20;
 const MAX_PARTS: u64 = 9_000;
 /// Smaller objects are opened in memory.
 const IN_MEMORY: u64 = 8 << 20;
-/// Downloads that come back broken are tried again so often.
+/// What comes back broken is asked for again so often.
 const DOWNLOADS: u32 = 3;
 
 /// Blobs in a bucket.
@@ -209,34 +210,17 @@ impl S3BlobStore {
 
     /// Streams a part of an object.
     async fn stream(&self, key: &str, range: Range<u64>) -> Result<ByteStream> {
-        let wanted = range.end.saturating_sub(range.start);
-        if wanted == 0 {
+        if range.is_empty() {
             return Ok(stream::empty().boxed());
         }
-        let answer = self
-            .client
-            .get_object()
-            .bucket(&self.url.bucket)
-            .key(key)
-            .range(format!("bytes={}-{}", range.start, range.end - 1))
-            .send()
-            .await;
-        let body = match answer {
-            Ok(answer) => answer.body,
-            Err(error) if is_missing(&error) => return Err(Error::internal("a blob is missing")),
-            Err(error) => return Err(failed("read a blob", &error)),
-        };
-        let chunks = stream::unfold((body, wanted), |(mut body, left)| async move {
-            let cut = || Error::new(Kind::Unavailable, "BLOB_STORE_UNAVAILABLE", "a blob was cut off on its way").retry_after(5);
-            match body.next().await {
-                None if left == 0 => None,
-                None => Some((Err(cut()), (Body::from_static(b""), 0))),
-                Some(Ok(bytes)) if bytes.len() as u64 <= left => {
-                    let left = left - bytes.len() as u64;
-                    Some((Ok(bytes), (body, left)))
-                }
-                Some(Ok(_)) => Some((Err(Error::internal("a blob is longer than its record says")), (Body::from_static(b""), 0))),
-                Some(Err(error)) => Some((Err(cut().caused_by(error)), (Body::from_static(b""), 0))),
+        let part = Part { client: self.client.clone(), bucket: self.url.bucket.clone(), key: key.to_owned(), range, cuts: 0 };
+        let body = part.open().await?;
+        let chunks = stream::unfold(Some((part, body)), |state| async move {
+            let (mut part, mut body) = state?;
+            match part.next(&mut body).await {
+                Ok(Some(bytes)) => Some((Ok(bytes), Some((part, body)))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
             }
         });
         Ok(chunks.boxed())
@@ -284,6 +268,58 @@ impl S3BlobStore {
             return Ok(());
         }
         Err(Error::new(Kind::Unavailable, "BLOB_DAMAGED", "a blob came back with other bytes than were stored").retry_after(5))
+    }
+}
+
+/// A part of an object on its way. Where the connection breaks, the rest is asked for anew.
+struct Part {
+    client: Client,
+    bucket: String,
+    key: String,
+    /// What is still to come.
+    range: Range<u64>,
+    /// How often it was cut off since it last brought anything.
+    cuts: u32,
+}
+
+impl Part {
+    async fn open(&self) -> Result<Body> {
+        let range = format!("bytes={}-{}", self.range.start, self.range.end - 1);
+        match self.client.get_object().bucket(&self.bucket).key(&self.key).range(range).send().await {
+            Ok(answer) => Ok(answer.body),
+            Err(error) if is_missing(&error) => Err(Error::internal("a blob is missing")),
+            Err(error) => Err(failed("read a blob", &error)),
+        }
+    }
+
+    async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>> {
+        while !self.range.is_empty() {
+            match body.next().await {
+                Some(Ok(bytes)) if bytes.len() as u64 > self.range.end - self.range.start => {
+                    return Err(Error::internal("a blob is longer than its record says"));
+                }
+                Some(Ok(bytes)) if !bytes.is_empty() => {
+                    self.range.start += bytes.len() as u64;
+                    self.cuts = 0;
+                    return Ok(Some(bytes));
+                }
+                Some(Ok(_)) => {}
+                end => {
+                    self.cuts += 1;
+                    if self.cuts > DOWNLOADS {
+                        let words = "a blob was cut off on its way, again and again";
+                        let error = Error::new(Kind::Unavailable, "BLOB_STORE_UNAVAILABLE", words).retry_after(5);
+                        return Err(match end {
+                            Some(Err(cause)) => error.caused_by(cause),
+                            _ => error,
+                        });
+                    }
+                    tokio::time::sleep(Duration::from_millis(50 << self.cuts)).await;
+                    *body = self.open().await?;
+                }
+            }
+        }
+        Ok(None)
     }
 }
 

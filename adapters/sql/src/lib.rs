@@ -18,8 +18,8 @@ use omt_kernel::{
 };
 use omt_migrations::Migrator;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, SqlxPostgresConnector,
-    SqlxSqliteConnector, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, SqlxPostgresConnector,
+    SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::{
@@ -132,9 +132,15 @@ impl SqlDatabase {
         &self.description
     }
 
-    /// Applies pending migrations.
+    /// Applies pending migrations, one process at a time.
     pub async fn migrate(&self) -> Result<()> {
-        Migrator::up(&self.write, None).await.map_err(failed)
+        if self.write.get_database_backend() != DbBackend::Postgres {
+            return Migrator::up(&self.write, None).await.map_err(failed);
+        }
+        let turn = self.write.begin().await.map_err(unavailable("begin a transaction"))?;
+        advisory_lock(&turn, "migrations").await.map_err(failed)?;
+        Migrator::up(&self.write, None).await.map_err(failed)?;
+        turn.commit().await.map_err(failed)
     }
 
     /// Compares the schema with this build.
@@ -153,6 +159,13 @@ impl SqlDatabase {
         let _ = self.write.clone().close().await;
         let _ = self.read.clone().close().await;
     }
+}
+
+/// Waits for a lock of PostgreSQL that ends with the transaction.
+async fn advisory_lock(connection: &impl ConnectionTrait, name: &str) -> std::result::Result<(), DbErr> {
+    let statement = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+    let name = format!("openmediatrust:{name}");
+    connection.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, statement, [name.into()])).await.map(drop)
 }
 
 /// One transaction, or a plain connection for reads.
@@ -233,6 +246,13 @@ impl<C: Finish> UnitOfWork for Unit<C> {
     }
     fn blobs(&self) -> &dyn BlobRepository {
         self
+    }
+    async fn lock(&self, name: &str) -> Result<()> {
+        // On SQLite a transaction that may write is alone from its beginning.
+        if self.connection.get_database_backend() == DbBackend::Postgres {
+            advisory_lock(&self.connection, name).await.map_err(failed)?;
+        }
+        Ok(())
     }
     async fn commit(self: Box<Self>) -> Result<()> {
         self.connection.finish().await

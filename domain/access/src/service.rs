@@ -97,7 +97,14 @@ impl Access {
     ) -> Result<(Self, Option<String>)> {
         let public = match keys.public_key(TOKEN_KEY).map_err(key_fault)? {
             Some((_, public)) => public,
-            None => keys.generate(TOKEN_KEY, Algorithm::Es256).map_err(key_fault)?,
+            None => match keys.generate(TOKEN_KEY, Algorithm::Es256) {
+                // Another process made it at the same time.
+                Err(omt_crypto::KeyStoreError::Exists(_)) => {
+                    let found = keys.public_key(TOKEN_KEY).map_err(key_fault)?;
+                    found.ok_or_else(|| Error::internal("the token key vanished"))?.1
+                }
+                made => made.map_err(key_fault)?,
+            },
         };
         let decoy = password::hash(&hex::encode(entropy.secret()))?;
         let verify_key = token::decoding_key(&public)?;
@@ -147,6 +154,11 @@ impl Access {
                     created_at: now,
                 };
                 let unit = self.database.begin().await?;
+                unit.lock("first-user").await?;
+                // Another process may have made the user since we looked; then its password counts.
+                if unit.identities().user_by_name(FIRST_USER).await?.is_some() {
+                    return Ok(None);
+                }
                 unit.identities().insert_user(&user).await?;
                 unit.commit().await?;
                 Ok(made)

@@ -207,6 +207,8 @@ pub trait UnitOfWork: Send + Sync {
     fn jobs(&self) -> &dyn JobRepository;
     /// Stored blobs.
     fn blobs(&self) -> &dyn BlobRepository;
+    /// Waits until no other transaction, in any process, holds the lock of this name, and holds it until this one ends.
+    async fn lock(&self, name: &str) -> Result<()>;
     /// Makes everything durable. An error means that nothing was.
     async fn commit(self: Box<Self>) -> Result<()>;
 }

@@ -135,6 +135,7 @@ impl Pki {
         };
         let root_role = format!("{}/root", prefix(hierarchy));
         let unit = self.database.begin().await?;
+        unit.lock("pki").await?;
         // Another process may have made them since we looked.
         self.remember(unit.certificates().current().await?);
         let mut made: HashMap<String, CertificateRecord> = HashMap::new();

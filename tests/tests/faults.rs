@@ -1,0 +1,314 @@
+//! Faults of the world around: an S3 that fails, processes that are killed, replicas that do the same at once.
+//!
+//! `OMT_LONG=1` runs the long versions: 10,000 mixed requests, and 10,000 moves and uploads over a failing S3.
+
+use omt_tests::{PASSWORD, Server, combination, fixture, form, id};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+fn times(short: usize, long: usize) -> usize {
+    if std::env::var_os("OMT_LONG").is_some() { long } else { short }
+}
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server beside others over the same directory.
+struct Replica {
+    _process: Process,
+    url: String,
+    client: Client,
+    token: String,
+}
+
+impl Replica {
+    async fn start(dir: &Path, config: &str) -> Self {
+        let mut child = Server::command(dir, config).arg("serve").stdout(Stdio::piped()).spawn().unwrap();
+        let url = omt_tests::address(&mut child);
+        let client = Client::builder().no_proxy().build().unwrap();
+        let body = json!({ "username": "admin", "password": PASSWORD });
+        let tokens: Value =
+            client.post(format!("{url}/api/v1/auth/login")).json(&body).send().await.unwrap().json().await.unwrap();
+        let token = tokens["access_token"].as_str().unwrap().to_owned();
+        Self { _process: Process(child), url, client, token }
+    }
+    fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method.parse().unwrap(), format!("{}{path}", self.url)).bearer_auth(&self.token)
+    }
+    async fn json(&self, path: &str) -> Value {
+        let answer = self.request("GET", path).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.json().await.unwrap()
+    }
+    async fn sign(&self, name: &str, bytes: Vec<u8>, key: &str) -> (StatusCode, Value) {
+        let form = form(name, bytes, &[("sign", "true"), ("title", key)]);
+        let answer =
+            self.request("POST", "/api/v1/manifests").header("idempotency-key", key).multipart(form).send().await.unwrap();
+        (answer.status(), answer.json().await.unwrap())
+    }
+}
+
+fn worker(dir: &Path, config: &str) -> Process {
+    Process(Server::command(dir, config).arg("worker").stdout(Stdio::null()).spawn().unwrap())
+}
+
+/// Every job of a kind.
+async fn jobs(replica: &Replica, kind: &str) -> Vec<Value> {
+    let (mut out, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = replica.json(&format!("/api/v1/admin/jobs?kind={kind}&limit=200{cursor}")).await;
+        out.extend(page["items"].as_array().unwrap().iter().cloned());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return out,
+        }
+    }
+}
+
+/// Two replicas and two workers, one of them killed again and again, on whatever the combination has that replicas can share.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_act_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[jobs]\nin_process = \"never\"\n[lifecycle]\nmove_every_seconds = 1\nretention_every_seconds = 1\nsweep_every_seconds = 3600\n";
+    // Both make the schema, the keys and the certificates of an empty platform at once.
+    let (one, two) = tokio::join!(Replica::start(dir.path(), config), Replica::start(dir.path(), config));
+    let roots = |r: &Replica| r.request("GET", "/api/v1/trust/roots.pem").send();
+    let texts = [roots(&one).await.unwrap().text().await.unwrap(), roots(&two).await.unwrap().text().await.unwrap()];
+    assert_eq!(texts[0], texts[1], "one platform has one root");
+    let _steady = worker(dir.path(), config);
+    let mut killed = worker(dir.path(), config);
+    let (replicas, total) = (std::sync::Arc::new([one, two]), times(300, 10_000));
+    let mut running = tokio::task::JoinSet::new();
+    let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut take = |done: Option<(String, String)>| {
+        if let Some((key, id)) = done {
+            ids.entry(key).or_default().insert(id);
+        }
+    };
+    let mut kill_at = Instant::now() + Duration::from_secs(2);
+    for n in 0..total {
+        let replicas = replicas.clone();
+        running.spawn(async move {
+            let replica = &replicas[n % 2];
+            match n % 6 {
+                // The same request to both replicas, at once.
+                0 | 1 => {
+                    let key = format!("key-{}", n / 6);
+                    loop {
+                        let (status, body) = replica.sign("a.png", fixture("a.png"), &key).await;
+                        match status {
+                            StatusCode::CREATED => return Some((key, id(&body).to_owned())),
+                            StatusCode::SERVICE_UNAVAILABLE => tokio::time::sleep(Duration::from_millis(100)).await,
+                            other => panic!("{other}: {body}"),
+                        }
+                    }
+                }
+                2 => {
+                    let answer = replica
+                        .request("POST", "/api/v1/verify")
+                        .multipart(form("a.jpg", fixture("a.jpg"), &[]))
+                        .send()
+                        .await
+                        .unwrap();
+                    assert!(answer.status() == StatusCode::OK || answer.status() == StatusCode::SERVICE_UNAVAILABLE);
+                    None
+                }
+                3 => {
+                    replica.json("/api/v1/manifests?limit=5").await;
+                    None
+                }
+                4 => {
+                    replica.json("/api/v1/admin/storage").await;
+                    None
+                }
+                _ => {
+                    let missing = replica.request("GET", &format!("/api/v1/manifests/{}", uuid::Uuid::now_v7()));
+                    assert_eq!(missing.send().await.unwrap().status(), StatusCode::NOT_FOUND);
+                    None
+                }
+            }
+        });
+        if running.len() >= 16 {
+            take(running.join_next().await.unwrap().unwrap());
+        }
+        if Instant::now() > kill_at {
+            let _ = killed.0.kill();
+            let _ = killed.0.wait();
+            killed = worker(dir.path(), config);
+            kill_at = Instant::now() + Duration::from_secs(2);
+        }
+    }
+    while let Some(done) = running.join_next().await {
+        take(done.unwrap());
+    }
+    assert!(ids.values().all(|ids| ids.len() == 1), "each key acts once");
+    let mut listed = 0;
+    let mut cursor = String::new();
+    loop {
+        let page = replicas[0].json(&format!("/api/v1/manifests?limit=200{cursor}")).await;
+        listed += page["items"].as_array().unwrap().len();
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(listed, ids.len(), "no manifest beside those acknowledged");
+    // Recurring jobs ran once for each slot, whoever was alive.
+    for kind in ["housekeeping", "lifecycle", "retention"] {
+        let slots: Vec<i64> = jobs(&replicas[1], kind).await.iter().map(|j| j["payload"]["slot"].as_i64().unwrap()).collect();
+        let distinct: BTreeSet<i64> = slots.iter().copied().collect();
+        assert!(!slots.is_empty() && slots.len() == distinct.len(), "{kind}: {slots:?}");
+    }
+    // What the killed worker left is taken over.
+    let began = Instant::now();
+    drop(killed);
+    loop {
+        let stuck: Vec<Value> = jobs(&replicas[0], "lifecycle").await.into_iter().filter(|j| j["state"] == "running").collect();
+        let old = stuck.iter().filter(|j| j["worker"] != Value::Null && j["attempts"].as_u64() > Some(4)).count();
+        assert_eq!(old, 0, "{stuck:?}");
+        if stuck.is_empty() {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{stuck:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A job that its worker was killed in is done by the next one within ten seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_workers_job_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = "[jobs]\nin_process = \"never\"\n";
+    let config = format!("{setup}[tenant_defaults.tiers]\nwarm_after_days = 0\ncold_after_days = 365\n");
+    let replica = Replica::start(dir.path(), &config).await;
+    let count = times(40, 400);
+    for n in 0..count {
+        let (status, body) = replica.sign("a.txt", format!("text {n}").into_bytes(), &format!("k{n}")).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+    }
+    let mut first = worker(dir.path(), &config);
+    let began = Instant::now();
+    let lifecycle = async || jobs(&replica, "lifecycle").await.into_iter().next();
+    // Killed while it runs, or when it has just ended: the moves are quick on some stores.
+    let job = loop {
+        if let Some(job) = lifecycle().await
+            && job["state"] != "queued"
+        {
+            break job;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30));
+    };
+    first.0.kill().unwrap();
+    first.0.wait().unwrap();
+    let caught = job["state"] == "running";
+    let killed = Instant::now();
+    let _second = worker(dir.path(), &config);
+    loop {
+        let job = lifecycle().await.unwrap();
+        if job["state"] == "done" {
+            assert!(!caught || job["attempts"].as_u64() >= Some(1));
+            break;
+        }
+        assert!(killed.elapsed() < Duration::from_secs(20), "{job}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let usage = replica.json("/api/v1/admin/storage").await;
+    let warm = usage["items"].as_array().unwrap().iter().find(|i| i["tier"] == "warm").unwrap();
+    assert_eq!(warm["blobs"].as_u64().unwrap() as usize, count * 2, "{usage}");
+}
+
+/// The S3 of the combination behind a proxy that fails a twentieth of the calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_s3_loses_nothing() {
+    if !combination::current().s3 {
+        return;
+    }
+    let real = std::env::var("OMT_TEST_S3").unwrap();
+    let port = real.split("127.0.0.1:").nth(1).unwrap().split('&').next().unwrap().to_owned();
+    let script = omt_tests::package().join("services/faulty_s3.py");
+    let mut proxy = Process(
+        Command::new("python3").arg(script).args([&port, "0.05"]).stdout(Stdio::piped()).spawn().expect("the proxy starts"),
+    );
+    let mut line = String::new();
+    BufReader::new(proxy.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let name = dir.path().file_name().unwrap().to_string_lossy().trim_start_matches('.').to_owned();
+    let (place, query) = real.split_once('?').unwrap();
+    let url = format!("{place}/faulty-{name}?{}", query.replace(&port, line.trim()));
+    let config = |sweep: &str| {
+        format!(
+            "[blob]\nurl = \"{url}\"\n[jobs]\nin_process = \"always\"\n[tenant_defaults.tiers]\nwarm_after_days = 0\ncold_after_days = 365\n\
+             [lifecycle]\nmove_every_seconds = 1\n{sweep}"
+        )
+    };
+    let mut acknowledged: Vec<(String, String)> = Vec::new();
+    let total = times(60, 5_000);
+    let mut replica = Replica::start(dir.path(), &config("")).await;
+    for n in 0..total {
+        let bytes = [fixture("a.txt"), format!("{n}").into_bytes()].concat();
+        let digest = hex::encode(Sha256::digest(&bytes));
+        let form = form("a.txt", bytes, &[("sign", "true")]);
+        let answer = replica.request("POST", "/api/v1/manifests").multipart(form).send().await.unwrap();
+        match answer.status() {
+            StatusCode::CREATED => {
+                acknowledged.push((id(&answer.json::<Value>().await.unwrap()).to_owned(), digest));
+            }
+            // A clear answer, and the caller may try again.
+            status => assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE),
+        }
+        if n % (total / 3) == total / 6 {
+            // Killed with moves and uploads under way.
+            drop(replica);
+            replica = Replica::start(dir.path(), &config("")).await;
+        }
+    }
+    assert!(acknowledged.len() > total * 9 / 10, "{} of {total}", acknowledged.len());
+    drop(replica);
+    let replica = Replica::start(dir.path(), &config("sweep_every_seconds = 2\nsweep_after_seconds = 2\n")).await;
+    // Everything ends in the warm tier, and the sweep leaves exactly what records name.
+    let (began, limit) = (Instant::now(), Duration::from_secs(times(90, 1_800) as u64));
+    loop {
+        let usage = replica.json("/api/v1/admin/storage").await;
+        let blobs: u64 = usage["items"].as_array().unwrap().iter().map(|i| i["blobs"].as_u64().unwrap()).sum();
+        let hot = usage["items"].as_array().unwrap().iter().any(|i| i["tier"] == "hot");
+        let sweeps = jobs(&replica, "sweep").await;
+        let clean = sweeps.iter().any(|job| {
+            let p = &job["progress"];
+            job["state"] == "done" && p["orphans_removed"] == 0 && p["young"] == 0 && p["objects"].as_u64() == Some(blobs)
+        });
+        if !hot && clean {
+            break;
+        }
+        assert!(began.elapsed() < limit, "{usage} {:?}", sweeps.first());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    for (id, digest) in &acknowledged {
+        let mut attempts = 0;
+        loop {
+            let answer = replica.request("GET", &format!("/api/v1/manifests/{id}/content")).send().await.unwrap();
+            match (answer.status(), answer.bytes().await) {
+                (StatusCode::OK, Ok(bytes)) => {
+                    assert_eq!(&hex::encode(Sha256::digest(&bytes)), digest, "{id}");
+                    break;
+                }
+                (StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE, _) if attempts < 8 => attempts += 1,
+                (status, _) => panic!("{id}: {status}"),
+            }
+        }
+    }
+}
