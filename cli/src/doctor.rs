@@ -32,6 +32,9 @@ pub async fn run(config: &Config) -> Result<ExitCode, Fault> {
         }
     }
     show("blob store", blobs(config).await);
+    buckets(config, &mut show).await;
+    show("queue", queue(config).await);
+    show("cache", cache(config).await);
     show("key store", keys(config));
     if let Ok(database) = &database {
         show("certificates", certificates(database).await);
@@ -63,6 +66,44 @@ async fn blobs(config: &Config) -> Finding {
     let mend = "check blob.url, its permissions and free space";
     let store = platform::open_tiers(config).await.map_err(|e| (e.to_string(), mend))?;
     store.check().await.map(|()| store.describe()).map_err(|e| (e.to_string(), mend))
+}
+
+/// Each bucket: permissions, clock, public access, and its rules.
+async fn buckets(config: &Config, show: &mut impl FnMut(&str, Finding)) {
+    let Ok(buckets) = crate::storage::buckets(config).await else { return };
+    for (tier, bucket) in buckets {
+        for finding in bucket.examine(SystemClock.now()).await {
+            let words = format!("{tier} tier, {}", finding.subject);
+            show("bucket", finding.fault.map_or(Ok(words.clone()), |(fault, mend)| Err((format!("{words}: {fault}"), mend))));
+        }
+        match bucket.missing_rules().await {
+            Ok(missing) if missing.is_empty() => show("bucket", Ok(format!("{tier} tier, lifecycle rules"))),
+            // Without them the sweep does the same, once a day.
+            Ok(_) => {
+                show("bucket", Ok(format!("{tier} tier, without lifecycle rules; `openmediatrust storage apply` writes them")))
+            }
+            Err(error) => {
+                show("bucket", Ok(format!("{tier} tier, no lifecycle rules here ({}); the sweep does their work", error.code)))
+            }
+        }
+    }
+}
+
+async fn queue(config: &Config) -> Finding {
+    let mend = "check queue.url and that its server runs and accepts this user";
+    omt_queue::ApalisQueue::connect(&config.queue_url(), &config.queue.name)
+        .await
+        .map(|queue| omt_kernel::port::JobTransport::describe(&queue))
+        .map_err(|e| (e.to_string(), mend))
+}
+
+async fn cache(config: &Config) -> Finding {
+    let mend = "check cache.url and that its server runs; memory: needs none";
+    let cache = platform::open_cache(config).await.map_err(|e| (e.to_string(), mend))?;
+    match cache {
+        None => Ok("memory:".to_owned()),
+        Some(cache) => cache.check().await.map(|()| cache.describe()).map_err(|e| (e.to_string(), mend)),
+    }
 }
 
 fn keys(config: &Config) -> Finding {

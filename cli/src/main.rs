@@ -8,6 +8,7 @@ mod migrate;
 mod offline;
 mod platform;
 mod serve;
+mod storage;
 
 use clap::{Parser, Subcommand};
 use config::{Config, LogFormat};
@@ -47,6 +48,8 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Check configuration, database, blob store, keys, certificates and clock, and say how to mend what fails.
     Doctor,
+    /// Write or check the lifecycle rules of the buckets.
+    Storage(storage::Arguments),
     /// Print the version.
     Version,
     /// Print the OpenAPI document.
@@ -96,6 +99,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Fault> {
             Command::Sign(arguments) => offline::sign(&config, arguments).await.map(|()| ExitCode::SUCCESS),
             Command::Verify(arguments) => offline::verify(&config, &arguments).await,
             Command::Migrate(arguments) => migrate::run(&config, &arguments).await,
+            Command::Storage(arguments) => storage::run(&config, &arguments).await,
             Command::Doctor => doctor::run(&config).await,
             Command::Version | Command::Openapi => Ok(ExitCode::SUCCESS),
         }

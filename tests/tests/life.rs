@@ -105,10 +105,11 @@ async fn broken_configurations_are_named() {
 #[tokio::test]
 async fn doctor_finds_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
-    let doctor = |config: &str| {
-        let output = Server::command(dir.path(), config).arg("doctor").output().unwrap();
+    let doctor_in = |dir: &std::path::Path, config: &str| {
+        let output = Server::command(dir, config).arg("doctor").output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
+    let doctor = |config: &str| doctor_in(dir.path(), config);
     let (code, text) = doctor("");
     assert_eq!(code, Some(1));
     assert!(text.contains("FAIL  data dir"), "{text}");
@@ -128,4 +129,31 @@ async fn doctor_finds_what_is_wrong() {
     assert!(text.contains("FAIL  trust lists"), "{text}");
     let status = Server::command(dir.path(), "").args(["migrate", "check"]).output().unwrap();
     assert!(status.status.success());
+    // Each of these is named, and nothing else is.
+    let broken = [
+        ("[database]\nurl = \"postgres://nobody@127.0.0.1:9/none\"\n", "database"),
+        ("[database]\nurl = \"sqlite:/nowhere/at/all.db\"\n", "database"),
+        ("[blob]\nurl = \"file:/proc/nowhere\"\n", "blob store"),
+        ("[blob]\nurl = \"s3://media?endpoint=http://127.0.0.1:9&path_style=true&region=x\"\n", "blob store"),
+        ("[queue]\nurl = \"redis://127.0.0.1:9/\"\n", "queue"),
+        ("[queue]\nurl = \"amqp://127.0.0.1/\"\n", "queue"),
+        ("[cache]\nurl = \"redis://127.0.0.1:9/\"\n", "cache"),
+        ("[keystore]\npassphrase = \"wrong\"\n", "key store"),
+        ("[keystore]\npath = \"/nowhere/keys.json\"\n", "key store"),
+        ("[trust]\nanchors = [\"absent.pem\"]\n", "trust lists"),
+    ];
+    // At once, since each waits for what does not answer; each with a configuration file of its own.
+    std::thread::scope(|scope| {
+        for (config, name) in broken {
+            let (source, doctor_in) = (dir.path(), &doctor_in);
+            scope.spawn(move || {
+                let own = tempfile::tempdir().unwrap();
+                std::os::unix::fs::symlink(source.join("data"), own.path().join("data")).unwrap();
+                let (code, text) = doctor_in(own.path(), config);
+                assert_eq!(code, Some(1), "{config}: {text}");
+                assert!(text.contains(&format!("FAIL  {name:<12}")), "{config}: {text}");
+                assert!(text.contains("mend:"), "{text}");
+            });
+        }
+    });
 }

@@ -210,6 +210,30 @@ async fn direct_urls_end() {
     assert_eq!(status(), "403");
 }
 
+/// moto knows lifecycle rules and public access blocks.
+#[tokio::test]
+async fn buckets_are_looked_after() {
+    let Some(url) = bucket("OMT_TEST_MOTO") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let store = S3BlobStore::open(&url, dir.path()).await.unwrap();
+    assert_eq!(store.missing_rules().await.unwrap().len(), 2);
+    let applied = store.apply_rules().await.unwrap();
+    assert_eq!(store.missing_rules().await.unwrap(), Vec::<String>::new());
+    // Another prefix's rules stay.
+    let other = bucket("OMT_TEST_MOTO").unwrap();
+    let other = S3BlobStore::open(&other, dir.path()).await.unwrap();
+    assert_ne!(other.apply_rules().await.unwrap(), applied);
+    assert_eq!(store.missing_rules().await.unwrap(), Vec::<String>::new());
+    let now = omt_kernel::OffsetDateTime::now_utc();
+    let faults =
+        |found: Vec<crate::BucketFinding>| found.into_iter().filter(|f| f.fault.is_some()).map(|f| f.subject).collect::<Vec<_>>();
+    assert_eq!(faults(store.examine(now).await), ["public access"]);
+    let late = now - std::time::Duration::from_secs(3600);
+    assert_eq!(faults(store.examine(late).await), ["clock", "public access"]);
+    let missing = S3BlobStore::open(&crate::S3Url { bucket: "no-such-bucket".into(), ..url }, dir.path()).await.unwrap();
+    assert_eq!(faults(missing.examine(now).await), ["bucket"]);
+}
+
 /// Each fault has its code and says nothing of the service's own words.
 #[tokio::test]
 async fn faults_have_names() {

@@ -3,6 +3,7 @@
 mod file;
 mod gate;
 mod s3;
+mod s3_admin;
 mod s3_presign;
 mod s3_url;
 mod tiered;
@@ -12,6 +13,7 @@ mod contract;
 
 pub use file::FileBlobStore;
 pub use s3::S3BlobStore;
+pub use s3_admin::BucketFinding;
 pub use s3_url::S3Url;
 pub use tiered::TieredBlobStore;
 

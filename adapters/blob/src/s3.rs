@@ -323,7 +323,7 @@ impl Part {
     }
 }
 
-fn instant(at: &aws_sdk_s3::primitives::DateTime) -> OffsetDateTime {
+pub(crate) fn instant(at: &aws_sdk_s3::primitives::DateTime) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(at.secs()).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
