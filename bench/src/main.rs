@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod engine;
+mod lists;
 mod load;
 mod memory;
+mod queue;
 
 use clap::{Parser, Subcommand};
 
@@ -28,6 +30,10 @@ enum Command {
     },
     /// Over HTTP: requests a second and their latencies, of one server.
     Load(load::Arguments),
+    /// Lists and searches over many manifests.
+    Lists(lists::Arguments),
+    /// Background jobs that do nothing.
+    Queue(queue::Arguments),
     /// Peak memory of a server while it signs a large MP4.
     Memory(memory::Arguments),
 }
@@ -38,6 +44,8 @@ async fn main() {
     match Arguments::parse().command {
         Command::Engine { file, rounds } => engine::run(&file, rounds).await,
         Command::Load(arguments) => load::run(arguments).await,
+        Command::Lists(arguments) => lists::run(arguments).await,
+        Command::Queue(arguments) => queue::run(arguments).await,
         Command::Memory(arguments) => memory::run(arguments).await,
     }
 }

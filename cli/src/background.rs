@@ -76,10 +76,10 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
     let (stop, stopped) = watch::channel(false);
     let handle: Handle = {
         let runner = runner.clone();
-        Arc::new(move |id: JobId| {
+        Arc::new(move |id: JobId, kind: String| {
             let runner = runner.clone();
             Box::pin(async move {
-                if let Err(error) = runner.run(id).await {
+                if let Err(error) = runner.run(id, &kind).await {
                     // The job stays due, so it is announced again.
                     tracing::warn!(job = %id, %error, "a job could not be begun or ended");
                 }

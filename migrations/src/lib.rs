@@ -8,6 +8,7 @@ mod m20261120_000001_first;
 mod m20261120_000002_jobs;
 mod m20261120_000003_storage;
 mod m20261120_000004_secrets;
+mod m20261120_000005_search;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000002_jobs::Migration),
             Box::new(m20261120_000003_storage::Migration),
             Box::new(m20261120_000004_secrets::Migration),
+            Box::new(m20261120_000005_search::Migration),
         ]
     }
 }

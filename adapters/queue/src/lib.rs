@@ -3,7 +3,7 @@
 //! A ticket only says which job; the job's row in the database holds everything else (see `omt-jobs`). So a ticket may be lost or
 //! come twice, and none needs to be retried here.
 
-use apalis::prelude::{BoxDynError, Data, TaskSink, WorkerBuilder, WorkerBuilderExt};
+use apalis::prelude::{BackendExt, BoxDynError, Data, TaskSink, WorkerBuilder, WorkerBuilderExt};
 use apalis_core::{backend::Vacuum, error::WorkerError};
 use apalis_postgres::PostgresStorage;
 use apalis_redis::{ConnectionManager, RedisStorage};
@@ -21,6 +21,10 @@ use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
 
 /// A worker without a sign of life for twice this gives back its tickets.
 const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How often a worker looks for tickets.
+const POLL: Duration = Duration::from_millis(40);
+/// Tickets taken in one look.
+const BATCH: usize = 100;
 /// How often spent tickets are removed.
 const VACUUM: Duration = Duration::from_secs(60);
 
@@ -28,10 +32,11 @@ const VACUUM: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Ticket {
     job: JobId,
+    kind: String,
 }
 
 /// What a worker does with a ticket. It never fails: what went wrong is in the job's row.
-pub type Handle = Arc<dyn Fn(JobId) -> BoxFuture<'static, ()> + Send + Sync>;
+pub type Handle = Arc<dyn Fn(JobId, String) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// A [`Handle`] as a type without lifetimes, which apalis asks for.
 #[derive(Clone)]
@@ -89,7 +94,7 @@ impl ApalisQueue {
         macro_rules! run {
             ($storage:expr) => {
                 WorkerBuilder::new(worker)
-                    .backend($storage)
+                    .backend($storage.poll_with_interval(POLL))
                     .data(taker)
                     .concurrency(concurrency)
                     .build(take)
@@ -133,7 +138,7 @@ fn ended(result: std::result::Result<(), WorkerError>) -> Result<()> {
 
 async fn take(ticket: Ticket, taker: Data<Taker>) -> std::result::Result<(), BoxDynError> {
     let Taker(handle) = taker.0;
-    handle(ticket.job).await;
+    handle(ticket.job, ticket.kind).await;
     Ok(())
 }
 
@@ -147,7 +152,7 @@ async fn sqlite(url: &str, name: &str) -> Result<SqliteStorage<Ticket>> {
         .busy_timeout(Duration::from_secs(10));
     let pool: SqlitePool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await.map_err(unavailable)?;
     SqliteStorage::setup(&pool).await.map_err(unavailable)?;
-    let config = apalis_sqlite::Config::default().queue(name).heartbeat_interval(HEARTBEAT);
+    let config = apalis_sqlite::Config::default().queue(name).batch_size(BATCH).heartbeat_interval(HEARTBEAT);
     Ok(SqliteStorage::new(&pool).with_config(config))
 }
 
@@ -159,24 +164,24 @@ async fn postgres(url: &str, name: &str) -> Result<PostgresStorage<Ticket>> {
         .await
         .map_err(unavailable)?;
     PostgresStorage::setup(&pool).await.map_err(unavailable)?;
-    let config = apalis_postgres::Config::default().queue(name).heartbeat_interval(HEARTBEAT);
+    let config = apalis_postgres::Config::default().queue(name).batch_size(BATCH).heartbeat_interval(HEARTBEAT);
     Ok(PostgresStorage::new(&pool).with_config(config))
 }
 
 async fn redis(url: &str, name: &str) -> Result<RedisStorage<Ticket, ConnectionManager>> {
     let connection = apalis_redis::connect(url).await.map_err(unavailable)?;
-    let config = apalis_redis::Config::default().queue(name).heartbeat_interval(HEARTBEAT).missed_heartbeats(2);
+    let config = apalis_redis::Config::default().queue(name).batch_size(BATCH).heartbeat_interval(HEARTBEAT).missed_heartbeats(2);
     Ok(RedisStorage::new(connection).with_config(config))
 }
 
 #[async_trait]
 impl JobTransport for ApalisQueue {
-    async fn announce(&self, id: JobId) -> Result<()> {
-        let ticket = Ticket { job: id };
+    async fn announce(&self, due: &[(JobId, String)]) -> Result<()> {
+        let tickets = due.iter().map(|(job, kind)| Ticket { job: *job, kind: kind.clone() }).collect();
         match self.storage.clone() {
-            Storage::Sqlite(mut storage) => storage.push(ticket).await.map_err(unavailable),
-            Storage::Postgres(mut storage) => storage.push(ticket).await.map_err(unavailable),
-            Storage::Redis(mut storage) => storage.push(ticket).await.map_err(unavailable),
+            Storage::Sqlite(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
+            Storage::Postgres(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
+            Storage::Redis(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
         }
     }
 
@@ -199,14 +204,16 @@ mod contract {
     async fn suite(url: &str) {
         let queue = Arc::new(ApalisQueue::connect(url, &uuid::Uuid::new_v4().to_string()).await.unwrap());
         let sent: BTreeSet<JobId> = (0..50).map(|_| JobId(uuid::Uuid::new_v4())).collect();
-        for id in &sent {
-            queue.announce(*id).await.unwrap();
+        let due: Vec<_> = sent.iter().map(|id| (*id, "kind".to_owned())).collect();
+        for due in due.chunks(20) {
+            queue.announce(due).await.unwrap();
         }
         let seen = Arc::new(Mutex::new(BTreeSet::new()));
         let handle: Handle = {
             let seen = seen.clone();
-            Arc::new(move |id| {
+            Arc::new(move |id, kind| {
                 let seen = seen.clone();
+                assert_eq!(kind, "kind");
                 Box::pin(async move {
                     seen.lock().unwrap().insert(id);
                 })

@@ -357,13 +357,13 @@ impl Handler for Obedient {
 }
 
 /// Sends tickets twice and in any order, as a queue may.
-struct Clumsy(tokio::sync::mpsc::UnboundedSender<JobId>);
+struct Clumsy(tokio::sync::mpsc::UnboundedSender<(JobId, String)>);
 
 #[async_trait]
 impl JobTransport for Clumsy {
-    async fn announce(&self, id: JobId) -> Result<()> {
-        for _ in 0..2 {
-            self.0.send(id).map_err(|_| Error::internal("closed"))?;
+    async fn announce(&self, due: &[(JobId, String)]) -> Result<()> {
+        for ticket in due.iter().rev().chain(due) {
+            self.0.send(ticket.clone()).map_err(|_| Error::internal("closed"))?;
         }
         Ok(())
     }
@@ -391,9 +391,9 @@ async fn the_runner_does_retries_and_gives_up(database: Arc<SqlDatabase>) {
     let working = {
         let runner = runner.clone();
         tokio::spawn(async move {
-            while let Some(id) = tickets.recv().await {
+            while let Some((id, kind)) = tickets.recv().await {
                 let runner = runner.clone();
-                tokio::spawn(async move { runner.run(id).await.unwrap() });
+                tokio::spawn(async move { runner.run(id, &kind).await.unwrap() });
             }
         })
     };

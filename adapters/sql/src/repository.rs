@@ -5,3 +5,4 @@ mod identities;
 mod jobs;
 mod manifests;
 mod platform;
+mod search;

@@ -21,7 +21,7 @@ use std::{
 use time::Duration;
 
 /// How often due jobs are looked for.
-const LOOK: StdDuration = StdDuration::from_millis(500);
+const LOOK: StdDuration = StdDuration::from_millis(40);
 /// A ticket that brought no worker in this time is sent again.
 const PATIENCE: Duration = Duration::seconds(5);
 /// How many tickets go out in one look.
@@ -77,7 +77,7 @@ impl Runner {
                 Ok(_) => tokio::time::sleep(LOOK).await,
                 Err(error) => {
                     tracing::warn!(%error, "due jobs cannot be announced");
-                    tokio::time::sleep(LOOK * 4).await;
+                    tokio::time::sleep(StdDuration::from_secs(2)).await;
                 }
             }
         }
@@ -95,9 +95,7 @@ impl Runner {
         if mine.is_empty() {
             return Ok(0);
         }
-        for id in &mine {
-            transport.announce(*id).await?;
-        }
+        transport.announce(&due).await?;
         let unit = self.database.begin().await?;
         unit.jobs().announced(&mine, now).await?;
         unit.commit().await?;
@@ -134,14 +132,16 @@ impl Runner {
     }
 
     /// Does the job of a ticket, if it is due, nobody else has it, and its kind is known here.
-    pub async fn run(&self, id: JobId) -> Result<()> {
-        let Some(found) = self.database.read().await?.jobs().get(id).await? else { return Ok(()) };
-        let Some(handler) = self.handlers.get(found.kind.as_str()).cloned() else { return Ok(()) };
+    pub async fn run(&self, id: JobId, kind: &str) -> Result<()> {
+        let Some(handler) = self.handlers.get(kind).cloned() else { return Ok(()) };
         let now = self.clock.now();
         let unit = self.database.begin().await?;
         let claimed = unit.jobs().claim(id, &self.worker, now, now + LEASE).await?;
         unit.commit().await?;
         let Some(job) = claimed else { return Ok(()) };
+        if job.kind != kind {
+            return Err(Error::internal("a ticket has another kind than its job"));
+        }
         self.running.fetch_add(1, Ordering::Relaxed);
         let ended = self.attempt(handler, &job).await;
         self.running.fetch_sub(1, Ordering::Relaxed);

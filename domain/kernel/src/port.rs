@@ -362,8 +362,8 @@ pub trait JobRepository: Send + Sync {
 /// Tells workers that a job is due. Tickets may be lost or come twice: the job's row decides who does it.
 #[async_trait]
 pub trait JobTransport: Send + Sync {
-    /// Sends a ticket.
-    async fn announce(&self, id: JobId) -> Result<()>;
+    /// Sends tickets, the most urgent first: each job with its kind.
+    async fn announce(&self, due: &[(JobId, String)]) -> Result<()>;
     /// What and where it is, for the start-up message; no secret.
     fn describe(&self) -> String;
 }

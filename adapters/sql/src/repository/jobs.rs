@@ -156,19 +156,7 @@ impl<C: Finish> JobRepository for Unit<C> {
     }
 
     async fn claim(&self, id: JobId, worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Option<JobRecord>> {
-        // A job whose workers died at every attempt is poison, whatever kills them.
-        let spent = rows::Column::Attempts.into_expr().gte(Expr::col(rows::Column::MaxAttempts));
-        rows::Entity::update_many()
-            .col_expr(rows::Column::State, Expr::value(JobState::Dead.as_str()))
-            .col_expr(rows::Column::Error, Expr::value("its workers ended without an answer, at the last attempt too"))
-            .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
-            .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
-            .filter(rows::Column::Id.eq(id.0))
-            .filter(is_due(now))
-            .filter(spent)
-            .exec(&self.connection)
-            .await
-            .map_err(failed)?;
+        let spent = || rows::Column::Attempts.into_expr().gte(Expr::col(rows::Column::MaxAttempts));
         let claimed = rows::Entity::update_many()
             .col_expr(rows::Column::State, Expr::value(JobState::Running.as_str()))
             .col_expr(rows::Column::Attempts, Expr::col(rows::Column::Attempts).add(1))
@@ -177,13 +165,26 @@ impl<C: Finish> JobRepository for Unit<C> {
             .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
             .filter(rows::Column::Id.eq(id.0))
             .filter(is_due(now))
+            .filter(spent().not())
+            .exec_with_returning(&self.connection)
+            .await
+            .map_err(failed)?;
+        if let Some(row) = claimed.into_iter().next() {
+            return from_row(row).map(Some);
+        }
+        // A job whose workers died at every attempt is poison, whatever kills them.
+        rows::Entity::update_many()
+            .col_expr(rows::Column::State, Expr::value(JobState::Dead.as_str()))
+            .col_expr(rows::Column::Error, Expr::value("its workers ended without an answer, at the last attempt too"))
+            .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
+            .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
+            .filter(rows::Column::Id.eq(id.0))
+            .filter(is_due(now))
+            .filter(spent())
             .exec(&self.connection)
             .await
             .map_err(failed)?;
-        if claimed.rows_affected == 0 {
-            return Ok(None);
-        }
-        self.get_job(id).await
+        Ok(None)
     }
 
     async fn renew(&self, id: JobId, worker: &str, lease: OffsetDateTime, progress: Option<&Value>) -> Result<bool> {

@@ -12,11 +12,7 @@ use omt_kernel::{
     port::{ManifestRepository, Page, VerificationRepository},
     record::VerificationRecord,
 };
-use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, ExprTrait, LikeExpr},
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use time::OffsetDateTime;
 
 fn to_row(record: &ManifestRecord) -> Result<rows::ActiveModel> {
@@ -134,9 +130,7 @@ impl<C: Finish> ManifestRepository for Unit<C> {
             None => query.filter(rows::Column::State.ne(ManifestState::Archived.as_str())),
         };
         if let Some(part) = &filter.title_contains {
-            let escaped: String =
-                part.to_lowercase().chars().flat_map(|c| if "%_\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
-            query = query.filter(Expr::col(rows::Column::TitleFolded).like(LikeExpr::new(format!("%{escaped}%")).escape('\\')));
+            query = query.filter(self.title_contains(part).await?);
         }
         if let Some(from) = filter.created_from {
             query = query.filter(rows::Column::CreatedAt.gte(micros(from)));

@@ -1,0 +1,116 @@
+//! Lists and searches over many manifests.
+
+use crate::quantile;
+use clap::Args;
+use omt_kernel::{
+    ManifestId, TenantId,
+    manifest::{ManifestFilter, ManifestState},
+    port::{Database, Page},
+};
+use omt_sql::SqlDatabase;
+use std::time::Instant;
+use uuid::Uuid;
+
+/// Over which database.
+#[derive(Args)]
+pub struct Arguments {
+    /// Its URL; it is migrated, and filled when it is empty.
+    #[arg(long)]
+    database: String,
+    /// How many manifests.
+    #[arg(long, default_value_t = 1_000_000)]
+    manifests: u64,
+}
+
+const ITEMS: u32 = 50;
+const ROUNDS: usize = 100;
+
+/// The identifier of the n-th manifest: rising with n, as version 7 UUIDs rise with time.
+fn id(n: u64) -> Uuid {
+    Uuid::from_u64_pair((0x0190 << 48) | (n << 16) | 0x7000, 0x8000_0000_0000_0000)
+}
+
+async fn fill(url: &str, manifests: u64) {
+    let words = ["harbour", "portrait", "election", "festival", "product", "interview", "weather", "stadium"];
+    let begun = Instant::now();
+    // Rows as the platform writes them, made by the database itself.
+    let literals = |dialect: &str| {
+        let list = words.join("','");
+        match dialect {
+            "postgres" => format!("(ARRAY['{list}'])[1 + n % 8]"),
+            _ => format!("json_extract('[\"{}\"]', '$[' || (n % 8) || ']')", words.join("\",\"")),
+        }
+    };
+    let columns = "id, tenant, revision, state, title, title_folded, creator, department, project, organization, classification, \
+                   media_type, file_name, source_sha256, source_size, source_kept, definition, metadata, ingredients, created_by, \
+                   created_at, updated_at";
+    let select = |word: &str, id: &str, hex: &str, truth: &str, json: &str| {
+        format!(
+            "SELECT {id}, 'default', 1, CASE WHEN n % 10 = 0 THEN 'draft' ELSE 'signed' END, {word} || ' ' || n, {word} || ' ' || n, \
+             'creator ' || (n % 100), 'department ' || (n % 20), 'project ' || (n % 500), 'organization', \
+             CASE WHEN n % 4 = 0 THEN 'public' ELSE 'internal' END, 'image/jpeg', 'a.jpg', {hex}, 100000, {truth}, \
+             {json}, {json}, {json}, 'user', n * 1000000, n * 1000000"
+        )
+    };
+    if url.starts_with("postgres") {
+        let pool = sqlx::PgPool::connect(url).await.unwrap();
+        let id = "(('0190' || lpad(to_hex(n), 8, '0') || '7000' || '8000000000000000'))::uuid";
+        let body = select(&literals("postgres"), id, "lpad(to_hex(n), 64, '0')", "false", "'[]'::jsonb");
+        let statement = format!("INSERT INTO manifests ({columns}) {body} FROM generate_series(1, {manifests}) AS n");
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.unwrap();
+        sqlx::query("ANALYZE manifests").execute(&pool).await.unwrap();
+    } else {
+        let pool = sqlx::SqlitePool::connect(url).await.unwrap();
+        let id = "unhex('0190' || printf('%08x', n) || '7000' || '8000000000000000')";
+        let body = select(&literals("sqlite"), id, "printf('%064x', n)", "0", "'[]'");
+        let statement = format!(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {manifests}) \
+             INSERT INTO manifests ({columns}) {body} FROM numbers"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.unwrap();
+        sqlx::query("ANALYZE").execute(&pool).await.unwrap();
+    }
+    println!("{manifests} manifests written in {:.0} s", begun.elapsed().as_secs_f64());
+}
+
+/// Runs it and prints a line for each kind of list.
+pub async fn run(arguments: Arguments) {
+    let database = SqlDatabase::connect(&arguments.database).await.unwrap();
+    database.migrate().await.unwrap();
+    let tenant = TenantId::default_tenant();
+    let page = |after: Option<Uuid>| Page { after, limit: ITEMS + 1 };
+    let read = database.read().await.unwrap();
+    if read.manifests().list(&tenant, &ManifestFilter::default(), page(None)).await.unwrap().is_empty() {
+        fill(&arguments.database, arguments.manifests).await;
+    }
+    let all = ManifestFilter::default();
+    let newest = read.manifests().list(&tenant, &all, page(None)).await.unwrap();
+    assert_eq!(newest[0].id, ManifestId(id(arguments.manifests)));
+    let deep = id(arguments.manifests - u64::from(ITEMS) * 5_000.min(arguments.manifests / u64::from(ITEMS) / 2));
+    let department = ManifestFilter { department: Some("department 7".into()), ..all.clone() };
+    let narrow = ManifestFilter { project: Some("project 77".into()), state: Some(ManifestState::Signed), ..all.clone() };
+    let titled = |part: &str| ManifestFilter { title_contains: Some(part.into()), ..all.clone() };
+    let cases = [
+        ("first page", all.clone(), None, 20.0),
+        ("page 5,000", all.clone(), Some(deep), 20.0),
+        ("first page of a department", department.clone(), None, 20.0),
+        ("deep page of a department", department, Some(deep), 20.0),
+        ("first page of a project's signed", narrow, None, 20.0),
+        ("search for a frequent word", titled("harbour"), None, 100.0),
+        ("search for one title", titled("festival 123459"), None, 100.0),
+        ("search for what is not there", titled("submarine"), None, 100.0),
+        ("search for two letters", titled("ar"), None, 100.0),
+    ];
+    for (name, filter, after, goal) in cases {
+        let mut times = Vec::new();
+        let mut found = 0;
+        for _ in 0..ROUNDS {
+            let begun = Instant::now();
+            found = read.manifests().list(&tenant, &filter, page(after)).await.unwrap().len();
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        let (p50, p95) = (quantile(&times, 0.5), quantile(&times, 0.95));
+        println!("{name}: {found} rows, p50 {p50:.1} ms, p95 {p95:.1} ms (goal p95 {goal:.0} ms)");
+    }
+}
