@@ -312,3 +312,60 @@ async fn a_failing_s3_loses_nothing() {
         }
     }
 }
+
+/// PostgreSQL closes every connection again and again; callers get answers, and nothing is half done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_drops_connections_loses_nothing() {
+    if !combination::current().postgres {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::start(dir.path(), "").await;
+    let server = std::env::var("OMT_TEST_POSTGRES").unwrap();
+    let name: String = dir.path().file_name().unwrap().to_string_lossy().bytes().map(|b| format!("{b:02x}")).collect();
+    let kick = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 't{name}'");
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let kicking = {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            let mut kicked = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let output = Command::new("psql").args([&server, "-qtA", "-c", &kick]).output().unwrap();
+                kicked += String::from_utf8_lossy(&output.stdout).lines().filter(|l| *l == "t").count();
+                std::thread::sleep(Duration::from_millis(150));
+            }
+            kicked
+        })
+    };
+    let (mut acknowledged, mut refused) = (BTreeSet::new(), 0);
+    for n in 0..times(60, 600) {
+        let (status, body) = replica.sign("a.png", fixture("a.png"), &format!("k{n}")).await;
+        match status {
+            StatusCode::CREATED => drop(acknowledged.insert(id(&body).to_owned())),
+            StatusCode::SERVICE_UNAVAILABLE => refused += 1,
+            other => panic!("{other}: {body}"),
+        }
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let kicked = kicking.join().unwrap();
+    assert!(kicked > 5, "{kicked}");
+    // Again with the same keys: what was done is not done twice, what was refused is done now.
+    let mut all = BTreeSet::new();
+    for n in 0..times(60, 600) {
+        let mut tries = 0;
+        loop {
+            let (status, body) = replica.sign("a.png", fixture("a.png"), &format!("k{n}")).await;
+            if status == StatusCode::CREATED {
+                all.insert(id(&body).to_owned());
+                break;
+            }
+            tries += 1;
+            assert!(status == StatusCode::SERVICE_UNAVAILABLE && tries < 20, "{status}: {body}");
+        }
+    }
+    assert!(all.is_superset(&acknowledged), "{refused} were refused");
+    assert_eq!(all.len(), times(60, 600));
+    for id in &all {
+        assert_eq!(replica.json(&format!("/api/v1/manifests/{id}/report")).await["validation_state"], "trusted");
+    }
+}

@@ -15,11 +15,12 @@ use omt_kernel::{
         BlobRepository, CertificateRepository, Database, IdempotencyRepository, IdentityRepository, JobRepository,
         ManifestRepository, TenantRepository, UnitOfWork, VerificationRepository,
     },
+    retry::BUSY,
 };
 use omt_migrations::Migrator;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, SqlxPostgresConnector,
-    SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
+    SqlxPostgresConnector, SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::{
@@ -79,12 +80,34 @@ fn unavailable(doing: &str) -> impl FnOnce(DbErr) -> Error + '_ {
     }
 }
 
-/// What a failed statement means.
+/// What a failed statement means: the database is gone, it chose this transaction to make way, or the statement is wrong.
 pub(crate) fn failed(error: DbErr) -> Error {
-    let text = error.to_string();
-    let busy = matches!(&error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_))
-        || ["database is locked", "could not serialize", "deadlock detected"].iter().any(|mark| text.contains(mark));
-    if busy { unavailable("answer now")(error) } else { Error::internal("a database statement failed").caused_by(error) }
+    let sqlx = match &error {
+        DbErr::ConnectionAcquire(_) => return unavailable("answer now")(error),
+        DbErr::Conn(RuntimeErr::SqlxError(sqlx))
+        | DbErr::Exec(RuntimeErr::SqlxError(sqlx))
+        | DbErr::Query(RuntimeErr::SqlxError(sqlx)) => sqlx,
+        _ => return Error::internal("a database statement failed").caused_by(error),
+    };
+    let gone = match sqlx.as_ref() {
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(database) => match database.code().as_deref() {
+            // Serialization failure and deadlock of PostgreSQL; SQLITE_BUSY with its variants.
+            Some("40001" | "40P01" | "5" | "261" | "517" | "773") => {
+                let words = "the database is busy with other changes to the same things";
+                return Error::new(Kind::Unavailable, BUSY, words).retry_after(1).caused_by(error);
+            }
+            // Connection exceptions, resources, an operator's intervention.
+            Some(code) => ["08", "53", "57"].iter().any(|class| code.len() == 5 && code.starts_with(class)),
+            None => false,
+        },
+        _ => false,
+    };
+    if gone { unavailable("answer now")(error) } else { Error::internal("a database statement failed").caused_by(error) }
 }
 
 impl SqlDatabase {
@@ -98,7 +121,7 @@ impl SqlDatabase {
                 return Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", "database.url must begin with sqlite: or postgres:"));
             }
         }
-        .map_err(|error| unavailable("be reached")(DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error.into()))))?;
+        .map_err(|error| unavailable("be reached")(DbErr::Conn(RuntimeErr::SqlxError(error.into()))))?;
         let description = if scheme == "sqlite" { url.to_owned() } else { omt_kernel::url::without_secret(url) };
         Ok(Self { write, read, pools, description })
     }

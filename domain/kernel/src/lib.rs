@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod pool;
 pub mod port;
 pub mod record;
+pub mod retry;
 pub mod storage;
 pub mod tenant;
 pub mod url;

@@ -18,6 +18,7 @@ use omt_kernel::{
     error::Context as _,
     manifest::{Archived, BlobRef, Classification, IngredientRecord, ManifestRecord, ManifestState, Relationship, SignedParts},
     port::{BlobStore, Content},
+    retry,
 };
 use std::{io::BufReader, sync::Arc};
 use time::Duration;
@@ -266,11 +267,14 @@ impl Manifests {
         if let Some(signed) = signed {
             store_signed(blobs, tenant, signed).await?;
         }
-        let unit = self.deps.database.begin().await?;
-        unit.manifests().insert(&record).await?;
-        note_uses(unit.as_ref(), &record, now).await?;
+        let outcome = retry::transaction(self.deps.entropy.as_ref(), async || {
+            let unit = self.deps.database.begin().await?;
+            unit.manifests().insert(&record).await?;
+            note_uses(unit.as_ref(), &record, now).await?;
+            self.commit(actor, unit, record.clone(), once.as_ref()).await
+        })
+        .await?;
         let is_signed = record.signed.is_some();
-        let outcome = self.commit(actor, unit, record, once.as_ref()).await?;
         if matches!(outcome, Outcome::Done(_)) {
             self.deps.telemetry.manifest("created");
             if is_signed {
@@ -429,19 +433,24 @@ impl Manifests {
         once: Option<&Once>,
         new_blobs: bool,
     ) -> Result<Outcome> {
-        let unit = self.deps.database.begin().await?;
-        if !unit.manifests().update(&next, expected).await? {
-            drop(unit);
+        let attempt = async || {
+            let unit = self.deps.database.begin().await?;
+            if !unit.manifests().update(&next, expected).await? {
+                return Ok(None);
+            }
+            if new_blobs {
+                note_uses(unit.as_ref(), &next, next.updated_at).await?;
+            }
+            self.commit(actor, unit, next.clone(), once).await.map(Some)
+        };
+        let Some(outcome) = retry::transaction(self.deps.entropy.as_ref(), attempt).await? else {
             // A retry of this very request may have won.
             if let Some(outcome) = self.replay(actor, once).await? {
                 return Ok(outcome);
             }
             return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", "someone else changed the manifest at the same time"));
-        }
-        if new_blobs {
-            note_uses(unit.as_ref(), &next, next.updated_at).await?;
-        }
-        self.commit(actor, unit, next, once).await
+        };
+        Ok(outcome)
     }
 
     async fn identity(&self, scheme: SignatureScheme) -> Result<omt_pki::SigningIdentity> {

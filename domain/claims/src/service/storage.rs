@@ -21,6 +21,8 @@ fn blobs(record: &ManifestRecord) -> Vec<(&BlobRef, BlobRole)> {
         out.push((&signed.asset, BlobRole::Asset));
         out.push((&signed.manifest_store, BlobRole::ManifestStore));
     }
+    // In one order, so that two transactions over the same blobs never wait for each other.
+    out.sort_by(|(a, _), (b, _)| a.sha256.cmp(&b.sha256));
     out
 }
 
