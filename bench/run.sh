@@ -6,7 +6,7 @@ bin=$1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/openmediatrust
 work=$(mktemp -d)
 pids=()
-cleanup() { for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done; rm -rf "$work"; }
+cleanup() { "$here/../tests/services/services.sh" stop "$work/services" 2>/dev/null || true; for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done; rm -rf "$work"; }
 trap cleanup EXIT
 
 if [ ! -e "$cache/peer/.installed-1" ]; then
@@ -65,6 +65,44 @@ serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false OMT_LIMITS__RESULT_CACHE_BYTES=
 id=$(curl -s "$url/api/v1/manifests" -H "authorization: Bearer $token" -F "file=@$file" -F sign=true | python3 -c 'import json,sys; print(json.load(sys.stdin)["id"])')
 curl -s "$url/api/v1/manifests/$id/content" -H "authorization: Bearer $token" -o "$work/hybrid.jpg"
 "$bin/omt-bench" load --name "ours verify hybrid, uncached" --operation verify --url "$url/api/v1/verify" --file "$work/hybrid.jpg" --bearer "$token"
+stop "$ours"
+
+echo; echo "== over HTTP on PostgreSQL, S3 and Redis, the same machine"
+services=${SERVICES:-$cache/services}
+"$here/../tests/services/services.sh" install "$services"
+"$here/../tests/services/services.sh" start "$services" "$work/services"
+# shellcheck source=/dev/null
+. "$work/services/env"
+serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false
+"$bin/omt-bench" load --name "embedded, sign + store, no thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
+stop "$ours"
+production=(OMT_TENANT_DEFAULTS__THUMBNAILS=false "OMT_DATABASE__URL=$OMT_TEST_POSTGRES" "OMT_BLOB__URL=$OMT_TEST_S3"
+  "OMT_QUEUE__URL=$OMT_TEST_REDIS" "OMT_CACHE__URL=$OMT_TEST_REDIS")
+serve_ours "${production[@]}"
+"$bin/omt-bench" load --name "PostgreSQL + S3 + Redis, sign + store, no thumbnail (goal 70 % of embedded)" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
+stop "$ours"
+
+echo; echo "== background jobs that do nothing"
+"$bin/omt-bench" queue --database "sqlite:$work/jobs.db" --queue "sqlite:$work/queue.db" | sed 's/^/SQLite: /'
+"$bin/omt-bench" queue --database "$OMT_TEST_POSTGRES" --queue "$OMT_TEST_POSTGRES" | sed 's/^/PostgreSQL: /'
+"$bin/omt-bench" queue --database "$OMT_TEST_POSTGRES" --queue "$OMT_TEST_REDIS" | sed 's/^/PostgreSQL with Redis: /'
+
+echo; echo "== tier moves"
+"$bin/omt-bench" moves | sed 's/^/directories: /'
+"$bin/omt-bench" moves --blob "${OMT_TEST_S3/\?/\/moves?}" | sed 's/^/SeaweedFS: /'
+
+echo; echo "== lists of ${MANIFESTS:=1000000} manifests"
+"$bin/omt-bench" lists --database "sqlite:$work/lists.db" --manifests "$MANIFESTS" | sed 's/^/SQLite: /'
+psql -q "$OMT_TEST_POSTGRES" -c 'CREATE DATABASE lists'
+"$bin/omt-bench" lists --database "${OMT_TEST_POSTGRES%/*}/lists" --manifests "$MANIFESTS" | sed 's/^/PostgreSQL: /'
+"$here/../tests/services/services.sh" stop "$work/services"
+
+echo; echo "== memory over many uploads"
+resident() { awk -v field="$2" '$1 == field ":" { printf "%d", $2 / 1024 }' "/proc/$1/status"; }
+serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false
+start=$(resident "$ours" VmRSS)
+"$bin/omt-bench" load --name "uploads" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique --seconds 24
+echo "server with its worker: $start MB at the start, peak $(resident "$ours" VmHWM) MB, $(resident "$ours" VmRSS) MB at the end"
 stop "$ours"
 
 echo; echo "== memory"

@@ -7,6 +7,7 @@ mod engine;
 mod lists;
 mod load;
 mod memory;
+mod moves;
 mod queue;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Command {
     Load(load::Arguments),
     /// Lists and searches over many manifests.
     Lists(lists::Arguments),
+    /// Moving blobs between tiers.
+    Moves(moves::Arguments),
     /// Background jobs that do nothing.
     Queue(queue::Arguments),
     /// Peak memory of a server while it signs a large MP4.
@@ -46,6 +49,7 @@ async fn main() {
         Command::Load(arguments) => load::run(arguments).await,
         Command::Lists(arguments) => lists::run(arguments).await,
         Command::Queue(arguments) => queue::run(arguments).await,
+        Command::Moves(arguments) => moves::run(arguments).await,
         Command::Memory(arguments) => memory::run(arguments).await,
     }
 }

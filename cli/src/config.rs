@@ -27,7 +27,7 @@ pub struct Config {
     /// HTTP server.
     pub http: Http,
     /// Database.
-    pub database: Url,
+    pub database: DatabaseSection,
     /// Blob store.
     pub blob: Blob,
     /// Life cycle of stored blobs.
@@ -72,12 +72,21 @@ pub struct Http {
     pub shutdown_seconds: u64,
 }
 
-/// A section with a URL.
-#[derive(Debug, Clone, Deserialize)]
+/// `[database]`
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Url {
+pub struct DatabaseSection {
     /// The URL; its scheme picks the adapter.
     pub url: String,
+    /// A read replica for lists.
+    pub replica_url: String,
+}
+
+impl std::fmt::Debug for DatabaseSection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // URLs may hold passwords.
+        f.write_str("DatabaseSection(…)")
+    }
 }
 
 /// `[blob]`

@@ -142,7 +142,11 @@ impl Platform {
     pub async fn open(config: &Config) -> Result<Self, Fault> {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|e| Fault::new(format!("cannot create the data directory {}: {e}", config.data_dir.display())))?;
-        let database = Arc::new(SqlDatabase::connect(&config.database_url()).await?);
+        let database = SqlDatabase::connect(&config.database_url()).await?;
+        let database = Arc::new(match config.database.replica_url.as_str() {
+            "" => database,
+            replica => database.with_replica(replica).await?,
+        });
         if database.schema_status().await?.unknown > 0 {
             return Err(Fault::new("the database was migrated by a newer version; this one would not understand it"));
         }

@@ -59,7 +59,12 @@ pub fn environment(dir: &Path, config: &str) -> Vec<(&'static str, String)> {
     let combination = current();
     let mut out = Vec::new();
     if combination.postgres && !config.contains("[database]") {
-        out.push(("OMT_DATABASE__URL", database(dir)));
+        let url = database(dir);
+        if combination.redis {
+            // Lists go another way; the same server stands for its replica.
+            out.push(("OMT_DATABASE__REPLICA_URL", url.clone()));
+        }
+        out.push(("OMT_DATABASE__URL", url));
     }
     if combination.s3 && !config.contains("[blob]") {
         let url = service("OMT_TEST_S3");

@@ -57,6 +57,7 @@ type Connected = (DatabaseConnection, DatabaseConnection, Vec<Pool>);
 pub struct SqlDatabase {
     write: DatabaseConnection,
     read: DatabaseConnection,
+    replica: Option<DatabaseConnection>,
     pools: Vec<Pool>,
     description: String,
 }
@@ -123,7 +124,21 @@ impl SqlDatabase {
         }
         .map_err(|error| unavailable("be reached")(DbErr::Conn(RuntimeErr::SqlxError(error.into()))))?;
         let description = if scheme == "sqlite" { url.to_owned() } else { omt_kernel::url::without_secret(url) };
-        Ok(Self { write, read, pools, description })
+        Ok(Self { write, read, replica: None, pools, description })
+    }
+
+    /// The same, with a read replica of PostgreSQL for lists.
+    pub async fn with_replica(mut self, url: &str) -> Result<Self> {
+        if !url.starts_with("postgres") {
+            let words = "database.replica_url must begin with postgres:";
+            return Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", words));
+        }
+        let reached = Self::postgres(url).await;
+        let (_, read, pools) =
+            reached.map_err(|error| unavailable("be reached (the replica)")(DbErr::Conn(RuntimeErr::SqlxError(error.into()))))?;
+        self.replica = Some(read);
+        self.pools.extend(pools);
+        Ok(self)
     }
 
     async fn sqlite(url: &str) -> sqlx::Result<Connected> {
@@ -207,6 +222,10 @@ impl Database for SqlDatabase {
     }
     async fn read(&self) -> Result<Box<dyn UnitOfWork>> {
         Ok(Box::new(Unit { connection: self.read.clone() }))
+    }
+    async fn replica(&self) -> Result<Box<dyn UnitOfWork>> {
+        let Some(replica) = &self.replica else { return self.read().await };
+        Ok(Box::new(Unit { connection: replica.clone() }))
     }
     async fn check(&self) -> Result<()> {
         let status = self.schema_status().await?;

@@ -132,7 +132,7 @@ impl Manifests {
     /// Records of the actor's tenant, newest first.
     pub async fn list(&self, actor: &Actor, filter: &ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>> {
         actor.require(Permission::ManifestRead)?;
-        self.deps.database.read().await?.manifests().list(&actor.tenant, filter, page).await
+        self.deps.database.replica().await?.manifests().list(&actor.tenant, filter, page).await
     }
 
     /// The content to serve for a record: the signed asset, or the draft's source.

@@ -34,7 +34,7 @@ impl Jobs {
         if !actor.permissions.contains(&Permission::AdminSystem) {
             filter.tenant = Some(actor.tenant.clone());
         }
-        self.database.read().await?.jobs().list(&filter, page).await
+        self.database.replica().await?.jobs().list(&filter, page).await
     }
 
     /// One job.

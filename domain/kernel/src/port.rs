@@ -182,6 +182,10 @@ pub trait Database: Send + Sync {
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>>;
     /// A view for reads, without a transaction around them.
     async fn read(&self) -> Result<Box<dyn UnitOfWork>>;
+    /// A view for lists and reports, which may be a moment old: of a read replica, where there is one.
+    async fn replica(&self) -> Result<Box<dyn UnitOfWork>> {
+        self.read().await
+    }
     /// Does it answer, with the schema this build knows? For readiness.
     async fn check(&self) -> Result<()>;
     /// Open connections by state: `in_use` and `idle`.

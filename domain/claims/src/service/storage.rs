@@ -78,7 +78,7 @@ impl Manifests {
         actor.require(Permission::AdminStorage)?;
         let everybody = actor.permissions.contains(&Permission::AdminSystem);
         let tenant: Option<&TenantId> = (!everybody).then_some(&actor.tenant);
-        self.deps.database.read().await?.blobs().usage(tenant).await
+        self.deps.database.replica().await?.blobs().usage(tenant).await
     }
 
     /// Notes that a blob was used, at most twice a day: tiers count in days.
