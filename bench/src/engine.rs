@@ -1,6 +1,6 @@
 //! In-process signing and verifying, ours and the c2pa crate's in turn, so that drift of the machine hits both.
 
-use crate::median;
+use crate::{median, world::System};
 use bytes::Bytes;
 use c2pa::{Builder, Context, Reader, Settings, SigningAlg};
 use omt_claims::{
@@ -9,10 +9,7 @@ use omt_claims::{
     media,
 };
 use omt_crypto::{Algorithm, KeyStore, ProviderName, SignatureScheme};
-use omt_kernel::{
-    PqRequirement,
-    port::{Clock, Content, Entropy},
-};
+use omt_kernel::{PqRequirement, port::Content};
 use omt_keys::KeystoreFile;
 use omt_pki::{
     Certificate, Hierarchy, Pki, PkiSettings,
@@ -24,29 +21,6 @@ use serde_json::json;
 use std::{io::Cursor, path::Path, sync::Arc, time::Instant};
 use time::OffsetDateTime;
 use uuid::Uuid;
-
-struct System;
-
-impl Clock for System {
-    fn now(&self) -> OffsetDateTime {
-        OffsetDateTime::now_utc()
-    }
-}
-
-impl Entropy for System {
-    fn uuid_v7(&self, _: OffsetDateTime) -> Uuid {
-        Uuid::now_v7()
-    }
-    fn uuid_v4(&self) -> Uuid {
-        Uuid::new_v4()
-    }
-    fn secret(&self) -> [u8; 32] {
-        let mut out = [0; 32];
-        out[..16].copy_from_slice(Uuid::new_v4().as_bytes());
-        out[16..].copy_from_slice(Uuid::new_v4().as_bytes());
-        out
-    }
-}
 
 fn settings() -> PkiSettings {
     PkiSettings { organization: "Bench".into(), country: "SG".into(), public_url: "http://bench.test".into(), cpl_record: None }

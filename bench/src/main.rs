@@ -9,6 +9,7 @@ mod load;
 mod memory;
 mod moves;
 mod queue;
+mod world;
 
 use clap::{Parser, Subcommand};
 

@@ -1,13 +1,13 @@
 //! Background jobs that do nothing: how many a second, and how soon one begins.
 
-use crate::quantile;
+use crate::{quantile, world::System};
 use async_trait::async_trait;
 use clap::Args;
 use omt_jobs::{Handler, JobError, Jobs, NewJob, Progress, Runner};
 use omt_kernel::{
     OffsetDateTime,
     job::JobRecord,
-    port::{Clock, Database, Entropy, Telemetry},
+    port::{Database, Telemetry},
 };
 use omt_queue::{ApalisQueue, Handle};
 use omt_sql::SqlDatabase;
@@ -30,26 +30,6 @@ pub struct Arguments {
     /// Jobs at once in the queue.
     #[arg(long, default_value_t = 5_000)]
     jobs: usize,
-}
-
-struct System;
-
-impl Clock for System {
-    fn now(&self) -> OffsetDateTime {
-        OffsetDateTime::now_utc()
-    }
-}
-
-impl Entropy for System {
-    fn uuid_v7(&self, _: OffsetDateTime) -> Uuid {
-        Uuid::now_v7()
-    }
-    fn uuid_v4(&self) -> Uuid {
-        Uuid::new_v4()
-    }
-    fn secret(&self) -> [u8; 32] {
-        [0; 32]
-    }
 }
 
 /// Notes when it ran.

@@ -25,3 +25,8 @@ impl MigratorTrait for Migrator {
         ]
     }
 }
+
+/// A column or table by name.
+fn column(name: &str) -> Alias {
+    Alias::new(name)
+}

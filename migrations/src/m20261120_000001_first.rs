@@ -1,5 +1,6 @@
 //! Tenants, identities, manifests, verification results, stored answers and certificates.
 
+use crate::column;
 use sea_orm_migration::{prelude::*, schema::*};
 
 #[derive(DeriveMigrationName)]
@@ -7,10 +8,6 @@ pub struct Migration;
 
 fn id(name: &str) -> ColumnDef {
     uuid(Alias::new(name)).take()
-}
-
-fn column(name: &str) -> Alias {
-    Alias::new(name)
 }
 
 fn table(name: &str) -> TableCreateStatement {

@@ -1,13 +1,10 @@
 //! Stored blobs with their tier, which manifests need them, legal holds, and when content was deleted.
 
+use crate::column;
 use sea_orm_migration::{prelude::*, schema::*, sea_orm::DbBackend};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
-
-fn column(name: &str) -> Alias {
-    Alias::new(name)
-}
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {

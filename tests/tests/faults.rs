@@ -369,3 +369,75 @@ async fn a_database_that_drops_connections_loses_nothing() {
         assert_eq!(replica.json(&format!("/api/v1/manifests/{id}/report")).await["validation_state"], "trusted");
     }
 }
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The shared cache forged, and then gone: the same answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_never_depend_on_the_cache() {
+    if Command::new("redis-server").arg("--version").output().is_err() {
+        assert!(std::env::var_os("OMT_TEST_REDIS").is_none(), "redis-server should be here");
+        return;
+    }
+    let port = free_port();
+    let arguments = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"].map(str::to_owned);
+    let mut redis = Process(Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn().unwrap());
+    let cli = |arguments: &[&str]| {
+        let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    while cli(&["ping"]).trim() != "PONG" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let config = format!("[cache]\nurl = \"redis://127.0.0.1:{port}/\"\nname = \"test\"\n");
+    let mut server = Server::start_with(&config).await;
+    let record = server.signed("a.jpg", fixture("a.jpg"), &[]).await;
+    let good = server.content(&record).await;
+    let mut tampered = good.clone();
+    let at = tampered.len() - 500;
+    tampered[at] ^= 1;
+    for (bytes, state) in [(&good, "trusted"), (&tampered, "invalid")] {
+        assert_eq!(server.verify("a.jpg", bytes.clone()).await["validation_state"], state);
+    }
+    let keys = cli(&["keys", "test:cache:verification:*"]);
+    let keys: Vec<&str> = keys.lines().collect();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    // Another process with nothing in memory takes them from there.
+    let hits = async |server: &Server| {
+        let key = server.key("default", &["metrics:read"]).await;
+        let text = server.anonymous("GET", "/metrics").bearer_auth(key).send().await.unwrap().text().await.unwrap();
+        text.lines()
+            .find_map(|l| l.strip_prefix("omt_cache_requests_total{cache=\"shared_verification\",outcome=\"hit\"} "))
+            .map_or(0, |n| n.parse::<u32>().unwrap())
+    };
+    server = server.crash_and_restart().await;
+    assert_eq!(server.verify("a.jpg", good.clone()).await["validation_state"], "trusted");
+    assert_eq!(hits(&server).await, 1);
+    // Whoever can write there swaps the verdicts, or writes something else; neither is believed.
+    cli(&["rename", keys[0], "aside"]);
+    cli(&["rename", keys[1], keys[0]]);
+    cli(&["rename", "aside", keys[1]]);
+    server = server.crash_and_restart().await;
+    for (bytes, state) in [(&good, "trusted"), (&tampered, "invalid")] {
+        assert_eq!(server.verify("a.jpg", bytes.clone()).await["validation_state"], state);
+    }
+    assert_eq!(hits(&server).await, 0);
+    for key in &keys {
+        cli(&["set", key, "garbage"]);
+    }
+    server = server.crash_and_restart().await;
+    assert_eq!(server.verify("a.jpg", tampered.clone()).await["validation_state"], "invalid");
+    // And without it.
+    redis.0.kill().unwrap();
+    redis.0.wait().unwrap();
+    for (bytes, state) in [(&good, "trusted"), (&tampered, "invalid")] {
+        let mut bytes = bytes.clone();
+        bytes.push(0);
+        let again = server.verify("a.jpg", bytes).await;
+        assert_eq!(again["validation_state"], if state == "trusted" { "invalid" } else { state }, "a byte more");
+    }
+    assert_eq!(server.verify("a.jpg", good).await["validation_state"], "trusted");
+    assert_eq!(server.anonymous("GET", "/ready").send().await.unwrap().status(), StatusCode::OK);
+}
