@@ -5,8 +5,9 @@ use crate::{
     fault::Fault,
     platform::Platform,
 };
+use omt_api::Dependency;
 use omt_jobs::{Handler, Runner};
-use omt_kernel::{JobId, port::JobTransport};
+use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
 use omt_workers::{Housekeeping, Lifecycle, Retention, Sweep};
 use std::{sync::Arc, time::Duration};
@@ -16,9 +17,13 @@ use uuid::Uuid;
 /// Seconds that jobs under way get to end after SIGTERM; what is cut off runs again elsewhere.
 const DRAIN: Duration = Duration::from_secs(25);
 
+/// Pause before a worker that ended by itself is started anew.
+const RESTART: Duration = Duration::from_secs(2);
+
 /// Jobs that are being worked on.
 pub struct Background {
     stop: watch::Sender<bool>,
+    alive: watch::Receiver<bool>,
     work: JoinHandle<omt_kernel::Result<()>>,
     others: Vec<JoinHandle<()>>,
     queue: Arc<ApalisQueue>,
@@ -63,7 +68,7 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
         handlers.retain(|h| kinds.iter().any(|kind| kind == h.kind()));
     }
     let queue = Arc::new(ApalisQueue::connect(&config.queue_url(), &config.queue.name).await?);
-    // Unique over restarts: a queue takes a name that comes back for the worker that died under it.
+    // Unique over restarts.
     let name = format!("{}-{}", hostname(), Uuid::new_v4());
     let runner = Arc::new(Runner::new(
         platform.database.clone(),
@@ -74,6 +79,7 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
         name.clone(),
     ));
     let (stop, stopped) = watch::channel(false);
+    let (ending, alive) = watch::channel(true);
     let handle: Handle = {
         let runner = runner.clone();
         Arc::new(move |id: JobId, kind: String| {
@@ -88,7 +94,22 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
     };
     let work = {
         let (queue, concurrency) = (queue.clone(), config.job_concurrency());
-        tokio::spawn(async move { queue.work(&name, concurrency, handle, told(stopped)).await })
+        tokio::spawn(async move {
+            let mut starts = 0;
+            loop {
+                // A queue takes a name that comes back for the worker that died under it.
+                let name = format!("{name}-{starts}");
+                let ended = queue.work(&name, concurrency, handle.clone(), told(stopped.clone())).await;
+                if *stopped.borrow() {
+                    return ended;
+                }
+                ending.send_replace(false);
+                tracing::error!(error = ?ended.err(), "the queue's worker ended by itself; starting another");
+                tokio::time::sleep(RESTART).await;
+                ending.send_replace(true);
+                starts += 1;
+            }
+        })
     };
     let announcing = {
         let (runner, queue) = (runner.clone(), queue.clone());
@@ -99,7 +120,7 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
         tokio::spawn(async move { queue.tidy().await })
     };
     tracing::info!(queue = queue.describe(), kinds = ?runner.kinds(), "working on jobs");
-    Ok(Background { stop, work, others: vec![announcing, tidying], queue })
+    Ok(Background { stop, alive, work, others: vec![announcing, tidying], queue })
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {
@@ -113,9 +134,17 @@ impl Background {
         self.queue.describe()
     }
 
-    /// Whether it still works: a queue's worker that ended by itself is a fault.
-    pub fn is_alive(&self) -> bool {
-        !self.work.is_finished()
+    /// Whether it works, as a dependency of readiness.
+    pub fn dependency(&self) -> Dependency {
+        let alive = self.alive.clone();
+        let check = move || {
+            let alive = *alive.borrow();
+            Box::pin(async move {
+                let words = "the queue does not answer; jobs wait until it does";
+                if alive { Ok(()) } else { Err(Error::new(Kind::Unavailable, "JOBS_STOPPED", words)) }
+            }) as futures_util::future::BoxFuture<'static, _>
+        };
+        Dependency { name: "jobs", check: Box::new(check) }
     }
 
     /// Takes no more jobs and lets those under way end.
@@ -149,15 +178,9 @@ pub async fn run(config: Config, kinds: &[String]) -> Result<(), Fault> {
     println!("  blobs      {}", platform.blobs.describe());
     println!("  queue      {}", background.describe());
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let mut look = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            interrupted = tokio::signal::ctrl_c() => { interrupted?; break }
-            _ = look.tick() => if !background.is_alive() {
-                return Err(Fault::new("the queue's worker ended by itself"));
-            },
-        }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
     }
     background.drain().await;
     platform.database.close().await;

@@ -32,6 +32,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
         true => Some(background::start(&config, &platform, &[]).await?),
         false => None,
     };
+    dependencies.extend(background.as_ref().map(background::Background::dependency));
     let state = web::Data::new(ApiState {
         manifests: platform.manifests.clone(),
         jobs: platform.jobs.clone(),

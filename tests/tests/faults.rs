@@ -441,3 +441,43 @@ async fn answers_never_depend_on_the_cache() {
     assert_eq!(server.verify("a.jpg", good).await["validation_state"], "trusted");
     assert_eq!(server.anonymous("GET", "/ready").send().await.unwrap().status(), StatusCode::OK);
 }
+
+/// The queue's server goes away and comes back: requests go on, jobs wait and then run.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_wait_for_their_queue() {
+    if std::env::var_os("OMT_TEST_REDIS").is_none() {
+        return;
+    }
+    let port = free_port();
+    let start = || {
+        let arguments = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"].map(str::to_owned);
+        Process(Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn().unwrap())
+    };
+    let mut redis = start();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let config = format!(
+        "[queue]\nurl = \"redis://127.0.0.1:{port}/\"\n[jobs]\nin_process = \"always\"\n[lifecycle]\nretention_every_seconds = 1\n"
+    );
+    let server = Server::start_with(&config).await;
+    let done = async || {
+        let jobs = server.json("/api/v1/admin/jobs?kind=retention&state=done&limit=200").await;
+        jobs["items"].as_array().unwrap().len()
+    };
+    let until = async |count: usize, seconds: u64| {
+        let began = Instant::now();
+        while done().await < count {
+            assert!(began.elapsed() < Duration::from_secs(seconds), "{} of {count}", done().await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    until(1, 20).await;
+    redis.0.kill().unwrap();
+    redis.0.wait().unwrap();
+    server.signed("a.jpg", fixture("a.jpg"), &[]).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    server.signed("a.png", fixture("a.png"), &[]).await;
+    let before = done().await;
+    let _redis = start();
+    until(before + 2, 40).await;
+    assert_eq!(server.anonymous("GET", "/ready").send().await.unwrap().status(), StatusCode::OK);
+}
