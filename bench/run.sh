@@ -6,7 +6,7 @@ bin=$1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/openmediatrust
 work=$(mktemp -d)
 pids=()
-cleanup() { "$here/../tests/services/services.sh" stop "$work/services" 2>/dev/null || true; for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done; rm -rf "$work"; }
+cleanup() { [ -z "${servers:-}" ] || { "$here/../tests/services/services.sh" stop "$servers" || true; rm -rf "$servers"; }; for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done; rm -rf "$work"; }
 trap cleanup EXIT
 
 if [ ! -e "$cache/peer/.installed-1" ]; then
@@ -70,9 +70,11 @@ stop "$ours"
 echo; echo "== over HTTP on PostgreSQL, S3 and Redis, the same machine"
 services=${SERVICES:-$cache/services}
 "$here/../tests/services/services.sh" install "$services"
-"$here/../tests/services/services.sh" start "$services" "$work/services"
+# A place of its own, which PostgreSQL's user may enter.
+servers=$(mktemp -d)
+"$here/../tests/services/services.sh" start "$services" "$servers"
 # shellcheck source=/dev/null
-. "$work/services/env"
+. "$servers/env"
 serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false
 "$bin/omt-bench" load --name "embedded, sign + store, no thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
 stop "$ours"
@@ -95,7 +97,7 @@ echo; echo "== lists of ${MANIFESTS:=1000000} manifests"
 "$bin/omt-bench" lists --database "sqlite:$work/lists.db" --manifests "$MANIFESTS" | sed 's/^/SQLite: /'
 psql -q "$OMT_TEST_POSTGRES" -c 'CREATE DATABASE lists'
 "$bin/omt-bench" lists --database "${OMT_TEST_POSTGRES%/*}/lists" --manifests "$MANIFESTS" | sed 's/^/PostgreSQL: /'
-"$here/../tests/services/services.sh" stop "$work/services"
+"$here/../tests/services/services.sh" stop "$servers"
 
 echo; echo "== memory over many uploads"
 resident() { awk -v field="$2" '$1 == field ":" { printf "%d", $2 / 1024 }' "/proc/$1/status"; }

@@ -56,7 +56,7 @@ async fn fill(url: &str, manifests: u64) {
         let pool = sqlx::PgPool::connect(url).await.unwrap();
         let id = "(('0190' || lpad(to_hex(n), 8, '0') || '7000' || '8000000000000000'))::uuid";
         let body = select(&literals("postgres"), id, "lpad(to_hex(n), 64, '0')", "false", "'[]'::jsonb");
-        let statement = format!("INSERT INTO manifests ({columns}) {body} FROM generate_series(1, {manifests}) AS n");
+        let statement = format!("INSERT INTO manifests ({columns}) {body} FROM generate_series(1::bigint, {manifests}) AS n");
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.unwrap();
         sqlx::query("ANALYZE manifests").execute(&pool).await.unwrap();
     } else {

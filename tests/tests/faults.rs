@@ -450,7 +450,8 @@ async fn jobs_wait_for_their_queue() {
     }
     let port = free_port();
     let start = || {
-        let arguments = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"].map(str::to_owned);
+        let arguments =
+            ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"].map(str::to_owned);
         Process(Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn().unwrap())
     };
     let mut redis = start();

@@ -235,13 +235,12 @@ pub trait ManifestRepository: Send + Sync {
 /// Stored blobs: where they are and who needs them.
 #[async_trait]
 pub trait BlobRepository: Send + Sync {
-    /// Notes that a manifest needs a blob, which was used just now. One not known before is hot.
-    async fn add_use(
+    /// Notes that a manifest needs these blobs, which were used just now. Those not known before are hot.
+    async fn add_uses(
         &self,
         tenant: &TenantId,
-        blob: &BlobRef,
         manifest: ManifestId,
-        role: BlobRole,
+        blobs: &[(&BlobRef, BlobRole)],
         now: OffsetDateTime,
     ) -> Result<()>;
     /// Notes that a blob was used.

@@ -17,6 +17,7 @@ use sea_orm::{
     ColumnTrait, Condition, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait, OnConflict, Query},
 };
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 fn tenant(text: &str) -> Result<TenantId> {
@@ -46,34 +47,39 @@ struct Sum {
 
 #[async_trait]
 impl<C: Finish> BlobRepository for Unit<C> {
-    async fn add_use(
+    async fn add_uses(
         &self,
         tenant: &TenantId,
-        blob: &BlobRef,
         manifest: ManifestId,
-        role: BlobRole,
+        blobs: &[(&BlobRef, BlobRole)],
         now: OffsetDateTime,
     ) -> Result<()> {
-        let row = rows::ActiveModel {
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        // One row for each blob, in one order: two transactions over the same blobs never wait for each other, and PostgreSQL
+        // takes no row twice in one statement.
+        let distinct: BTreeMap<&str, &BlobRef> = blobs.iter().map(|(blob, _)| (blob.sha256.as_str(), *blob)).collect();
+        let known = distinct.values().map(|blob| rows::ActiveModel {
             tenant: Set(tenant.to_string()),
             sha256: Set(blob.sha256.clone()),
             size: Set(blob.size.cast_signed()),
             tier: Set(Tier::Hot.to_string()),
             created_at: Set(micros(now)),
             last_used_at: Set(micros(now)),
-        };
+        });
         // A blob that is known stays where it is.
         let used =
             OnConflict::columns([rows::Column::Tenant, rows::Column::Sha256]).update_column(rows::Column::LastUsedAt).to_owned();
-        rows::Entity::insert(row).on_conflict(used).exec_without_returning(&self.connection).await.map_err(failed)?;
-        let row = blob_uses::ActiveModel {
+        rows::Entity::insert_many(known).on_conflict(used).exec_without_returning(&self.connection).await.map_err(failed)?;
+        let uses = blobs.iter().map(|(blob, role)| blob_uses::ActiveModel {
             tenant: Set(tenant.to_string()),
             sha256: Set(blob.sha256.clone()),
             manifest_id: Set(manifest.0),
             role: Set(role.as_str().to_owned()),
-        };
-        let known = OnConflict::new().do_nothing().to_owned();
-        match blob_uses::Entity::insert(row).on_conflict(known).exec_without_returning(&self.connection).await {
+        });
+        let ignore = OnConflict::new().do_nothing().to_owned();
+        match blob_uses::Entity::insert_many(uses).on_conflict(ignore).exec_without_returning(&self.connection).await {
             Ok(_) | Err(DbErr::RecordNotInserted) => Ok(()),
             Err(error) => Err(failed(error)),
         }

@@ -21,17 +21,12 @@ fn blobs(record: &ManifestRecord) -> Vec<(&BlobRef, BlobRole)> {
         out.push((&signed.asset, BlobRole::Asset));
         out.push((&signed.manifest_store, BlobRole::ManifestStore));
     }
-    // In one order, so that two transactions over the same blobs never wait for each other.
-    out.sort_by(|(a, _), (b, _)| a.sha256.cmp(&b.sha256));
     out
 }
 
 /// Notes in the record's own transaction which blobs it needs.
 pub(super) async fn note_uses(unit: &dyn UnitOfWork, record: &ManifestRecord, now: OffsetDateTime) -> Result<()> {
-    for (blob, role) in blobs(record) {
-        unit.blobs().add_use(&record.tenant, blob, record.id, role, now).await?;
-    }
-    Ok(())
+    unit.blobs().add_uses(&record.tenant, record.id, &blobs(record), now).await
 }
 
 impl Manifests {
