@@ -68,7 +68,7 @@ impl MigrationTrait for Migration {
              WHERE state = 'archived' AND content_deleted_at IS NULL"
                 .to_owned(),
         ];
-        // What manifests named before this table was there. Ingredients stay unlisted, and so where they are.
+        // What manifests named before this table was there.
         let sources = [
             ("source", "source_sha256".to_owned(), "source_size".to_owned(), "source_kept"),
             ("asset", part("asset", "sha256"), part("asset", "size"), "signed IS NOT NULL"),
@@ -85,6 +85,25 @@ impl MigrationTrait for Migration {
                  SELECT tenant, {digest}, id, '{role}' FROM manifests WHERE {condition} ON CONFLICT DO NOTHING"
             ));
         }
+        let (items, digest, size) = if postgres {
+            (
+                "jsonb_array_elements(m.ingredients) AS i(value)",
+                "i.value->'blob'->>'sha256'",
+                "(i.value->'blob'->>'size')::bigint",
+            )
+        } else {
+            ("json_each(m.ingredients) AS i", "json_extract(i.value, '$.blob.sha256')", "json_extract(i.value, '$.blob.size')")
+        };
+        statements.push(format!(
+            "INSERT INTO blobs (tenant, sha256, size, tier, created_at, last_used_at) \
+             SELECT m.tenant, {digest}, max({size}), 'hot', min(m.created_at), max(m.updated_at) FROM manifests m, {items} \
+             WHERE m.id IS NOT NULL GROUP BY m.tenant, {digest} ON CONFLICT DO NOTHING"
+        ));
+        statements.push(format!(
+            "INSERT INTO blob_uses (tenant, sha256, manifest_id, role) \
+             SELECT DISTINCT m.tenant, {digest}, m.id, 'ingredient' FROM manifests m, {items} WHERE m.id IS NOT NULL \
+             ON CONFLICT DO NOTHING"
+        ));
         for statement in statements {
             manager.get_connection().execute_unprepared(&statement).await?;
         }

@@ -6,8 +6,13 @@ use omt_jobs::{Handler, JobError, Progress, Runner};
 use omt_kernel::{
     Error, JobId, Kind, OffsetDateTime, Result, TenantId, TenantSettings,
     job::{AttemptEnd, JobFilter, JobRecord, JobState, LEASE},
+    manifest::ManifestFilter,
     port::{Clock, Database, Entropy, Gauges, JobTransport, Page, Telemetry},
+    storage::Tier,
 };
+use omt_migrations::Migrator;
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm_migration::MigratorTrait;
 use serde_json::json;
 use std::{
     sync::{
@@ -19,10 +24,13 @@ use std::{
 use time::Duration;
 use uuid::Uuid;
 
+/// How many migrations there were before stored blobs were listed.
+const BEFORE_STORAGE: u32 = 2;
+
 async fn sqlite() -> (Arc<SqlDatabase>, Option<tempfile::TempDir>) {
     let dir = tempfile::tempdir().unwrap();
     let database = SqlDatabase::connect(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
-    database.migrate().await.unwrap();
+    Migrator::up(&database.write, Some(BEFORE_STORAGE)).await.unwrap();
     (Arc::new(database), Some(dir))
 }
 
@@ -34,8 +42,15 @@ async fn postgres() -> Option<(Arc<SqlDatabase>, Option<tempfile::TempDir>)> {
     sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
     let (base, _) = server.rsplit_once('/').unwrap();
     let database = SqlDatabase::connect(&format!("{base}/{name}")).await.unwrap();
-    database.migrate().await.unwrap();
+    Migrator::up(&database.write, Some(BEFORE_STORAGE)).await.unwrap();
     Some((Arc::new(database), None))
+}
+
+/// Each test gets an empty database of the newest schema, but for the one about migrating.
+async fn prepare(database: &SqlDatabase, test: &str) {
+    if test != "the_storage_migration_lists_what_is_there" {
+        database.migrate().await.unwrap();
+    }
 }
 
 macro_rules! contract {
@@ -44,6 +59,7 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
                 let (database, _dir) = super::sqlite().await;
+                super::prepare(&database, stringify!($test)).await;
                 super::$test(database).await;
             })+
         }
@@ -51,6 +67,7 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
                 let Some((database, _dir)) = super::postgres().await else { return };
+                super::prepare(&database, stringify!($test)).await;
                 super::$test(database).await;
             })+
         }
@@ -59,6 +76,7 @@ macro_rules! contract {
 
 contract!(
     schema_is_current,
+    the_storage_migration_lists_what_is_there,
     what_is_not_committed_never_was,
     unique_jobs_live_once,
     slots_are_taken_once,
@@ -131,6 +149,63 @@ async fn schema_is_current(database: Arc<SqlDatabase>) {
     database.migrate().await.unwrap();
     assert_eq!(database.schema_status().await.unwrap(), status);
     assert!(database.connections().iter().map(|(_, n)| n).sum::<u64>() >= 1);
+}
+
+async fn the_storage_migration_lists_what_is_there(database: Arc<SqlDatabase>) {
+    let blob = |c: char, size: u64| json!({ "sha256": c.to_string().repeat(64), "size": size });
+    let ingredient = json!([{ "blob": blob('d', 4), "title": "t", "media_type": "m", "relationship": "component_of" }]);
+    let signed = json!({
+        "asset": blob('b', 2),
+        "manifest_store": blob('c', 3),
+        "embedded": true,
+        "algorithm": "es256",
+        "manifest_label": "urn:c2pa:x",
+        "signed_at": "2026-01-01T00:00:00Z",
+    });
+    let (draft, done) = (Uuid::now_v7(), Uuid::now_v7());
+    for (id, kept, ingredients, signed) in [(draft, true, ingredient, None), (done, false, json!([]), Some(signed))] {
+        let columns = "id, tenant, revision, state, title, title_folded, creator, classification, media_type, source_sha256, \
+                       source_size, source_kept, definition, metadata, ingredients, signed, created_by, created_at, updated_at";
+        let postgres = database.write.get_database_backend() == DbBackend::Postgres;
+        let places: Vec<String> = (1..=19).map(|n| if postgres { format!("${n}") } else { "?".to_owned() }).collect();
+        let statement = format!("INSERT INTO manifests ({columns}) VALUES ({})", places.join(", "));
+        let values: Vec<sea_orm::Value> = vec![
+            id.into(),
+            "default".into(),
+            1i64.into(),
+            if kept { "draft" } else { "signed" }.into(),
+            "Old".into(),
+            "old".into(),
+            "c".into(),
+            "internal".into(),
+            "image/jpeg".into(),
+            "a".repeat(64).into(),
+            1i64.into(),
+            kept.into(),
+            json!({}).into(),
+            json!({}).into(),
+            ingredients.into(),
+            signed.map_or(sea_orm::Value::Json(None), Into::into),
+            "u".into(),
+            7i64.into(),
+            8i64.into(),
+        ];
+        let backend = database.write.get_database_backend();
+        database.write.execute_raw(Statement::from_sql_and_values(backend, statement, values)).await.unwrap();
+    }
+    database.migrate().await.unwrap();
+    let (tenant, read) = (TenantId::default_tenant(), database.read().await.unwrap());
+    for (c, manifest, size) in [('a', draft, 1), ('d', draft, 4), ('b', done, 2), ('c', done, 3)] {
+        let digest = c.to_string().repeat(64);
+        let found = read.blobs().find(&tenant, &digest).await.unwrap().unwrap();
+        assert_eq!((found.blob.size, found.tier), (size, Tier::Hot), "{c}");
+        let uses = read.blobs().uses(&tenant, &digest).await.unwrap();
+        assert_eq!(uses.iter().map(|u| u.manifest.0).collect::<Vec<_>>(), [manifest], "{c}");
+    }
+    // And titles can be searched.
+    let filter = ManifestFilter { title_contains: Some("old".into()), ..Default::default() };
+    let page = Page { after: None, limit: 10 };
+    assert_eq!(read.manifests().list(&tenant, &filter, page).await.unwrap().len(), 2);
 }
 
 async fn what_is_not_committed_never_was(database: Arc<SqlDatabase>) {

@@ -132,6 +132,16 @@ impl Access {
 
     async fn ensure_first_user(&self, configured: Option<String>) -> Result<Option<String>> {
         let existing = self.database.read().await?.identities().user_by_name(FIRST_USER).await?;
+        let everything: BTreeSet<Permission> = Permission::ALL.iter().copied().collect();
+        // The first user runs the platform, and a newer version may know more that there is to do.
+        if let Some(user) = &existing
+            && user.permissions.contains(&Permission::AdminSystem)
+            && user.permissions != everything
+        {
+            let unit = self.database.begin().await?;
+            unit.identities().set_permissions(user.id, &everything).await?;
+            unit.commit().await?;
+        }
         match (existing, configured) {
             (Some(user), Some(password)) if !password::verify(&password, &user.password_hash) => {
                 let unit = self.database.begin().await?;
@@ -149,7 +159,7 @@ impl Access {
                     tenant: TenantId::default_tenant(),
                     username: FIRST_USER.to_owned(),
                     password_hash: password::hash(&password)?,
-                    permissions: Permission::ALL.iter().copied().collect(),
+                    permissions: everything,
                     disabled: false,
                     created_at: now,
                 };

@@ -1,7 +1,7 @@
 //! The ports: what use cases need of the world. Each is small and object-safe; the composition root picks the adapters.
 
 use crate::{
-    ApiKeyId, JobId, ManifestId, Result, TenantId, TenantSettings, UserId,
+    ApiKeyId, JobId, ManifestId, Permission, Result, TenantId, TenantSettings, UserId,
     job::{AttemptEnd, JobFilter, JobRecord},
     manifest::{BlobRef, ManifestFilter, ManifestRecord},
     record::{ApiKeyRecord, CertificateRecord, IdempotencyRecord, RefreshTokenRecord, UserRecord, VerificationRecord},
@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use std::{
+    collections::BTreeSet,
     ops::Range,
     path::{Path, PathBuf},
     time::Duration,
@@ -277,6 +278,8 @@ pub trait IdentityRepository: Send + Sync {
     async fn user_by_name(&self, username: &str) -> Result<Option<UserRecord>>;
     /// Finds a user.
     async fn user(&self, id: UserId) -> Result<Option<UserRecord>>;
+    /// Replaces what a user may do.
+    async fn set_permissions(&self, id: UserId, permissions: &BTreeSet<Permission>) -> Result<()>;
     /// Replaces a user's password hash.
     async fn set_password(&self, id: UserId, password_hash: &str) -> Result<()>;
     /// Adds an API key.

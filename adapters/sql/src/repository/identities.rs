@@ -7,11 +7,12 @@ use crate::{
 };
 use async_trait::async_trait;
 use omt_kernel::{
-    ApiKeyId, Result, TenantId, UserId,
+    ApiKeyId, Permission, Result, TenantId, UserId,
     port::{IdentityRepository, Page},
     record::{ApiKeyRecord, RefreshTokenRecord, UserRecord},
 };
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
+use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -69,6 +70,16 @@ impl<C: Finish> IdentityRepository for Unit<C> {
 
     async fn user(&self, id: UserId) -> Result<Option<UserRecord>> {
         users::Entity::find_by_id(id.0).one(&self.connection).await.map_err(failed)?.map(user).transpose()
+    }
+
+    async fn set_permissions(&self, id: UserId, permissions: &BTreeSet<Permission>) -> Result<()> {
+        users::Entity::update_many()
+            .col_expr(users::Column::Permissions, Expr::value(to_json(permissions)?))
+            .filter(users::Column::Id.eq(id.0))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(())
     }
 
     async fn set_password(&self, id: UserId, password_hash: &str) -> Result<()> {
