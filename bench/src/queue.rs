@@ -62,11 +62,11 @@ pub async fn run(arguments: Arguments) {
         let runner = runner.clone();
         Arc::new(move |id, kind| {
             let runner = runner.clone();
-            Box::pin(async move { runner.run(id, &kind).await.unwrap() })
+            Box::pin(async move { runner.run(id, kind).await.unwrap() })
         })
     };
-    let work = queue.work(&name, 16, handle, std::future::pending());
-    tokio::spawn(work);
+    let worker = queue.clone();
+    tokio::spawn(async move { worker.work(&name, &["nothing"], 16, handle, std::future::pending()).await });
     let (announcer, transport) = (runner.clone(), queue.clone());
     tokio::spawn(async move { announcer.announce(transport.as_ref()).await });
     let add = async |from: usize, to: usize| {

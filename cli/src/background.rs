@@ -82,10 +82,10 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
     let (ending, alive) = watch::channel(true);
     let handle: Handle = {
         let runner = runner.clone();
-        Arc::new(move |id: JobId, kind: String| {
+        Arc::new(move |id: JobId, kind: &'static str| {
             let runner = runner.clone();
             Box::pin(async move {
-                if let Err(error) = runner.run(id, &kind).await {
+                if let Err(error) = runner.run(id, kind).await {
                     // The job stays due, so it is announced again.
                     tracing::warn!(job = %id, %error, "a job could not be begun or ended");
                 }
@@ -93,13 +93,13 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
         })
     };
     let work = {
-        let (queue, concurrency) = (queue.clone(), config.job_concurrency());
+        let (queue, kinds, concurrency) = (queue.clone(), runner.kinds(), config.job_concurrency());
         tokio::spawn(async move {
             let mut starts = 0;
             loop {
                 // A queue takes a name that comes back for the worker that died under it.
                 let name = format!("{name}-{starts}");
-                let ended = queue.work(&name, concurrency, handle.clone(), told(stopped.clone())).await;
+                let ended = queue.work(&name, &kinds, concurrency, handle.clone(), told(stopped.clone())).await;
                 if *stopped.borrow() {
                     return ended;
                 }
@@ -116,8 +116,8 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
         tokio::spawn(async move { runner.announce(queue.as_ref()).await })
     };
     let tidying = {
-        let queue = queue.clone();
-        tokio::spawn(async move { queue.tidy().await })
+        let (queue, kinds) = (queue.clone(), runner.kinds());
+        tokio::spawn(async move { queue.tidy(&kinds).await })
     };
     tracing::info!(queue = queue.describe(), kinds = ?runner.kinds(), "working on jobs");
     Ok(Background { stop, alive, work, others: vec![announcing, tidying], queue })

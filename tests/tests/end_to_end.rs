@@ -14,4 +14,5 @@ mod life;
 mod manifests;
 mod public_key_infrastructure;
 mod refusals;
+mod removal;
 mod storage;

@@ -170,9 +170,19 @@ async fn replicas_act_once() {
     assert_eq!(listed, ids.len(), "no manifest beside those acknowledged");
     // Recurring jobs ran once for each slot, whoever was alive.
     for kind in ["housekeeping", "lifecycle", "retention"] {
-        let slots: Vec<i64> = jobs(&replicas[1], kind).await.iter().map(|j| j["payload"]["slot"].as_i64().unwrap()).collect();
+        let began = Instant::now();
+        let slots = loop {
+            let jobs = jobs(&replicas[1], kind).await;
+            let slots: Vec<i64> = jobs.iter().map(|j| j["payload"]["slot"].as_i64().unwrap()).collect();
+            // A slow machine may answer every request before a worker has started.
+            if !slots.is_empty() {
+                break slots;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{kind} never ran");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
         let distinct: BTreeSet<i64> = slots.iter().copied().collect();
-        assert!(!slots.is_empty() && slots.len() == distinct.len(), "{kind}: {slots:?}");
+        assert_eq!(slots.len(), distinct.len(), "{kind}: {slots:?}");
     }
     // What the killed worker left is taken over.
     let began = Instant::now();
@@ -215,16 +225,25 @@ async fn a_killed_workers_job_is_taken_over() {
     };
     first.0.kill().unwrap();
     first.0.wait().unwrap();
-    let caught = job["state"] == "running";
     let killed = Instant::now();
+    let left = lifecycle().await.unwrap();
+    let caught = left["state"] == "running";
+    assert!(caught || left["state"] == "done", "{job} {left}");
     let _second = worker(dir.path(), &config);
     loop {
         let job = lifecycle().await.unwrap();
         if job["state"] == "done" {
-            assert!(!caught || job["attempts"].as_u64() >= Some(1));
+            if caught {
+                assert_eq!(job["attempts"], 2, "{job}");
+                assert_ne!(job["worker"], left["worker"]);
+            }
             break;
         }
-        assert!(killed.elapsed() < Duration::from_secs(20), "{job}");
+        // The job itself takes a moment besides.
+        assert!(killed.elapsed() < Duration::from_secs(15), "{job}");
+        if killed.elapsed() > Duration::from_secs(10) {
+            assert_eq!(job["attempts"], 2, "nobody took it over: {job}");
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let usage = replica.json("/api/v1/admin/storage").await;

@@ -6,7 +6,7 @@ use omt_kernel::{
     job::JobRecord,
     port::{Clock, Database},
 };
-use serde_json::json;
+use serde::Serialize;
 use std::sync::Arc;
 use time::Duration;
 
@@ -23,6 +23,14 @@ pub struct Housekeeping {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What was forgotten.
+#[derive(Serialize)]
+struct Tally {
+    jobs: u64,
+    answers: u64,
+    refresh_tokens: u64,
+}
+
 #[async_trait]
 impl Handler for Housekeeping {
     fn kind(&self) -> &'static str {
@@ -36,11 +44,13 @@ impl Handler for Housekeeping {
     async fn run(&self, _: &JobRecord, progress: &Progress) -> Result<(), JobError> {
         let now = self.clock.now();
         let unit = self.database.begin().await?;
-        let jobs = unit.jobs().forget(now - JOBS).await?;
-        let answers = unit.idempotency().forget(now - ANSWERS).await?;
-        let tokens = unit.identities().forget_refresh_tokens(now).await?;
+        let tally = Tally {
+            jobs: unit.jobs().forget(now - JOBS).await?,
+            answers: unit.idempotency().forget(now - ANSWERS).await?,
+            refresh_tokens: unit.identities().forget_refresh_tokens(now).await?,
+        };
         unit.commit().await?;
-        progress.set(json!({ "jobs": jobs, "answers": answers, "refresh_tokens": tokens }));
+        progress.set(&tally);
         Ok(())
     }
 }

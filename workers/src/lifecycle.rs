@@ -1,4 +1,4 @@
-//! Moves idle blobs to cheaper storage, deletes content whose retention has ended, and finds what nobody needs.
+//! Moves idle blobs to cheaper storage.
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
@@ -10,7 +10,7 @@ use omt_kernel::{
     port::{Clock, Database, TieredStore},
     storage::{StoredBlob, Tier},
 };
-use serde_json::json;
+use serde::Serialize;
 use std::{collections::HashMap, sync::Arc};
 use time::Duration;
 
@@ -19,9 +19,9 @@ const PAGE: u32 = 200;
 /// Blobs moved at once.
 const AT_ONCE: usize = 4;
 
-/// Daily: moves each blob to the tier that its tenant's rules give it. A move copies, reads the copy back and compares its
-/// SHA-256, switches the record in a transaction, and only then removes the original; cut off anywhere, the blob is whole in
-/// at least one tier, and doing it again ends it.
+/// Moves each blob to the tier that its tenant's rules give it. A move copies, reads the copy back and compares its SHA-256,
+/// switches the record in a transaction, and only then removes the original; cut off anywhere, the blob is whole in at least one
+/// tier, and doing it again ends it.
 pub struct Lifecycle {
     /// The database.
     pub database: Arc<dyn Database>,
@@ -33,7 +33,8 @@ pub struct Lifecycle {
     pub every: Duration,
 }
 
-#[derive(Default)]
+/// How far it is.
+#[derive(Default, Serialize)]
 struct Tally {
     looked_at: u64,
     moved: u64,
@@ -115,154 +116,12 @@ impl Handler for Lifecycle {
                             last_error = Some(error);
                         }
                     }
-                    progress.set(json!({ "looked_at": tally.looked_at, "moved": tally.moved, "bytes": tally.bytes, "failed": tally.failed }));
                 }
+                progress.set(&tally);
             }
         }
-        progress.set(json!({ "looked_at": tally.looked_at, "moved": tally.moved, "bytes": tally.bytes, "failed": tally.failed }));
+        progress.set(&tally);
         // What failed is where it was, and is tried again.
         last_error.map_or(Ok(()), |error| Err(error.into()))
-    }
-}
-
-/// Hourly: deletes the content of archived manifests whose retention has ended and that no legal hold keeps. The record, the
-/// manifest store and every report stay.
-pub struct Retention {
-    /// The database.
-    pub database: Arc<dyn Database>,
-    /// The tiers.
-    pub blobs: Arc<dyn TieredStore>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// How often.
-    pub every: Duration,
-}
-
-#[async_trait]
-impl Handler for Retention {
-    fn kind(&self) -> &'static str {
-        "retention"
-    }
-
-    fn schedule(&self) -> Option<Schedule> {
-        Some(Schedule { every: self.every, offset: Duration::ZERO })
-    }
-
-    fn timeout(&self) -> Duration {
-        Duration::hours(2)
-    }
-
-    async fn run(&self, _: &JobRecord, progress: &Progress) -> std::result::Result<(), JobError> {
-        let now = self.clock.now();
-        let (mut manifests, mut removed, mut left) = (0u64, 0u64, 0u64);
-        loop {
-            let expired = self.database.read().await?.manifests().expired(now, PAGE).await?;
-            if expired.is_empty() {
-                return Ok(());
-            }
-            let before = manifests;
-            for mut record in expired {
-                let expected = record.revision;
-                record.revision += 1;
-                record.updated_at = now;
-                record.content_deleted_at = Some(now);
-                let unit = self.database.begin().await?;
-                // A hold or a change that came meanwhile wins: the revision is another.
-                if !unit.manifests().update(&record, expected).await? {
-                    continue;
-                }
-                let gone = unit.blobs().drop_content(&record.tenant, record.id).await?;
-                unit.commit().await?;
-                manifests += 1;
-                for blob in gone {
-                    // One stored just now may belong to an upload of the same bytes that has not committed yet.
-                    match self.blobs.remove_older(&record.tenant, &blob, now - Duration::hours(1)).await {
-                        Ok(true) => removed += 1,
-                        // The sweep finds it later.
-                        Ok(false) => left += 1,
-                        Err(error) => {
-                            tracing::warn!(tenant = %record.tenant, sha256 = blob.sha256, %error, "content could not be deleted now");
-                            left += 1;
-                        }
-                    }
-                }
-                progress.set(json!({ "manifests": manifests, "blobs_removed": removed, "left_to_sweep": left }));
-            }
-            if manifests == before {
-                // Others change all of them just now; the next look finds what is left.
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// Daily: finds objects that no record names, and removes those older than a day.
-pub struct Sweep {
-    /// The database.
-    pub database: Arc<dyn Database>,
-    /// The tiers.
-    pub blobs: Arc<dyn TieredStore>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// How often.
-    pub every: Duration,
-    /// Objects younger than this are left alone.
-    pub young: Duration,
-}
-
-#[async_trait]
-impl Handler for Sweep {
-    fn kind(&self) -> &'static str {
-        "sweep"
-    }
-
-    fn schedule(&self) -> Option<Schedule> {
-        Some(Schedule { every: self.every, offset: Duration::ZERO })
-    }
-
-    fn timeout(&self) -> Duration {
-        Duration::hours(12)
-    }
-
-    async fn run(&self, _: &JobRecord, progress: &Progress) -> std::result::Result<(), JobError> {
-        let now = self.clock.now();
-        let (mut objects, mut orphans, mut bytes, mut young, mut kept, mut uploads) = (0u64, 0u64, 0u64, 0u64, 0u64, 0u64);
-        for tier in Tier::ALL {
-            uploads += self.blobs.abort_tier_uploads(tier, now - self.young).await?;
-            let mut after: Option<String> = None;
-            loop {
-                let page = self.blobs.list_tier(tier, after.as_deref(), PAGE).await?;
-                let Some(last) = page.last() else { break };
-                after = Some(last.key.clone());
-                for object in page {
-                    objects += 1;
-                    let known = self.database.read().await?.blobs().find(&object.tenant, &object.blob.sha256).await?;
-                    if known.as_ref().is_some_and(|blob| blob.tier == tier) {
-                        continue;
-                    }
-                    if now - object.modified < self.young {
-                        young += 1;
-                        continue;
-                    }
-                    // A blob in another tier than its record says must be whole there before this copy goes.
-                    if let Some(elsewhere) = &known
-                        && let Err(error) = self.blobs.verify(&object.tenant, &object.blob, elsewhere.tier).await
-                    {
-                        tracing::error!(tenant = %object.tenant, sha256 = object.blob.sha256, tier = %elsewhere.tier, %error,
-                            "a blob is not whole in the tier of its record; another copy is kept");
-                        kept += 1;
-                        continue;
-                    }
-                    self.blobs.remove(&object.tenant, &object.blob, tier).await?;
-                    orphans += 1;
-                    bytes += object.blob.size;
-                }
-                progress.set(json!({ "objects": objects, "orphans_removed": orphans, "bytes": bytes, "young": young, "kept": kept, "uploads_aborted": uploads }));
-            }
-        }
-        progress.set(
-            json!({ "objects": objects, "orphans_removed": orphans, "bytes": bytes, "young": young, "kept": kept, "uploads_aborted": uploads }),
-        );
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use omt_kernel::{
     Kind, TenantId,
     manifest::BlobRef,
-    port::{BlobStore, Content, TemporaryFile},
+    port::{BlobStock, BlobStore, Content, Put, TemporaryFile},
 };
 use sha2::{Digest, Sha256};
 use std::{fs, ops::Range};
@@ -41,22 +41,22 @@ fn spooled(store: &dyn BlobStore, bytes: &[u8]) -> Content {
     Content::File(TemporaryFile::new(path))
 }
 
-async fn suite(store: &dyn BlobStore) {
+async fn suite(store: &dyn BlobStock) {
     store.check().await.unwrap();
     let (a, b) = (TenantId::parse("a").unwrap(), TenantId::parse("b").unwrap());
 
     // Put, twice; read whole, in parts and not at all.
     let bytes = fresh(700_000);
     let name = blob(&bytes);
-    for _ in 0..2 {
-        store.put(&a, &name, Content::Memory(bytes.clone().into())).await.unwrap();
+    for put in [Put::Written, Put::Present] {
+        assert_eq!(store.put(&a, &name, Content::Memory(bytes.clone().into())).await.unwrap(), put);
     }
     assert_eq!(all(store, &a, &name, 0..name.size).await, bytes);
     assert_eq!(all(store, &a, &name, 299_999..600_001).await, bytes[299_999..600_001]);
     assert!(all(store, &a, &name, 5..5).await.is_empty());
     assert_eq!(bytes_of(&store.open(&a, &name).await.unwrap()), bytes);
 
-    // It is listed, once, with its size and a time; and storing it again makes it young.
+    // It is listed, once, with its size and a time.
     let listed = store.list(None, 100).await.unwrap();
     let mine: Vec<_> = listed.iter().filter(|l| l.blob == name).collect();
     assert_eq!((mine.len(), &mine[0].tenant), (1, &a));
@@ -117,7 +117,7 @@ async fn tiers(hot: &str, spool: &std::path::Path) {
     for tier in Tier::ALL {
         stores.push(crate::open(&crate::tier_url(hot, tier), spool).await.unwrap());
     }
-    let [hot, warm, cold]: [std::sync::Arc<dyn BlobStore>; 3] = stores.try_into().ok().unwrap();
+    let [hot, warm, cold]: [std::sync::Arc<dyn BlobStock>; 3] = stores.try_into().ok().unwrap();
     let tiered = crate::TieredBlobStore::new(hot.clone(), warm.clone(), cold.clone());
     let (tenant, bytes) = (TenantId::parse("a").unwrap(), fresh(100_000));
     let name = blob(&bytes);
@@ -132,11 +132,11 @@ async fn tiers(hot: &str, spool: &std::path::Path) {
         assert!(tiered.list_tier(to, None, 100).await.unwrap().iter().any(|l| l.blob == name));
         assert!(tiered.list_tier(from, None, 100).await.unwrap().iter().all(|l| l.blob != name));
     }
-    let past = omt_kernel::OffsetDateTime::now_utc() - std::time::Duration::from_secs(3600);
-    assert!(!tiered.remove_older(&tenant, &name, past).await.unwrap(), "it is younger");
-    assert!(tiered.exists(&tenant, &name).await.unwrap());
-    let future = omt_kernel::OffsetDateTime::now_utc() + std::time::Duration::from_secs(3600);
-    assert!(tiered.remove_older(&tenant, &name, future).await.unwrap());
+    for (tier, there) in [(Tier::Hot, false), (Tier::Warm, false), (Tier::Cold, true)] {
+        assert_eq!(tiered.modified(&tenant, &name, tier).await.unwrap().is_some(), there);
+        assert_eq!(tiered.verify(&tenant, &name, tier).await.is_ok(), there);
+    }
+    tiered.remove(&tenant, &name, Tier::Cold).await.unwrap();
     assert!(!tiered.exists(&tenant, &name).await.unwrap());
     assert!(tiered.copy(&tenant, &name, Tier::Hot, Tier::Warm).await.is_err());
 }

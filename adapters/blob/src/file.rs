@@ -10,7 +10,7 @@ use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
     error::Context,
     manifest::BlobRef,
-    port::{BlobStore, ByteStream, Content, Listed, TemporaryFile},
+    port::{BlobStock, BlobStore, ByteStream, Content, Listed, Put, TemporaryFile},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -100,6 +100,11 @@ fn names(directory: &Path, after: &str) -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Whether a file's name can be a blob's; anything else is not ours.
+fn is_name(shard: &str, digest: &str) -> bool {
+    digest.len() == 64 && digest.starts_with(shard) && digest.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 fn list(root: &Path, after: &str, limit: usize) -> std::io::Result<Vec<Listed>> {
     let mut out = Vec::new();
     let mut parts = after.splitn(3, '/').map(str::to_owned);
@@ -110,7 +115,7 @@ fn list(root: &Path, after: &str, limit: usize) -> std::io::Result<Vec<Listed>> 
         for shard in names(&root.join(&tenant), shard_after)? {
             for digest in names(&root.join(&tenant).join(&shard), "")? {
                 let key = format!("{tenant}/{shard}/{digest}");
-                if key.as_str() <= after {
+                if key.as_str() <= after || !is_name(&shard, &digest) {
                     continue;
                 }
                 // One that went away meanwhile is not listed.
@@ -144,14 +149,13 @@ fn is_intact(path: &Path, blob: &BlobRef) -> bool {
 
 #[async_trait]
 impl BlobStore for FileBlobStore {
-    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
+    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put> {
         let target = self.path(tenant, blob)?;
         let wanted = blob.clone();
         let aside = TemporaryFile::new(self.spool.join(format!("put-{}", uuid::Uuid::new_v4())));
-        blocking(move || {
+        let put = blocking(move || {
             if target.exists() && is_intact(&target, &wanted) {
-                let now = std::time::SystemTime::now();
-                return File::options().append(true).open(&target).and_then(|f| f.set_modified(now)).map_err(write_error);
+                return Ok(Put::Present);
             }
             match &content {
                 Content::Memory(bytes) => {
@@ -166,9 +170,12 @@ impl BlobStore for FileBlobStore {
                     publish(aside.path(), &target).map_err(write_error)
                 }
             }
+            .map(|()| Put::Written)
         })
         .await?;
-        self.gate.pass().await
+        // What was present may have been written just now by somebody who still waits here.
+        self.gate.pass().await?;
+        Ok(put)
     }
 
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
@@ -215,6 +222,22 @@ impl BlobStore for FileBlobStore {
         blocking(move || Ok(fs::metadata(path).is_ok_and(|m| m.len() == size))).await
     }
 
+    async fn check(&self) -> Result<()> {
+        let probe = TemporaryFile::new(self.spool.join(format!("probe-{}", uuid::Uuid::new_v4())));
+        blocking(move || fs::write(probe.path(), b"ok").map_err(write_error)).await
+    }
+
+    fn spool_dir(&self) -> &Path {
+        &self.spool
+    }
+
+    fn describe(&self) -> String {
+        format!("file:{}", self.root.display())
+    }
+}
+
+#[async_trait]
+impl BlobStock for FileBlobStore {
     async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {
         let path = self.path(tenant, blob)?;
         blocking(move || match fs::remove_file(path) {
@@ -251,19 +274,6 @@ impl BlobStore for FileBlobStore {
             Ok(aborted)
         })
         .await
-    }
-
-    async fn check(&self) -> Result<()> {
-        let probe = TemporaryFile::new(self.spool.join(format!("probe-{}", uuid::Uuid::new_v4())));
-        blocking(move || fs::write(probe.path(), b"ok").map_err(write_error)).await
-    }
-
-    fn spool_dir(&self) -> &Path {
-        &self.spool
-    }
-
-    fn describe(&self) -> String {
-        format!("file:{}", self.root.display())
     }
 }
 

@@ -17,12 +17,12 @@ pub use s3_admin::BucketFinding;
 pub use s3_url::S3Url;
 pub use tiered::TieredBlobStore;
 
-use omt_kernel::{Error, Kind, Result, port::BlobStore, storage::Tier};
+use omt_kernel::{Error, Kind, Result, port::BlobStock, storage::Tier};
 use std::{path::Path, sync::Arc};
 
 /// Opens the blob store behind a URL: `file:PATH` or `s3://BUCKET/PREFIX?…` (see [`S3Url`]). `spool` is a local directory for
 /// temporary files; a directory store keeps its own, on the same file system.
-pub async fn open(url: &str, spool: &Path) -> Result<Arc<dyn BlobStore>> {
+pub async fn open(url: &str, spool: &Path) -> Result<Arc<dyn BlobStock>> {
     match url.split_once(':') {
         Some(("file", path)) if !path.is_empty() => {
             Ok(Arc::new(FileBlobStore::open(Path::new(path.strip_prefix("//").unwrap_or(path)))?))

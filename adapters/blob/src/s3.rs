@@ -22,7 +22,7 @@ use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
     error::Context,
     manifest::BlobRef,
-    port::{BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, TemporaryFile},
+    port::{BlobStock, BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, Put, TemporaryFile},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -356,15 +356,16 @@ where
 
 #[async_trait]
 impl BlobStore for S3BlobStore {
-    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
+    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put> {
         let key = self.key(tenant, blob)?;
-        // One that is there is stored again only to make it young.
-        let young = OffsetDateTime::now_utc() - Duration::from_secs(12 * 3600);
-        if self.head(&key).await?.is_some_and(|(size, at)| size == blob.size && at > young) {
-            return Ok(());
+        if self.head(&key).await?.is_some_and(|(size, _)| size == blob.size) {
+            return Ok(Put::Present);
         }
         let path = match &content {
-            Content::Memory(bytes) => return self.put_whole(&key, blob, Body::from(bytes.clone())).await,
+            Content::Memory(bytes) => {
+                self.put_whole(&key, blob, Body::from(bytes.clone())).await?;
+                return Ok(Put::Written);
+            }
             Content::File(temporary) => temporary.path(),
             Content::Stored(path) => path,
         };
@@ -375,7 +376,7 @@ impl BlobStore for S3BlobStore {
         }
         // A service that lost a part must not pass for one that kept it.
         match self.head(&key).await? {
-            Some((size, _)) if size == blob.size => Ok(()),
+            Some((size, _)) if size == blob.size => Ok(Put::Written),
             _ => {
                 Err(Error::new(Kind::Unavailable, "BLOB_DAMAGED", "the blob store kept another size than was sent")
                     .retry_after(5))
@@ -411,12 +412,38 @@ impl BlobStore for S3BlobStore {
         Ok(self.head(&self.key(tenant, blob)?).await?.is_some_and(|(size, _)| size == blob.size))
     }
 
+    async fn check(&self) -> Result<()> {
+        self.client.head_bucket().bucket(&self.url.bucket).send().await.map_err(|e| failed("reach the bucket", &e))?;
+        Ok(())
+    }
+
+    fn spool_dir(&self) -> &Path {
+        &self.spool
+    }
+
+    fn describe(&self) -> String {
+        self.url.to_string()
+    }
+}
+
+#[async_trait]
+impl BlobStock for S3BlobStore {
+    async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {
+        let key = self.key(tenant, blob)?;
+        match self.client.delete_object().bucket(&self.url.bucket).key(key).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(failed("remove a blob", &error)),
+        }
+    }
+
     async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>> {
         Ok(self.head(&self.key(tenant, blob)?).await?.map(|(_, at)| at))
     }
 
     async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>> {
-        let mut start = after.map(|after| format!("{}{after}", self.url.prefix));
+        // Names that begin with a dot are other tiers and direct uploads, and a slash comes after them.
+        let mut start = Some(format!("{}{}", self.url.prefix, after.unwrap_or("/")));
         loop {
             let page = self
                 .client
@@ -450,27 +477,5 @@ impl BlobStore for S3BlobStore {
             aborted += 1;
         }
         Ok(aborted + self.unstage_older(before).await?)
-    }
-
-    async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {
-        let key = self.key(tenant, blob)?;
-        match self.client.delete_object().bucket(&self.url.bucket).key(key).send().await {
-            Ok(_) => Ok(()),
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(failed("remove a blob", &error)),
-        }
-    }
-
-    async fn check(&self) -> Result<()> {
-        self.client.head_bucket().bucket(&self.url.bucket).send().await.map_err(|e| failed("reach the bucket", &e))?;
-        Ok(())
-    }
-
-    fn spool_dir(&self) -> &Path {
-        &self.spool
-    }
-
-    fn describe(&self) -> String {
-        self.url.to_string()
     }
 }

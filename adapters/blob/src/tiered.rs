@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
     manifest::BlobRef,
-    port::{BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, TieredStore},
+    port::{BlobStock, BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, Put, TieredStore},
     storage::Tier,
 };
 use sha2::{Digest, Sha256};
@@ -14,18 +14,18 @@ use std::{ops::Range, path::Path, sync::Arc};
 
 /// The tiers.
 pub struct TieredBlobStore {
-    hot: Arc<dyn BlobStore>,
-    warm: Arc<dyn BlobStore>,
-    cold: Arc<dyn BlobStore>,
+    hot: Arc<dyn BlobStock>,
+    warm: Arc<dyn BlobStock>,
+    cold: Arc<dyn BlobStock>,
 }
 
 impl TieredBlobStore {
     /// A store out of three.
-    pub fn new(hot: Arc<dyn BlobStore>, warm: Arc<dyn BlobStore>, cold: Arc<dyn BlobStore>) -> Self {
+    pub fn new(hot: Arc<dyn BlobStock>, warm: Arc<dyn BlobStock>, cold: Arc<dyn BlobStock>) -> Self {
         Self { hot, warm, cold }
     }
 
-    fn store(&self, tier: Tier) -> &dyn BlobStore {
+    fn store(&self, tier: Tier) -> &dyn BlobStock {
         match tier {
             Tier::Hot => self.hot.as_ref(),
             Tier::Warm => self.warm.as_ref(),
@@ -34,7 +34,7 @@ impl TieredBlobStore {
     }
 
     /// The quickest tier that has the blob.
-    async fn holder(&self, tenant: &TenantId, blob: &BlobRef) -> Result<&dyn BlobStore> {
+    async fn holder(&self, tenant: &TenantId, blob: &BlobRef) -> Result<&dyn BlobStock> {
         for tier in Tier::ALL {
             if self.store(tier).exists(tenant, blob).await? {
                 return Ok(self.store(tier));
@@ -46,7 +46,7 @@ impl TieredBlobStore {
 
 #[async_trait]
 impl BlobStore for TieredBlobStore {
-    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
+    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put> {
         self.hot.put(tenant, blob, content).await
     }
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
@@ -70,12 +70,6 @@ impl BlobStore for TieredBlobStore {
         }
         Ok(false)
     }
-    async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {
-        for tier in Tier::ALL {
-            self.store(tier).delete(tenant, blob).await?;
-        }
-        Ok(())
-    }
     async fn direct_download(&self, tenant: &TenantId, blob: &BlobRef, wanted: &DirectDownload) -> Result<Option<String>> {
         self.holder(tenant, blob).await?.direct_download(tenant, blob, wanted).await
     }
@@ -92,20 +86,6 @@ impl BlobStore for TieredBlobStore {
     }
     async fn drop_uploaded(&self, tenant: &TenantId, sha256: &str) -> Result<()> {
         self.hot.drop_uploaded(tenant, sha256).await
-    }
-    async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>> {
-        for tier in Tier::ALL {
-            if let Some(at) = self.store(tier).modified(tenant, blob).await? {
-                return Ok(Some(at));
-            }
-        }
-        Ok(None)
-    }
-    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>> {
-        self.hot.list(after, limit).await
-    }
-    async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64> {
-        self.hot.abort_uploads(before).await
     }
     async fn check(&self) -> Result<()> {
         for tier in Tier::ALL {
@@ -149,16 +129,8 @@ impl TieredStore for TieredBlobStore {
         self.store(tier).delete(tenant, blob).await
     }
 
-    async fn remove_older(&self, tenant: &TenantId, blob: &BlobRef, before: OffsetDateTime) -> Result<bool> {
-        let mut all = true;
-        for tier in Tier::ALL {
-            match self.store(tier).modified(tenant, blob).await? {
-                Some(at) if at < before => self.store(tier).delete(tenant, blob).await?,
-                Some(_) => all = false,
-                None => {}
-            }
-        }
-        Ok(all)
+    async fn modified(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<Option<OffsetDateTime>> {
+        self.store(tier).modified(tenant, blob).await
     }
 
     async fn list_tier(&self, tier: Tier, after: Option<&str>, limit: u32) -> Result<Vec<Listed>> {
@@ -167,9 +139,5 @@ impl TieredStore for TieredBlobStore {
 
     async fn abort_tier_uploads(&self, tier: Tier, before: OffsetDateTime) -> Result<u64> {
         self.store(tier).abort_uploads(before).await
-    }
-
-    fn describe_tier(&self, tier: Tier) -> String {
-        self.store(tier).describe()
     }
 }

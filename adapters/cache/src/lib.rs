@@ -17,6 +17,8 @@ use std::{
 const PATIENCE: Duration = Duration::from_millis(150);
 /// After a fault the cache is left alone for so long, so that a dead one costs a request in a second and not every request.
 const REST: Duration = Duration::from_secs(1);
+/// So often the log says that it does not answer.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Bytes in Redis.
 pub struct RedisCache {
@@ -26,6 +28,8 @@ pub struct RedisCache {
     began: Instant,
     /// Milliseconds since `began` until which the cache is left alone.
     resting_until: AtomicU64,
+    /// The same, until which nothing more is said of it.
+    quiet_until: AtomicU64,
 }
 
 impl RedisCache {
@@ -47,6 +51,7 @@ impl RedisCache {
             description: omt_kernel::url::without_secret(url),
             began: Instant::now(),
             resting_until: AtomicU64::new(0),
+            quiet_until: AtomicU64::new(0),
         })
     }
 
@@ -60,8 +65,11 @@ impl RedisCache {
     }
 
     fn rest(&self, error: &redis::RedisError) {
-        let until = self.now() + u64::try_from(REST.as_millis()).unwrap_or(0);
-        if self.resting_until.fetch_max(until, Ordering::Relaxed) + 60_000 < until {
+        let now = self.now();
+        let after = |pause: Duration| now + u64::try_from(pause.as_millis()).unwrap_or(0);
+        self.resting_until.fetch_max(after(REST), Ordering::Relaxed);
+        if now >= self.quiet_until.load(Ordering::Relaxed) {
+            self.quiet_until.store(after(QUIET), Ordering::Relaxed);
             tracing::warn!(%error, "the cache does not answer; going on without it");
         }
     }

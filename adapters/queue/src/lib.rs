@@ -9,7 +9,10 @@ use apalis_postgres::PostgresStorage;
 use apalis_redis::{ConnectionManager, RedisStorage};
 use apalis_sqlite::SqliteStorage;
 use async_trait::async_trait;
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, try_join_all},
+};
 use omt_kernel::{Error, JobId, Kind, Result, port::JobTransport, url::without_secret};
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -18,6 +21,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 
 /// A worker without a sign of life for twice this gives back its tickets.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -32,26 +36,38 @@ const VACUUM: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Ticket {
     job: JobId,
-    kind: String,
 }
 
-/// What a worker does with a ticket. It never fails: what went wrong is in the job's row.
-pub type Handle = Arc<dyn Fn(JobId, String) -> BoxFuture<'static, ()> + Send + Sync>;
+/// What a worker does with a ticket for a job of a kind. It never fails: what went wrong is in the job's row.
+pub type Handle = Arc<dyn Fn(JobId, &'static str) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// A [`Handle`] as a type without lifetimes, which apalis asks for.
+/// What the tickets of one kind go to, as a type without lifetimes, which apalis asks for.
 #[derive(Clone)]
-struct Taker(Handle);
+struct Taker {
+    kind: &'static str,
+    handle: Handle,
+    /// Shared by every kind of a worker.
+    room: Arc<Semaphore>,
+}
 
 #[derive(Clone)]
+enum Backend {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+    Redis(ConnectionManager),
+}
+
+/// The tickets of one kind: a queue of their own, so that each reaches a worker that does the kind.
 enum Storage {
     Sqlite(SqliteStorage<Ticket>),
     Postgres(PostgresStorage<Ticket>),
     Redis(RedisStorage<Ticket, ConnectionManager>),
 }
 
-/// A queue.
+/// A queue for each kind of job.
 pub struct ApalisQueue {
-    storage: Storage,
+    backend: Backend,
+    name: String,
     description: String,
 }
 
@@ -65,32 +81,66 @@ impl ApalisQueue {
     /// Connects to `sqlite:PATH`, `postgres://…` or `redis://…`, and makes what the backend needs there. `name` keeps platforms
     /// apart that share a server.
     pub async fn connect(url: &str, name: &str) -> Result<Self> {
-        let (storage, description) = match url.split(':').next() {
-            Some("sqlite") => (Storage::Sqlite(sqlite(url, name).await?), url.to_owned()),
-            Some("postgres" | "postgresql") => (Storage::Postgres(postgres(url, name).await?), without_secret(url)),
-            Some("redis" | "rediss") => (Storage::Redis(redis(url, name).await?), without_secret(url)),
+        let (backend, description) = match url.split(':').next() {
+            Some("sqlite") => (Backend::Sqlite(sqlite(url).await?), url.to_owned()),
+            Some("postgres" | "postgresql") => (Backend::Postgres(postgres(url).await?), without_secret(url)),
+            Some("redis" | "rediss") => {
+                (Backend::Redis(apalis_redis::connect(url).await.map_err(unavailable)?), without_secret(url))
+            }
             _ => {
                 let words = "queue.url must begin with sqlite:, postgres: or redis:";
                 return Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", words));
             }
         };
-        Ok(Self { storage, description })
+        Ok(Self { backend, name: name.to_owned(), description })
     }
 
-    /// Works: gives each ticket to `handle`, at most `concurrency` at once, until `stop` ends; then lets those under way end.
-    /// Returning before that is a fault.
-    pub fn work(
+    fn storage(&self, kind: &str) -> Storage {
+        let queue = format!("{}:{kind}", self.name);
+        macro_rules! config {
+            ($backend:ident) => {
+                $backend::Config::default().queue(&queue).batch_size(BATCH).heartbeat_interval(HEARTBEAT).missed_heartbeats(2)
+            };
+        }
+        match &self.backend {
+            Backend::Sqlite(pool) => Storage::Sqlite(SqliteStorage::new(pool).with_config(config!(apalis_sqlite))),
+            Backend::Postgres(pool) => Storage::Postgres(PostgresStorage::new(pool).with_config(config!(apalis_postgres))),
+            Backend::Redis(connection) => {
+                Storage::Redis(RedisStorage::new(connection.clone()).with_config(config!(apalis_redis)))
+            }
+        }
+    }
+
+    /// Works: gives each ticket of these kinds to `handle`, at most `concurrency` at once, until `stop` ends; then lets those
+    /// under way end. Returning before that is a fault. `worker` must never have been used before.
+    pub async fn work(
         &self,
         worker: &str,
+        kinds: &[&'static str],
         concurrency: usize,
         handle: Handle,
         stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<()> {
+        let (stop, room) = (stop.boxed().shared(), Arc::new(Semaphore::new(concurrency)));
+        let workers = kinds.iter().map(|kind| {
+            let taker = Taker { kind, handle: handle.clone(), room: room.clone() };
+            self.work_on(&format!("{worker}-{kind}"), concurrency, taker, stop.clone())
+        });
+        try_join_all(workers).await.map(drop)
+    }
+
+    fn work_on(
+        &self,
+        worker: &str,
+        concurrency: usize,
+        taker: Taker,
+        stop: impl Future<Output = ()> + Send + 'static,
     ) -> BoxFuture<'static, Result<()>> {
+        let storage = self.storage(taker.kind);
         let signal = async move {
             stop.await;
             Ok::<(), WorkerError>(())
         };
-        let taker = Taker(handle);
         macro_rules! run {
             ($storage:expr) => {
                 WorkerBuilder::new(worker)
@@ -103,29 +153,33 @@ impl ApalisQueue {
                     .boxed()
             };
         }
-        match self.storage.clone() {
+        match storage {
             Storage::Sqlite(storage) => run!(storage),
             Storage::Postgres(storage) => run!(storage),
             Storage::Redis(storage) => run!(storage),
         }
     }
 
-    /// Removes spent tickets, for ever.
-    pub async fn tidy(&self) {
+    /// Removes spent tickets of these kinds, for ever.
+    pub async fn tidy(&self, kinds: &[&str]) {
         loop {
             tokio::time::sleep(VACUUM).await;
-            if let Err(error) = self.vacuum().await {
-                tracing::warn!(%error, "spent tickets cannot be removed");
+            for kind in kinds {
+                if let Err(error) = self.vacuum(kind).await {
+                    tracing::warn!(%error, kind, "spent tickets cannot be removed");
+                }
             }
         }
     }
 
-    async fn vacuum(&self) -> Result<()> {
-        match self.storage.clone() {
+    async fn vacuum(&self, kind: &str) -> Result<()> {
+        match self.storage(kind) {
             Storage::Sqlite(mut storage) => storage.vacuum().await.map(drop).map_err(unavailable),
             Storage::Postgres(storage) => {
-                let spent = "DELETE FROM apalis.jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < now() - interval '1 minute'";
-                sqlx::query(spent).execute(storage.pool()).await.map(drop).map_err(unavailable)
+                let spent = "DELETE FROM apalis.jobs WHERE job_type = $1 AND status IN ('Done', 'Failed', 'Killed') \
+                             AND done_at < now() - interval '1 minute'";
+                let queue = format!("{}:{kind}", self.name);
+                sqlx::query(spent).bind(queue).execute(storage.pool()).await.map(drop).map_err(unavailable)
             }
             Storage::Redis(mut storage) => storage.vacuum().await.map(drop).map_err(unavailable),
         }
@@ -137,12 +191,12 @@ fn ended(result: std::result::Result<(), WorkerError>) -> Result<()> {
 }
 
 async fn take(ticket: Ticket, taker: Data<Taker>) -> std::result::Result<(), BoxDynError> {
-    let Taker(handle) = taker.0;
-    handle(ticket.job, ticket.kind).await;
+    let _room = taker.room.acquire().await?;
+    (taker.handle)(ticket.job, taker.kind).await;
     Ok(())
 }
 
-async fn sqlite(url: &str, name: &str) -> Result<SqliteStorage<Ticket>> {
+async fn sqlite(url: &str) -> Result<SqlitePool> {
     let options = SqliteConnectOptions::from_str(url)
         .map_err(unavailable)?
         .create_if_missing(true)
@@ -150,35 +204,27 @@ async fn sqlite(url: &str, name: &str) -> Result<SqliteStorage<Ticket>> {
         // A lost ticket is sent again, so none needs a sync of its own.
         .synchronous(SqliteSynchronous::Off)
         .busy_timeout(Duration::from_secs(10));
-    let pool: SqlitePool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await.map_err(unavailable)?;
+    let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await.map_err(unavailable)?;
     SqliteStorage::setup(&pool).await.map_err(unavailable)?;
-    let config = apalis_sqlite::Config::default().queue(name).batch_size(BATCH).heartbeat_interval(HEARTBEAT);
-    Ok(SqliteStorage::new(&pool).with_config(config))
+    Ok(pool)
 }
 
-async fn postgres(url: &str, name: &str) -> Result<PostgresStorage<Ticket>> {
-    let pool: PgPool = PgPoolOptions::new()
+async fn postgres(url: &str) -> Result<PgPool> {
+    let pool = PgPoolOptions::new()
         .max_connections(4)
         .acquire_timeout(Duration::from_secs(10))
         .connect(url)
         .await
         .map_err(unavailable)?;
     PostgresStorage::setup(&pool).await.map_err(unavailable)?;
-    let config = apalis_postgres::Config::default().queue(name).batch_size(BATCH).heartbeat_interval(HEARTBEAT);
-    Ok(PostgresStorage::new(&pool).with_config(config))
-}
-
-async fn redis(url: &str, name: &str) -> Result<RedisStorage<Ticket, ConnectionManager>> {
-    let connection = apalis_redis::connect(url).await.map_err(unavailable)?;
-    let config = apalis_redis::Config::default().queue(name).batch_size(BATCH).heartbeat_interval(HEARTBEAT).missed_heartbeats(2);
-    Ok(RedisStorage::new(connection).with_config(config))
+    Ok(pool)
 }
 
 #[async_trait]
 impl JobTransport for ApalisQueue {
-    async fn announce(&self, due: &[(JobId, String)]) -> Result<()> {
-        let tickets = due.iter().map(|(job, kind)| Ticket { job: *job, kind: kind.clone() }).collect();
-        match self.storage.clone() {
+    async fn announce(&self, kind: &str, due: &[JobId]) -> Result<()> {
+        let tickets = due.iter().map(|job| Ticket { job: *job }).collect();
+        match self.storage(kind) {
             Storage::Sqlite(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
             Storage::Postgres(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
             Storage::Redis(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
@@ -201,38 +247,62 @@ mod contract {
         time::{Duration, Instant},
     };
 
+    /// Gathers what one worker of these kinds gets.
+    struct Worker {
+        seen: Arc<Mutex<BTreeSet<(JobId, &'static str)>>>,
+        stop: tokio::sync::oneshot::Sender<()>,
+        work: tokio::task::JoinHandle<Result<()>>,
+    }
+
+    impl Worker {
+        fn start(queue: &Arc<ApalisQueue>, kinds: &'static [&'static str]) -> Self {
+            let seen = Arc::new(Mutex::new(BTreeSet::new()));
+            let (into, queue) = (seen.clone(), queue.clone());
+            let handle: Handle = Arc::new(move |id, kind| {
+                let into = into.clone();
+                Box::pin(async move {
+                    into.lock().unwrap().insert((id, kind));
+                })
+            });
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let name = format!("test-{}", uuid::Uuid::new_v4());
+            let work = tokio::spawn(async move { queue.work(&name, kinds, 4, handle, async move { drop(stopped.await) }).await });
+            Self { seen, stop, work }
+        }
+        async fn gets(&self, wanted: &BTreeSet<(JobId, &'static str)>) {
+            let began = Instant::now();
+            while !wanted.is_subset(&self.seen.lock().unwrap()) && began.elapsed() < Duration::from_secs(20) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(*self.seen.lock().unwrap(), *wanted, "exactly these");
+        }
+        async fn end(self) {
+            self.stop.send(()).unwrap();
+            tokio::time::timeout(Duration::from_secs(10), self.work).await.expect("it stops when told").unwrap().unwrap();
+        }
+    }
+
     async fn suite(url: &str) {
         let queue = Arc::new(ApalisQueue::connect(url, &uuid::Uuid::new_v4().to_string()).await.unwrap());
-        let sent: BTreeSet<JobId> = (0..50).map(|_| JobId(uuid::Uuid::new_v4())).collect();
-        let due: Vec<_> = sent.iter().map(|id| (*id, "kind".to_owned())).collect();
-        for due in due.chunks(20) {
-            queue.announce(due).await.unwrap();
+        let mut sent = BTreeSet::new();
+        for kind in ["one", "two", "three"] {
+            let ids: Vec<JobId> = (0..50).map(|_| JobId(uuid::Uuid::new_v4())).collect();
+            for ids in ids.chunks(20) {
+                queue.announce(kind, ids).await.unwrap();
+            }
+            sent.extend(ids.into_iter().map(|id| (id, kind)));
         }
-        let seen = Arc::new(Mutex::new(BTreeSet::new()));
-        let handle: Handle = {
-            let seen = seen.clone();
-            Arc::new(move |id, kind| {
-                let seen = seen.clone();
-                assert_eq!(kind, "kind");
-                Box::pin(async move {
-                    seen.lock().unwrap().insert(id);
-                })
-            })
-        };
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let worker = {
-            let queue = queue.clone();
-            let name = format!("test-{}", uuid::Uuid::new_v4());
-            tokio::spawn(async move { queue.work(&name, 4, handle, async move { drop(stopped.await) }).await })
-        };
-        let began = Instant::now();
-        while !sent.is_subset(&seen.lock().unwrap()) && began.elapsed() < Duration::from_secs(20) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let only = |kinds: &[&str]| sent.iter().filter(|(_, kind)| kinds.contains(kind)).copied().collect::<BTreeSet<_>>();
+        // Each worker gets the tickets of its kinds and no others.
+        let some = Worker::start(&queue, &["one", "two"]);
+        some.gets(&only(&["one", "two"])).await;
+        let rest = Worker::start(&queue, &["three"]);
+        rest.gets(&only(&["three"])).await;
+        some.end().await;
+        rest.end().await;
+        for kind in ["one", "two", "three"] {
+            queue.vacuum(kind).await.unwrap();
         }
-        assert!(sent.is_subset(&seen.lock().unwrap()), "{} of 50", seen.lock().unwrap().len());
-        stop.send(()).unwrap();
-        tokio::time::timeout(Duration::from_secs(10), worker).await.expect("it stops when told").unwrap().unwrap();
-        queue.vacuum().await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]

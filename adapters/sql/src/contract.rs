@@ -4,11 +4,11 @@ use crate::SqlDatabase;
 use async_trait::async_trait;
 use omt_jobs::{Handler, JobError, Progress, Runner};
 use omt_kernel::{
-    Error, JobId, Kind, OffsetDateTime, Result, TenantId, TenantSettings,
-    job::{AttemptEnd, JobFilter, JobRecord, JobState, LEASE},
-    manifest::ManifestFilter,
+    Error, JobId, Kind, ManifestId, OffsetDateTime, Result, TenantId, TenantSettings,
+    job::{AttemptEnd, DueJob, JobFilter, JobRecord, JobState, LEASE},
+    manifest::{BlobRef, ManifestFilter},
     port::{Clock, Database, Entropy, Gauges, JobTransport, Page, Telemetry},
-    storage::Tier,
+    storage::{BlobRole, Tier},
 };
 use omt_migrations::Migrator;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
@@ -78,6 +78,9 @@ contract!(
     schema_is_current,
     the_storage_migration_lists_what_is_there,
     what_is_not_committed_never_was,
+    content_goes_when_its_last_use_does,
+    a_use_that_is_being_noted_keeps_its_blob,
+    blobs_page_without_loss,
     unique_jobs_live_once,
     slots_are_taken_once,
     due_jobs_come_in_order,
@@ -132,7 +135,7 @@ async fn claim(database: &SqlDatabase, id: JobId, worker: &str, at: OffsetDateTi
 
 async fn end(database: &SqlDatabase, id: JobId, worker: &str, end: AttemptEnd) -> bool {
     let unit = database.begin().await.unwrap();
-    let ended = unit.jobs().end(id, worker, &end, now()).await.unwrap();
+    let ended = unit.jobs().end(id, worker, &end, None, now()).await.unwrap();
     unit.commit().await.unwrap();
     ended
 }
@@ -220,6 +223,83 @@ async fn what_is_not_committed_never_was(database: Arc<SqlDatabase>) {
     assert!(read.jobs().get(one.id).await.unwrap().is_none());
 }
 
+fn blob(c: char) -> BlobRef {
+    BlobRef { sha256: c.to_string().repeat(64), size: 1 }
+}
+
+async fn add_uses(database: &SqlDatabase, tenant: &str, manifest: ManifestId, uses: &[(&BlobRef, BlobRole)], at: OffsetDateTime) {
+    let unit = database.begin().await.unwrap();
+    unit.blobs().add_uses(&TenantId::parse(tenant).unwrap(), manifest, uses, at).await.unwrap();
+    unit.commit().await.unwrap();
+}
+
+async fn drop_content(database: &SqlDatabase, manifest: ManifestId) -> Vec<BlobRef> {
+    let unit = database.begin().await.unwrap();
+    let gone = unit.blobs().drop_content(&TenantId::default_tenant(), manifest).await.unwrap();
+    unit.commit().await.unwrap();
+    gone
+}
+
+async fn content_goes_when_its_last_use_does(database: Arc<SqlDatabase>) {
+    let (one, two) = (ManifestId(Uuid::now_v7()), ManifestId(Uuid::now_v7()));
+    let (shared, own, evidence) = (blob('a'), blob('b'), blob('c'));
+    let uses = [
+        (&shared, BlobRole::Ingredient),
+        (&shared, BlobRole::Asset),
+        (&own, BlobRole::Source),
+        (&evidence, BlobRole::ManifestStore),
+    ];
+    add_uses(&database, "default", one, &uses, now()).await;
+    add_uses(&database, "default", one, &uses, now()).await;
+    add_uses(&database, "default", two, &[(&shared, BlobRole::Asset)], now()).await;
+    add_uses(&database, "other", two, &[(&own, BlobRole::Asset)], now()).await;
+    assert_eq!(drop_content(&database, one).await, [own]);
+    assert!(drop_content(&database, one).await.is_empty());
+    let (read, tenant) = (database.read().await.unwrap(), TenantId::default_tenant());
+    assert!(read.blobs().find(&tenant, &evidence.sha256).await.unwrap().is_some());
+    assert!(read.blobs().find(&TenantId::parse("other").unwrap(), &blob('b').sha256).await.unwrap().is_some());
+    assert_eq!(drop_content(&database, two).await, [shared]);
+    let usage = read.blobs().usage(Some(&tenant)).await.unwrap();
+    assert_eq!(usage.iter().map(|u| (u.tier, u.blobs, u.bytes)).collect::<Vec<_>>(), [(Tier::Hot, 1, 1)]);
+}
+
+async fn a_use_that_is_being_noted_keeps_its_blob(database: Arc<SqlDatabase>) {
+    let (old, new, content) = (ManifestId(Uuid::now_v7()), ManifestId(Uuid::now_v7()), blob('a'));
+    add_uses(&database, "default", old, &[(&content, BlobRole::Asset)], now()).await;
+    // Noted, and not committed before the other begins to forget.
+    let unit = database.begin().await.unwrap();
+    unit.blobs().add_uses(&TenantId::default_tenant(), new, &[(&content, BlobRole::Asset)], now()).await.unwrap();
+    let forgetting = {
+        let database = database.clone();
+        tokio::spawn(async move { drop_content(&database, old).await })
+    };
+    tokio::time::sleep(StdDuration::from_millis(300)).await;
+    unit.commit().await.unwrap();
+    assert!(forgetting.await.unwrap().is_empty());
+    let read = database.read().await.unwrap();
+    assert!(read.blobs().find(&TenantId::default_tenant(), &content.sha256).await.unwrap().is_some());
+}
+
+async fn blobs_page_without_loss(database: Arc<SqlDatabase>) {
+    let at = now();
+    for tenant in ["a", "b", "c"] {
+        for c in ['d', 'e'] {
+            add_uses(&database, tenant, ManifestId(Uuid::now_v7()), &[(&blob(c), BlobRole::Asset)], at).await;
+        }
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = database.read().await.unwrap().blobs().in_tier(Tier::Hot, after.as_ref(), 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.clone());
+        seen.extend(page.into_iter().map(|b| (b.blob.sha256, b.tenant.to_string())));
+    }
+    let mut sorted = seen.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!((seen.len(), sorted), (6, seen));
+}
+
 async fn unique_jobs_live_once(database: Arc<SqlDatabase>) {
     let keyed = |key: &str| JobRecord { unique_key: Some(key.into()), ..job("a") };
     let first = keyed("k");
@@ -269,17 +349,17 @@ async fn due_jobs_come_in_order(database: Arc<SqlDatabase>) {
     for job in [&late, &early, &urgent, &future] {
         assert!(add(&database, job).await);
     }
-    let due = |before| {
-        let database = database.clone();
-        async move { database.read().await.unwrap().jobs().due(at, before, 10).await.unwrap() }
-    };
-    let ids = |due: Vec<(JobId, String)>| due.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
-    assert_eq!(ids(due(at).await), [urgent.id, early.id, late.id]);
+    let due = async |kinds: &[&str], limit| database.read().await.unwrap().jobs().due(kinds, at, limit).await.unwrap();
+    let ids = |due: Vec<DueJob>| due.into_iter().map(|due| due.id).collect::<Vec<_>>();
+    assert_eq!(ids(due(&["a", "b"], 10).await), [urgent.id, early.id, late.id]);
+    assert_eq!(ids(due(&["a", "b"], 2).await), [urgent.id, early.id]);
+    assert_eq!(ids(due(&["a"], 10).await), [early.id]);
+    assert!(due(&["c"], 10).await.is_empty() && due(&[], 10).await.is_empty());
     let unit = database.begin().await.unwrap();
     unit.jobs().announced(&[urgent.id], at).await.unwrap();
     unit.commit().await.unwrap();
-    assert_eq!(ids(due(at).await), [early.id, late.id]);
-    assert_eq!(ids(due(at + Duration::seconds(1)).await), [urgent.id, early.id, late.id], "no worker came");
+    let told: Vec<_> = due(&["a", "b"], 10).await.into_iter().map(|due| due.announced_at).collect();
+    assert_eq!(told, [Some(at), None, None]);
     let page = Page { after: None, limit: 10 };
     let filter = JobFilter { kind: Some("a".into()), ..Default::default() };
     assert_eq!(database.read().await.unwrap().jobs().list(&filter, page).await.unwrap().len(), 2);
@@ -413,7 +493,7 @@ impl Handler for Obedient {
     }
     async fn run(&self, job: &JobRecord, progress: &Progress) -> std::result::Result<(), JobError> {
         let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
-        progress.set(json!({ "run": run }));
+        progress.set(&json!({ "run": run }));
         let error = || Error::new(Kind::Unavailable, "TEST", "as told");
         match self.kind {
             "second-time" if run == 1 => Err(error().into()),
@@ -436,9 +516,9 @@ struct Clumsy(tokio::sync::mpsc::UnboundedSender<(JobId, String)>);
 
 #[async_trait]
 impl JobTransport for Clumsy {
-    async fn announce(&self, due: &[(JobId, String)]) -> Result<()> {
-        for ticket in due.iter().rev().chain(due) {
-            self.0.send(ticket.clone()).map_err(|_| Error::internal("closed"))?;
+    async fn announce(&self, kind: &str, due: &[JobId]) -> Result<()> {
+        for id in due.iter().rev().chain(due) {
+            self.0.send((*id, kind.to_owned())).map_err(|_| Error::internal("closed"))?;
         }
         Ok(())
     }
@@ -496,5 +576,4 @@ async fn the_runner_does_retries_and_gives_up(database: Arc<SqlDatabase>) {
     let slept = get(&database, jobs[4].id).await;
     assert!(slept.error.unwrap().starts_with("TIMEOUT"));
     assert_eq!(slept.progress, Some(json!({ "run": 2 })));
-    assert_eq!(runner.running(), 0);
 }

@@ -193,8 +193,8 @@ fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem>
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses((status = 201, body = Manifest), (status = 400, body = ProblemBody, description = "MISSING_FIELD, DUPLICATE_FIELD, UNKNOWN_FIELD, INVALID_ASSERTIONS, INVALID_MULTIPART"),
         (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 413, body = ProblemBody, description = "CONTENT_TOO_LARGE, ASSERTION_TOO_LARGE"),
-        (status = 422, body = ProblemBody, description = "EMPTY_FILE, CONTENT_TRUNCATED, CONTENT_UNREADABLE, CONTENT_REFUSED, MEDIA_TYPE_MISMATCH, UNKNOWN_ALGORITHM, PRIVATE_PROFILE_DISABLED, RESERVED_LABEL, …"),
-        (status = 503, body = ProblemBody, description = "BUSY, STORAGE_FULL")))]
+        (status = 422, body = ProblemBody, description = "EMPTY_FILE, CONTENT_TRUNCATED, CONTENT_UNREADABLE, CONTENT_REFUSED, MEDIA_TYPE_MISMATCH, UNKNOWN_ALGORITHM, PRIVATE_PROFILE_DISABLED, RESERVED_LABEL, UPLOAD_MISSING, UPLOAD_MISMATCH, …"),
+        (status = 503, body = ProblemBody, description = "BUSY, STORAGE_FULL, CONTENT_JUST_DELETED")))]
 pub async fn create(
     state: web::Data<ApiState>,
     caller: Caller,

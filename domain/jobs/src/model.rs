@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use omt_kernel::{Error, JobId, OffsetDateTime, Result, TenantId, job::JobRecord};
+use serde::Serialize;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use time::Duration;
@@ -46,8 +47,9 @@ pub struct Progress(Arc<Mutex<Option<Value>>>);
 
 impl Progress {
     /// Replaces what was said before.
-    pub fn set(&self, progress: Value) {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(progress);
+    pub fn set(&self, progress: &impl Serialize) {
+        // What cannot be written as JSON is not worth failing a job for.
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = serde_json::to_value(progress).ok();
     }
 
     /// What was said last.

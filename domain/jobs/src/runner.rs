@@ -6,16 +6,13 @@ use crate::{
 };
 use omt_kernel::{
     Error, JobId, Kind, Result,
-    job::{AttemptEnd, JobRecord, LEASE},
+    job::{AttemptEnd, DueJob, JobRecord, LEASE},
     port::{Clock, Database, Entropy, JobTransport, Telemetry},
 };
 use serde_json::json;
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration as StdDuration,
 };
 use time::Duration;
@@ -24,8 +21,8 @@ use time::Duration;
 const LOOK: StdDuration = StdDuration::from_millis(40);
 /// A ticket that brought no worker in this time is sent again.
 const PATIENCE: Duration = Duration::seconds(5);
-/// How many tickets go out in one look.
-const BATCH: u32 = 200;
+/// How many jobs have tickets at once, of those that this process does; the rest wait in the database, in their order.
+const AHEAD: u32 = 200;
 /// Attempts of a recurring job.
 const RECURRING_ATTEMPTS: u32 = 5;
 
@@ -38,7 +35,6 @@ pub struct Runner {
     telemetry: Arc<dyn Telemetry>,
     /// Names this process in rows; new at each start.
     worker: String,
-    running: AtomicUsize,
     /// Slots known to be taken, to ask only once.
     slots: Mutex<BTreeMap<&'static str, i64>>,
 }
@@ -54,7 +50,7 @@ impl Runner {
         worker: String,
     ) -> Self {
         let handlers = handlers.into_iter().map(|handler| (handler.kind(), handler)).collect();
-        Self { database, clock, entropy, handlers, telemetry, worker, running: AtomicUsize::new(0), slots: Mutex::default() }
+        Self { database, clock, entropy, handlers, telemetry, worker, slots: Mutex::default() }
     }
 
     /// The kinds it does.
@@ -62,24 +58,18 @@ impl Runner {
         self.handlers.keys().copied().collect()
     }
 
-    /// How many jobs it does now.
-    pub fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
-    }
-
-    /// Looks for due jobs and tells workers of them, for ever. Any number of processes may do so at once. Faults of the
-    /// database or the transport are logged and tried again.
+    /// Looks for due jobs of its kinds and tells workers of them, for ever. Any number of processes may do so at once. Faults of
+    /// the database or the transport are logged and tried again.
     pub async fn announce(&self, transport: &dyn JobTransport) {
         loop {
-            match self.look(transport).await {
-                // More than fits may be due.
-                Ok(found) if found >= BATCH as usize => {}
-                Ok(_) => tokio::time::sleep(LOOK).await,
+            let pause = match self.look(transport).await {
+                Ok(()) => LOOK,
                 Err(error) => {
                     tracing::warn!(%error, "due jobs cannot be announced");
-                    tokio::time::sleep(StdDuration::from_secs(2)).await;
+                    StdDuration::from_secs(2)
                 }
-            }
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -87,19 +77,25 @@ impl Runner {
         self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    async fn look(&self, transport: &dyn JobTransport) -> Result<usize> {
+    async fn look(&self, transport: &dyn JobTransport) -> Result<()> {
         self.make_recurring().await?;
         let now = self.clock.now();
-        let due = self.database.read().await?.jobs().due(now, now - PATIENCE, BATCH).await?;
-        let mine: Vec<JobId> = due.iter().map(|(id, _)| *id).collect();
-        if mine.is_empty() {
-            return Ok(0);
+        let due = self.database.read().await?.jobs().due(&self.kinds(), now, AHEAD).await?;
+        let mut told = Vec::new();
+        for kind in self.kinds() {
+            let silent = |job: &&DueJob| job.kind == kind && job.announced_at.is_none_or(|at| at < now - PATIENCE);
+            let ids: Vec<JobId> = due.iter().filter(silent).map(|job| job.id).collect();
+            if !ids.is_empty() {
+                transport.announce(kind, &ids).await?;
+                told.extend(ids);
+            }
         }
-        transport.announce(&due).await?;
-        let unit = self.database.begin().await?;
-        unit.jobs().announced(&mine, now).await?;
-        unit.commit().await?;
-        Ok(mine.len())
+        if !told.is_empty() {
+            let unit = self.database.begin().await?;
+            unit.jobs().announced(&told, now).await?;
+            unit.commit().await?;
+        }
+        Ok(())
     }
 
     /// Makes the recurring jobs whose time has come; each slot is taken once over all replicas, in the transaction that makes
@@ -139,18 +135,13 @@ impl Runner {
         let claimed = unit.jobs().claim(id, &self.worker, now, now + LEASE).await?;
         unit.commit().await?;
         let Some(job) = claimed else { return Ok(()) };
-        if job.kind != kind {
-            return Err(Error::internal("a ticket has another kind than its job"));
-        }
-        self.running.fetch_add(1, Ordering::Relaxed);
-        let ended = self.attempt(handler, &job).await;
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        let Some(end) = ended else {
+        let progress = Progress::default();
+        let Some(end) = self.attempt(handler, &job, &progress).await else {
             tracing::info!(job = %id, kind = job.kind, "a job was cancelled or taken over while it ran");
             return Ok(());
         };
         let unit = self.database.begin().await?;
-        let kept = unit.jobs().end(id, &self.worker, &end, self.clock.now()).await?;
+        let kept = unit.jobs().end(id, &self.worker, &end, progress.get().as_ref(), self.clock.now()).await?;
         unit.commit().await?;
         if !kept {
             tracing::warn!(job = %id, kind = job.kind, "a job ended after another worker took it over");
@@ -159,9 +150,8 @@ impl Runner {
     }
 
     /// One attempt; none when the job was taken away meanwhile.
-    async fn attempt(&self, handler: Arc<dyn Handler>, job: &JobRecord) -> Option<AttemptEnd> {
+    async fn attempt(&self, handler: Arc<dyn Handler>, job: &JobRecord, progress: &Progress) -> Option<AttemptEnd> {
         let (begun, began) = (std::time::Instant::now(), self.clock.now());
-        let progress = Progress::default();
         let limit = StdDuration::try_from(handler.timeout()).unwrap_or(StdDuration::MAX);
         // A task of its own, so that a panic is an error here and not the end of the worker.
         let mut task = {
@@ -177,7 +167,7 @@ impl Runner {
                     Ok(Err(_)) => Err(JobError::Retry(Error::new(Kind::Unavailable, "TIMEOUT", "the attempt took too long"))),
                     Err(_) => Err(JobError::Retry(Error::internal("the attempt ended in a defect"))),
                 },
-                _ = pulse.tick() => if !self.renew(job, &progress).await {
+                _ = pulse.tick() => if !self.renew(job, progress).await {
                     task.abort();
                     self.telemetry.attempt(&job.kind, "lost", begun.elapsed(), waited(job, began));
                     return None;
@@ -195,10 +185,6 @@ impl Runner {
             AttemptEnd::Dead(_) => "dead",
         };
         self.telemetry.attempt(&job.kind, outcome, begun.elapsed(), waited(job, began));
-        // The last word on progress, however short the job was.
-        if progress.get().is_some() && !self.renew(job, &progress).await {
-            return None;
-        }
         Some(end)
     }
 

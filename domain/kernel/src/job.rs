@@ -92,6 +92,17 @@ pub struct JobRecord {
     pub finished_at: Option<OffsetDateTime>,
 }
 
+/// A job that waits for a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueJob {
+    /// Which.
+    pub id: JobId,
+    /// Its kind.
+    pub kind: String,
+    /// When workers were last told of it.
+    pub announced_at: Option<OffsetDateTime>,
+}
+
 /// Which jobs a list shows.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {

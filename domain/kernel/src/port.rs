@@ -2,7 +2,7 @@
 
 use crate::{
     ApiKeyId, JobId, ManifestId, Permission, Result, TenantId, TenantSettings, UserId,
-    job::{AttemptEnd, JobFilter, JobRecord},
+    job::{AttemptEnd, DueJob, JobFilter, JobRecord},
     manifest::{BlobRef, ManifestFilter, ManifestRecord},
     record::{ApiKeyRecord, CertificateRecord, IdempotencyRecord, RefreshTokenRecord, UserRecord, VerificationRecord},
     storage::{BlobRole, BlobUse, StoredBlob, Tier, Usage},
@@ -71,26 +71,27 @@ impl Drop for TemporaryFile {
 /// A stream of content.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 
+/// What storing did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The bytes were written.
+    Written,
+    /// They were there already. If no record names them they may be on their way out, so whoever is about to name them asks
+    /// again under [`crate::storage::lock_name`].
+    Present,
+}
+
 /// Immutable bytes, per tenant, named by their SHA-256. Putting the same bytes twice is one blob.
 #[async_trait]
 pub trait BlobStore: Send + Sync {
-    /// Stores `content`, whose digest and size the caller has computed. Durable when it returns. Storing what is there already
-    /// makes it young again, so that no sweep takes it for abandoned.
-    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()>;
+    /// Stores `content`, whose digest and size the caller has computed. Durable when it returns.
+    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put>;
     /// Streams a part of a blob.
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream>;
     /// The blob as something that can be read and sought locally.
     async fn open(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content>;
     /// Whether it is there with the right size.
     async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool>;
-    /// Removes it, if there.
-    async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()>;
-    /// When it was stored, if it is there.
-    async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>>;
-    /// What is stored, in the order of keys, after the key `after`.
-    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>>;
-    /// Aborts uploads begun before that never ended; how many.
-    async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64>;
     /// A URL by which a blob can be fetched without us for a time; none where the store has no such URLs.
     async fn direct_download(&self, _: &TenantId, _: &BlobRef, _: &DirectDownload) -> Result<Option<String>> {
         Ok(None)
@@ -113,6 +114,19 @@ pub trait BlobStore: Send + Sync {
     fn spool_dir(&self) -> &Path;
     /// What and where it is, for the start-up message; no secret.
     fn describe(&self) -> String;
+}
+
+/// A blob store as those see it who look after it: what lies there, and taking it away.
+#[async_trait]
+pub trait BlobStock: BlobStore {
+    /// Removes a blob, if there.
+    async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()>;
+    /// When a blob was stored, if it is there.
+    async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>>;
+    /// What is stored, in the order of keys, after the key `after`.
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>>;
+    /// Aborts uploads begun before that never ended; how many.
+    async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64>;
 }
 
 /// How a blob is to be fetched directly.
@@ -157,14 +171,12 @@ pub trait TieredStore: Send + Sync {
     async fn verify(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()>;
     /// Removes a blob from a tier.
     async fn remove(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()>;
-    /// Removes a blob from every tier where it was stored before; whether it is gone from all.
-    async fn remove_older(&self, tenant: &TenantId, blob: &BlobRef, before: OffsetDateTime) -> Result<bool>;
+    /// When a tier got a blob, if it has it.
+    async fn modified(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<Option<OffsetDateTime>>;
     /// What a tier holds, in the order of keys, after the key `after`.
     async fn list_tier(&self, tier: Tier, after: Option<&str>, limit: u32) -> Result<Vec<Listed>>;
     /// Aborts uploads to a tier begun before that never ended; how many.
     async fn abort_tier_uploads(&self, tier: Tier, before: OffsetDateTime) -> Result<u64>;
-    /// What and where a tier is; no secret.
-    fn describe_tier(&self, tier: Tier) -> String;
 }
 
 /// A page of a list, newest first.
@@ -340,17 +352,24 @@ pub trait JobRepository: Send + Sync {
     async fn enqueue(&self, job: &JobRecord) -> Result<bool>;
     /// Takes the slot of a recurring job; false when another replica has it.
     async fn take_slot(&self, kind: &str, slot: i64, now: OffsetDateTime) -> Result<bool>;
-    /// Jobs that a worker should be told of: due and not announced since `before`, or running on a lease that has ended.
-    /// The most urgent first.
-    async fn due(&self, now: OffsetDateTime, before: OffsetDateTime, limit: u32) -> Result<Vec<(JobId, String)>>;
+    /// The most urgent of these kinds that are due, or running on a lease that has ended; with the time at which workers were
+    /// last told of each.
+    async fn due(&self, kinds: &[&str], now: OffsetDateTime, limit: u32) -> Result<Vec<DueJob>>;
     /// Notes that workers were told of them.
     async fn announced(&self, ids: &[JobId], now: OffsetDateTime) -> Result<()>;
     /// Gives a due job to a worker and counts the attempt; none when there is nothing to do (any more).
     async fn claim(&self, id: JobId, worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Option<JobRecord>>;
     /// A sign of life, with progress where there is some; false when the job is no longer this worker's.
     async fn renew(&self, id: JobId, worker: &str, lease: OffsetDateTime, progress: Option<&serde_json::Value>) -> Result<bool>;
-    /// Ends this worker's attempt; false when the job is no longer its.
-    async fn end(&self, id: JobId, worker: &str, end: &AttemptEnd, now: OffsetDateTime) -> Result<bool>;
+    /// Ends this worker's attempt, with the last word on its progress; false when the job is no longer its.
+    async fn end(
+        &self,
+        id: JobId,
+        worker: &str,
+        end: &AttemptEnd,
+        progress: Option<&serde_json::Value>,
+        now: OffsetDateTime,
+    ) -> Result<bool>;
     /// Finds a job.
     async fn get(&self, id: JobId) -> Result<Option<JobRecord>>;
     /// Newest first.
@@ -368,8 +387,8 @@ pub trait JobRepository: Send + Sync {
 /// Tells workers that a job is due. Tickets may be lost or come twice: the job's row decides who does it.
 #[async_trait]
 pub trait JobTransport: Send + Sync {
-    /// Sends tickets, the most urgent first: each job with its kind.
-    async fn announce(&self, due: &[(JobId, String)]) -> Result<()>;
+    /// Sends tickets for jobs of one kind, the most urgent first.
+    async fn announce(&self, kind: &str, due: &[JobId]) -> Result<()>;
     /// What and where it is, for the start-up message; no secret.
     fn describe(&self) -> String;
 }

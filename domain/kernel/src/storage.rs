@@ -128,6 +128,13 @@ impl TierRules {
     }
 }
 
+/// The lock of a blob's existence (see [`crate::port::UnitOfWork::lock`]): who removes a blob holds it while they look that no
+/// record names it and take it away, and who is about to name a blob that was there before holds it while they look that it
+/// still is.
+pub fn lock_name(tenant: &TenantId, sha256: &str) -> String {
+    format!("blob:{tenant}:{sha256}")
+}
+
 /// Bytes and blobs of a tenant in a tier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {

@@ -17,7 +17,7 @@ use sea_orm::{
     ColumnTrait, Condition, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait, OnConflict, Query},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
 fn tenant(text: &str) -> Result<TenantId> {
@@ -103,14 +103,18 @@ impl<C: Finish> BlobRepository for Unit<C> {
         let mut query = rows::Entity::find().filter(rows::Column::Tier.eq(tier.as_str()));
         if let Some(after) = after {
             let at = micros(after.last_used_at);
+            let (sha256, tenant) = (after.blob.sha256.as_str(), after.tenant.as_str());
+            let same = rows::Column::LastUsedAt.eq(at);
             let later = Condition::any()
                 .add(rows::Column::LastUsedAt.gt(at))
-                .add(rows::Column::LastUsedAt.eq(at).and(rows::Column::Sha256.gt(after.blob.sha256.as_str())));
+                .add(same.clone().and(rows::Column::Sha256.gt(sha256)))
+                .add(same.and(rows::Column::Sha256.eq(sha256)).and(rows::Column::Tenant.gt(tenant)));
             query = query.filter(later);
         }
         let found = query
             .order_by_asc(rows::Column::LastUsedAt)
             .order_by_asc(rows::Column::Sha256)
+            .order_by_asc(rows::Column::Tenant)
             .limit(u64::from(limit))
             .all(&self.connection)
             .await
@@ -159,21 +163,23 @@ impl<C: Finish> BlobRepository for Unit<C> {
         };
         let uses = blob_uses::Entity::find().filter(of_manifest()).all(&self.connection).await.map_err(failed)?;
         blob_uses::Entity::delete_many().filter(of_manifest()).exec(&self.connection).await.map_err(failed)?;
+        // In the order of digests, as everyone locks them; the same blob may have several roles.
+        let digests: BTreeSet<String> = uses.into_iter().map(|used| used.sha256).collect();
         let mut gone = Vec::new();
-        for used in uses {
+        for sha256 in digests {
+            // Locked before other uses are looked for: whoever notes one has this row, or waits for it.
+            let row = rows::Entity::find().filter(named(tenant, &sha256)).lock_exclusive().one(&self.connection).await;
+            let Some(row) = row.map_err(failed)? else { continue };
             let others = blob_uses::Entity::find()
                 .filter(blob_uses::Column::Tenant.eq(tenant.as_str()))
-                .filter(blob_uses::Column::Sha256.eq(used.sha256.as_str()))
+                .filter(blob_uses::Column::Sha256.eq(sha256.as_str()))
                 .one(&self.connection)
                 .await
                 .map_err(failed)?;
-            if others.is_some() {
-                continue;
+            if others.is_none() {
+                rows::Entity::delete_many().filter(named(tenant, &sha256)).exec(&self.connection).await.map_err(failed)?;
+                gone.push(from_row(row)?.blob);
             }
-            let row = rows::Entity::find().filter(named(tenant, &used.sha256)).one(&self.connection).await.map_err(failed)?;
-            let Some(row) = row else { continue };
-            rows::Entity::delete_many().filter(named(tenant, &used.sha256)).exec(&self.connection).await.map_err(failed)?;
-            gone.push(from_row(row)?.blob);
         }
         Ok(gone)
     }

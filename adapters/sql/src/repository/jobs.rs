@@ -8,7 +8,7 @@ use crate::{
 use async_trait::async_trait;
 use omt_kernel::{
     JobId, Result, TenantId,
-    job::{AttemptEnd, JobFilter, JobRecord, JobState},
+    job::{AttemptEnd, DueJob, JobFilter, JobRecord, JobState},
     port::{JobRepository, Page},
 };
 use sea_orm::{
@@ -107,6 +107,7 @@ fn cut(text: &str) -> String {
 struct Due {
     id: Uuid,
     kind: String,
+    announced_at: Option<i64>,
 }
 
 #[derive(FromQueryResult)]
@@ -127,14 +128,12 @@ impl<C: Finish> JobRepository for Unit<C> {
         inserted(job_slots::Entity::insert(row).on_conflict(ignore()).exec_without_returning(&self.connection).await)
     }
 
-    async fn due(&self, now: OffsetDateTime, before: OffsetDateTime, limit: u32) -> Result<Vec<(JobId, String)>> {
-        let unannounced =
-            Condition::any().add(rows::Column::AnnouncedAt.is_null()).add(rows::Column::AnnouncedAt.lt(micros(before)));
+    async fn due(&self, kinds: &[&str], now: OffsetDateTime, limit: u32) -> Result<Vec<DueJob>> {
         let found = rows::Entity::find()
             .select_only()
-            .columns([rows::Column::Id, rows::Column::Kind])
+            .columns([rows::Column::Id, rows::Column::Kind, rows::Column::AnnouncedAt])
+            .filter(rows::Column::Kind.is_in(kinds.iter().copied()))
             .filter(is_due(now))
-            .filter(unannounced)
             .order_by_desc(rows::Column::Priority)
             .order_by_asc(rows::Column::RunAt)
             .limit(u64::from(limit))
@@ -142,7 +141,9 @@ impl<C: Finish> JobRepository for Unit<C> {
             .all(&self.connection)
             .await
             .map_err(failed)?;
-        Ok(found.into_iter().map(|due| (JobId(due.id), due.kind)).collect())
+        let due =
+            |row: Due| Ok(DueJob { id: JobId(row.id), kind: row.kind, announced_at: row.announced_at.map(instant).transpose()? });
+        found.into_iter().map(due).collect()
     }
 
     async fn announced(&self, ids: &[JobId], now: OffsetDateTime) -> Result<()> {
@@ -196,10 +197,20 @@ impl<C: Finish> JobRepository for Unit<C> {
         Ok(done.rows_affected == 1)
     }
 
-    async fn end(&self, id: JobId, worker: &str, end: &AttemptEnd, now: OffsetDateTime) -> Result<bool> {
-        let update = rows::Entity::update_many()
+    async fn end(
+        &self,
+        id: JobId,
+        worker: &str,
+        end: &AttemptEnd,
+        progress: Option<&Value>,
+        now: OffsetDateTime,
+    ) -> Result<bool> {
+        let mut update = rows::Entity::update_many()
             .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
             .col_expr(rows::Column::LeaseUntil, Expr::value(Option::<i64>::None));
+        if let Some(progress) = progress {
+            update = update.col_expr(rows::Column::Progress, Expr::value(progress.clone()));
+        }
         let finished = |update: sea_orm::UpdateMany<rows::Entity>, state: JobState| {
             update
                 .col_expr(rows::Column::State, Expr::value(state.as_str()))

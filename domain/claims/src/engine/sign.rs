@@ -3,7 +3,7 @@
 use super::{Engine, LARGE, insert, len, open, unreadable};
 use crate::{
     definition,
-    digest::{BlobDigest, digest},
+    digest::digest,
     media::{Embedding, Media},
     thumbnail::Thumbnail,
 };
@@ -83,7 +83,7 @@ pub struct SignPlan {
     pub thumbnail: Option<Thumbnail>,
     /// Ingredients.
     pub ingredients: Vec<PlannedIngredient>,
-    /// The source's digest, where it is known.
+    /// The source's digest, where the caller knows that it is this content's.
     pub source: Option<BlobRef>,
     /// Who signs.
     pub identity: SigningIdentity,
@@ -226,7 +226,7 @@ impl Engine {
         let (bytes, at) = (place.bytes.as_ref(), place.at);
         let compose = |store: &[u8]| Builder::composed_manifest(store, format).map_err(sign_error);
         let exclude = |placeholder: &[u8]| Ok(Some((at as u64, compose(placeholder)?.len() as u64)));
-        let store = sign_bound(&mut builder, signer, source_hash(plan, source, bytes)?, exclude)?;
+        let store = sign_bound(&mut builder, signer, source_hash(plan, source)?, exclude)?;
         let inserted = compose(&store)?;
         let mut asset = Vec::with_capacity(bytes.len() + inserted.len());
         asset.extend_from_slice(&bytes[..at]);
@@ -238,8 +238,7 @@ impl Engine {
     /// A manifest beside the content, bound by a hash over all of it.
     fn sign_beside(&self, label: &str, plan: &SignPlan, signer: &DirectSigner<'_>, source: &Content) -> Result<Vec<u8>> {
         let mut builder = self.builder(&self.signing, label, plan, source)?;
-        let blob = digest(&mut open(source)?)?;
-        sign_bound(&mut builder, signer, hex::decode(&blob.sha256).context("own digest")?, |_| Ok(None))
+        sign_bound(&mut builder, signer, source_hash(plan, source)?, |_| Ok(None))
     }
 
     fn builder(&self, context: &Arc<Context>, label: &str, plan: &SignPlan, source: &Content) -> Result<Builder> {
@@ -291,16 +290,13 @@ fn sign_bound(
     Ok(store)
 }
 
-/// The hash of the source: known where it was just received, else computed, and compared with what it should be.
-fn source_hash(plan: &SignPlan, source: &Content, bytes: &[u8]) -> Result<Vec<u8>> {
-    let hash = match (&plan.source, source) {
-        (Some(known), Content::Memory(_)) => known.sha256.clone(),
-        _ => BlobRef::of(bytes).sha256,
+/// The hash of the source, computed where it is not known.
+fn source_hash(plan: &SignPlan, source: &Content) -> Result<Vec<u8>> {
+    let hash = match &plan.source {
+        Some(known) => known.sha256.clone(),
+        None => digest(&mut open(source)?)?.sha256,
     };
-    if plan.source.as_ref().is_some_and(|known| known.sha256 != hash) {
-        return Err(Error::internal("stored content is not what its record says"));
-    }
-    hex::decode(&hash).context("own digest")
+    hex::decode(&hash).context("a digest is not hexadecimal")
 }
 
 fn ingredient_label(at: usize) -> String {

@@ -1,6 +1,6 @@
 //! Uploading, signing, changing and archiving.
 
-use super::{Dependencies, Manifests, Once, Outcome, Uploaded, plan, storage::note_uses};
+use super::{Dependencies, Manifests, Once, Outcome, Uploaded, plan, storage::Stored};
 use crate::{
     definition::ClaimDefinition,
     digest::{BlobDigest, digest},
@@ -125,6 +125,14 @@ fn inspect(file: &Uploaded, field: &str) -> Result<Inspected> {
     Ok(Inspected { media, extracted, has_manifest })
 }
 
+/// Refuses content that is not what its record says. What came through memory or a download was checked on its way.
+fn check_stored(content: &Content, blob: &BlobRef) -> Result<()> {
+    if !matches!(content, Content::Stored(_)) || digest(&mut engine::open(content)?)? == *blob {
+        return Ok(());
+    }
+    Err(Error::internal("stored content is not what its record says"))
+}
+
 /// What signing gives the store: bytes and their digests.
 struct Signed {
     /// The asset with the manifest inside; none when the format takes a sidecar.
@@ -178,15 +186,18 @@ fn parts(signed: &Signed, source: &BlobRef, scheme: SignatureScheme, now: time::
 }
 
 /// Stores the signed asset and the manifest store; durable when it returns.
-async fn store_signed(blobs: &dyn BlobStore, tenant: &TenantId, signed: Signed) -> Result<()> {
-    let store = blobs.put(tenant, &signed.manifest_digest, Content::Memory(signed.manifest_store));
+async fn store_signed(stored: &mut Stored, blobs: &dyn BlobStore, tenant: &TenantId, signed: Signed) -> Result<()> {
+    let mut also = Stored::default();
+    let store = also.put(blobs, tenant, &signed.manifest_digest, Content::Memory(signed.manifest_store));
     match signed.asset {
         Some((content, blob)) => {
-            let (asset, store) = futures_util::join!(blobs.put(tenant, &blob, content), store);
-            asset.and(store)
+            let (asset, store) = futures_util::join!(stored.put(blobs, tenant, &blob, content), store);
+            asset.and(store)?;
         }
-        None => store.await,
+        None => store.await?,
     }
+    stored.join(also);
+    Ok(())
 }
 
 impl Manifests {
@@ -258,19 +269,20 @@ impl Manifests {
             legal_hold: None,
             content_deleted_at: None,
         };
-        for (ingredient, stored) in new.ingredients.into_iter().zip(&record.ingredients) {
-            blobs.put(tenant, &stored.blob, ingredient.file.content).await?;
+        let mut stored = Stored::default();
+        for (ingredient, kept) in new.ingredients.into_iter().zip(&record.ingredients) {
+            stored.put(blobs, tenant, &kept.blob, ingredient.file.content).await?;
         }
         if keep_source {
-            blobs.put(tenant, &record.source, new.file.content).await?;
+            stored.put(blobs, tenant, &record.source, new.file.content).await?;
         }
         if let Some(signed) = signed {
-            store_signed(blobs, tenant, signed).await?;
+            store_signed(&mut stored, blobs, tenant, signed).await?;
         }
         let outcome = retry::transaction(self.deps.entropy.as_ref(), async || {
             let unit = self.deps.database.begin().await?;
             unit.manifests().insert(&record).await?;
-            note_uses(unit.as_ref(), &record, now).await?;
+            self.note_uses(unit.as_ref(), &record, &stored).await?;
             self.commit(actor, unit, record.clone(), once.as_ref()).await
         })
         .await?;
@@ -353,6 +365,10 @@ impl Manifests {
             .deps
             .pool
             .run(move || {
+                check_stored(&content, &draft.source)?;
+                for (content, ingredient) in contents.iter().zip(&draft.ingredients) {
+                    check_stored(content, &ingredient.blob)?;
+                }
                 let file = Uploaded { content, blob: draft.source.clone(), file_name: None, declared_type: None };
                 let inspected = inspect(&file, "file")?;
                 let planned = planned(&draft.ingredients, contents.into_iter());
@@ -365,8 +381,9 @@ impl Manifests {
         next.state = ManifestState::Signed;
         next.signed = Some(parts(&signed, &record.source, request.scheme, now));
         next.updated_at = now;
-        store_signed(self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
-        let outcome = self.replace(actor, next, record.revision, once.as_ref(), true).await?;
+        let mut stored = Stored::default();
+        store_signed(&mut stored, self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
+        let outcome = self.replace(actor, next, record.revision, once.as_ref(), Some(&stored)).await?;
         if matches!(outcome, Outcome::Done(_)) {
             self.deps.telemetry.manifest("signed");
         }
@@ -395,7 +412,7 @@ impl Manifests {
         next.classification = changes.classification.unwrap_or(next.classification);
         next.revision += 1;
         next.updated_at = self.deps.clock.now();
-        match self.replace(actor, next, record.revision, None, false).await? {
+        match self.replace(actor, next, record.revision, None, None).await? {
             Outcome::Done(record) => Ok(*record),
             Outcome::Replayed { .. } => Err(Error::internal("a change without a key was replayed")),
         }
@@ -419,27 +436,27 @@ impl Manifests {
         next.state = ManifestState::Archived;
         next.updated_at = now;
         next.archived = Some(Archived { at: now, retain_until: now + Duration::days(i64::from(settings.retention_days)) });
-        self.replace(actor, next, record.revision, None, false).await?;
+        self.replace(actor, next, record.revision, None, None).await?;
         self.deps.telemetry.manifest("archived");
         Ok(())
     }
 
-    /// Writes a changed record, and its uses of blobs where it names new ones.
+    /// Writes a changed record, and its uses of blobs where some were stored for it.
     pub(super) async fn replace(
         &self,
         actor: &Actor,
         next: ManifestRecord,
         expected: i64,
         once: Option<&Once>,
-        new_blobs: bool,
+        stored: Option<&Stored>,
     ) -> Result<Outcome> {
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             if !unit.manifests().update(&next, expected).await? {
                 return Ok(None);
             }
-            if new_blobs {
-                note_uses(unit.as_ref(), &next, next.updated_at).await?;
+            if let Some(stored) = stored {
+                self.note_uses(unit.as_ref(), &next, stored).await?;
             }
             self.commit(actor, unit, next.clone(), once).await.map(Some)
         };

@@ -2,11 +2,12 @@
 
 use super::Manifests;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, OffsetDateTime, Permission, Result, TenantId,
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
     manifest::{BlobRef, LegalHold, ManifestRecord},
-    port::UnitOfWork,
-    storage::{BlobRole, Usage},
+    port::{BlobStore, Content, Put, UnitOfWork},
+    storage::{self, BlobRole, Usage},
 };
+use std::collections::BTreeSet;
 
 /// The most characters of a hold's reason.
 const MAX_REASON: usize = 500;
@@ -24,9 +25,44 @@ fn blobs(record: &ManifestRecord) -> Vec<(&BlobRef, BlobRole)> {
     out
 }
 
-/// Notes in the record's own transaction which blobs it needs.
-pub(super) async fn note_uses(unit: &dyn UnitOfWork, record: &ManifestRecord, now: OffsetDateTime) -> Result<()> {
-    unit.blobs().add_uses(&record.tenant, record.id, &blobs(record), now).await
+/// Blobs that a request has stored and its record will name.
+#[derive(Default)]
+pub(super) struct Stored {
+    /// Those that were there before, and that somebody may be removing because no record names them yet.
+    present: BTreeSet<String>,
+}
+
+impl Stored {
+    /// Stores a blob.
+    pub(super) async fn put(&mut self, blobs: &dyn BlobStore, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
+        if blobs.put(tenant, blob, content).await? == Put::Present {
+            self.present.insert(blob.sha256.clone());
+        }
+        Ok(())
+    }
+
+    /// Both together.
+    pub(super) fn join(&mut self, other: Self) {
+        self.present.extend(other.present);
+    }
+}
+
+impl Manifests {
+    /// Notes in the record's own transaction which blobs it needs, and makes sure that those which were there before still are:
+    /// from then on nobody removes them.
+    pub(super) async fn note_uses(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, stored: &Stored) -> Result<()> {
+        let uses = blobs(record);
+        // In the order of digests, as everyone locks them.
+        for sha256 in &stored.present {
+            let Some((blob, _)) = uses.iter().find(|(blob, _)| blob.sha256 == *sha256) else { continue };
+            unit.lock(&storage::lock_name(&record.tenant, sha256)).await?;
+            if !self.deps.blobs.exists(&record.tenant, blob).await? {
+                let words = "the same content was being deleted; send it again";
+                return Err(Error::new(Kind::Unavailable, "CONTENT_JUST_DELETED", words).retry_after(1));
+            }
+        }
+        unit.blobs().add_uses(&record.tenant, record.id, &uses, record.updated_at).await
+    }
 }
 
 impl Manifests {
@@ -62,7 +98,7 @@ impl Manifests {
         next.revision += 1;
         next.updated_at = self.deps.clock.now();
         next.legal_hold = hold;
-        match self.replace(actor, next, record.revision, None, false).await? {
+        match self.replace(actor, next, record.revision, None, None).await? {
             super::Outcome::Done(record) => Ok(*record),
             super::Outcome::Replayed { .. } => Err(Error::internal("a hold has no stored answer")),
         }

@@ -1,0 +1,48 @@
+//! Taking a blob away for good.
+
+use omt_kernel::{
+    OffsetDateTime, Result, TenantId,
+    manifest::BlobRef,
+    port::{Database, TieredStore},
+    storage::{Tier, lock_name},
+};
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// It was removed.
+    Removed,
+    /// The tier does not have it.
+    Absent,
+    /// A record names it there.
+    Needed,
+    /// It was stored so lately that a request may be about to name it.
+    Young,
+}
+
+/// Removes a blob from a tier, unless a record names it there or it was stored after `before`. It is looked at and removed under
+/// the lock that requests take before they name bytes that were there already, so that none is left with a name and no bytes.
+pub(crate) async fn remove_unneeded(
+    database: &dyn Database,
+    blobs: &dyn TieredStore,
+    (tenant, blob): (&TenantId, &BlobRef),
+    tier: Tier,
+    before: OffsetDateTime,
+) -> Result<Removal> {
+    let unit = database.begin().await?;
+    unit.lock(&lock_name(tenant, &blob.sha256)).await?;
+    let done = if unit.blobs().find(tenant, &blob.sha256).await?.is_some_and(|found| found.tier == tier) {
+        Removal::Needed
+    } else {
+        match blobs.modified(tenant, blob, tier).await? {
+            None => Removal::Absent,
+            Some(at) if at >= before => Removal::Young,
+            Some(_) => {
+                blobs.remove(tenant, blob, tier).await?;
+                Removal::Removed
+            }
+        }
+    };
+    unit.commit().await?;
+    Ok(done)
+}

@@ -1,0 +1,106 @@
+//! Finds what lies in the blob stores and no record names.
+
+use crate::removal::{Removal, remove_unneeded};
+use async_trait::async_trait;
+use omt_jobs::{Handler, JobError, Progress, Schedule};
+use omt_kernel::{
+    Result,
+    job::JobRecord,
+    port::{Clock, Database, Listed, TieredStore},
+    storage::Tier,
+};
+use serde::Serialize;
+use std::sync::Arc;
+use time::{Duration, OffsetDateTime};
+
+/// Objects looked at in one listing.
+const PAGE: u32 = 200;
+
+/// Finds objects that no record names, and removes those that are old enough; aborts uploads that never ended.
+pub struct Sweep {
+    /// The database.
+    pub database: Arc<dyn Database>,
+    /// The tiers.
+    pub blobs: Arc<dyn TieredStore>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// How often.
+    pub every: Duration,
+    /// Objects younger than this are left alone.
+    pub young: Duration,
+}
+
+/// How far it is.
+#[derive(Default, Serialize)]
+struct Tally {
+    objects: u64,
+    orphans_removed: u64,
+    bytes: u64,
+    young: u64,
+    kept: u64,
+    uploads_aborted: u64,
+}
+
+impl Sweep {
+    async fn look_at(&self, object: &Listed, tier: Tier, before: OffsetDateTime, tally: &mut Tally) -> Result<()> {
+        tally.objects += 1;
+        let known = self.database.read().await?.blobs().find(&object.tenant, &object.blob.sha256).await?;
+        if known.as_ref().is_some_and(|blob| blob.tier == tier) {
+            return Ok(());
+        }
+        // A blob in another tier than its record says must be whole there before this copy goes.
+        if let Some(elsewhere) = &known
+            && let Err(error) = self.blobs.verify(&object.tenant, &object.blob, elsewhere.tier).await
+        {
+            tracing::error!(tenant = %object.tenant, sha256 = object.blob.sha256, tier = %elsewhere.tier, %error,
+                "a blob is not whole in the tier of its record; another copy is kept");
+            tally.kept += 1;
+            return Ok(());
+        }
+        let (database, blobs) = (self.database.as_ref(), self.blobs.as_ref());
+        match remove_unneeded(database, blobs, (&object.tenant, &object.blob), tier, before).await? {
+            Removal::Removed => {
+                tally.orphans_removed += 1;
+                tally.bytes += object.blob.size;
+            }
+            Removal::Young => tally.young += 1,
+            Removal::Absent | Removal::Needed => {}
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Handler for Sweep {
+    fn kind(&self) -> &'static str {
+        "sweep"
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        Some(Schedule { every: self.every, offset: Duration::ZERO })
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::hours(12)
+    }
+
+    async fn run(&self, _: &JobRecord, progress: &Progress) -> std::result::Result<(), JobError> {
+        let before = self.clock.now() - self.young;
+        let mut tally = Tally::default();
+        for tier in Tier::ALL {
+            tally.uploads_aborted += self.blobs.abort_tier_uploads(tier, before).await?;
+            let mut after: Option<String> = None;
+            loop {
+                let page = self.blobs.list_tier(tier, after.as_deref(), PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.key.clone());
+                for object in &page {
+                    self.look_at(object, tier, before, &mut tally).await?;
+                }
+                progress.set(&tally);
+            }
+        }
+        progress.set(&tally);
+        Ok(())
+    }
+}
