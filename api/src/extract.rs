@@ -1,67 +1,127 @@
-//! Extractors. A handler that takes a [`Caller`] cannot run without one.
+//! Extractors. A handler that takes a [`Caller`] cannot run without one, nor without what it needs.
 
-use crate::{ApiState, problem::Problem};
+use crate::{ApiState, problem::Problem, request_id};
 use actix_web::{
-    FromRequest, HttpRequest,
+    FromRequest, HttpMessage, HttpRequest,
     dev::Payload,
     http::header::{self, HeaderName},
     web,
 };
 use bytes::BytesMut;
 use futures_util::{StreamExt, future::LocalBoxFuture};
-use omt_kernel::{Actor, Error, Kind, TenantId};
+use omt_kernel::{Actor, Error, Kind, Permission, TenantId};
 use serde::de::DeserializeOwned;
-use std::future::{Ready, ready};
+use std::{
+    future::{Ready, ready},
+    marker::PhantomData,
+};
 
 /// The most bytes of a JSON body.
 const MAX_JSON: usize = 1 << 20;
 
-/// Whoever makes the request, authenticated.
-pub struct Caller(pub Actor);
+/// What an operation needs of its caller.
+pub trait Needs: 'static {
+    /// The permission; any caller will do when there is none.
+    const PERMISSION: Option<Permission>;
+    /// Whether it is for those, too, who have yet to enrol a second factor.
+    const LIMITED: bool = false;
+}
 
-impl FromRequest for Caller {
+macro_rules! needs {
+    ($($name:ident),+ $(,)?) => {
+        /// What operations need, as types: the signature of a handler says who may run it.
+        pub mod may {
+            use super::{Needs, Permission};
+            $(
+                /// The permission of the same name.
+                pub struct $name;
+                impl Needs for $name { const PERMISSION: Option<Permission> = Some(Permission::$name); }
+            )+
+            /// Any caller, for what concerns the caller alone.
+            pub struct Anything;
+            impl Needs for Anything {
+                const PERMISSION: Option<Permission> = None;
+                const LIMITED: bool = true;
+            }
+        }
+    };
+}
+
+needs!(
+    ManifestCreate,
+    ManifestRead,
+    ManifestUpdate,
+    ManifestDelete,
+    ManifestSign,
+    ManifestHold,
+    AuditRead,
+    AuditExport,
+    AdminUserRead,
+    AdminUsers,
+    AdminRoleRead,
+    AdminRoles,
+    AdminApiKeys,
+    AdminPrivacy,
+    AdminStorage,
+    AdminJobRead,
+    AdminJobs,
+    MetricsRead,
+    AdminSystem,
+);
+
+/// Whoever makes the request: authenticated, and allowed what `N` needs. A handler that takes one cannot run without.
+pub struct Caller<N>(pub Actor, pub PhantomData<N>);
+
+impl<N: Needs> FromRequest for Caller<N> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| Error::internal("no application state"))?;
-            let missing =
-                || Error::new(Kind::Unauthenticated, "MISSING_CREDENTIAL", "an Authorization: Bearer credential is needed");
-            let value = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(missing)?;
-            let (scheme, credential) = value.split_once(' ').ok_or_else(missing)?;
-            if !scheme.eq_ignore_ascii_case("bearer") {
-                return Err(missing().into());
-            }
-            let actor = state.access.authenticate(credential.trim()).await?;
+            let actor = authenticate(&request, N::LIMITED).await?;
+            // For the middleware that writes refusals down.
+            request.extensions_mut().insert(actor.clone());
             // The header may only narrow: the tenant comes from the credential.
             if let Some(named) = request.headers().get("x-tenant-id") {
                 let same = named.to_str().is_ok_and(|name| TenantId::parse(name).is_ok_and(|t| t == actor.tenant));
                 if !same {
-                    return Err(
-                        Error::new(Kind::Forbidden, "TENANT_MISMATCH", "X-Tenant-ID is not the credential's tenant").into()
-                    );
+                    let words = "X-Tenant-ID is not the credential's tenant";
+                    return Err(Error::new(Kind::Forbidden, "TENANT_MISMATCH", words).into());
                 }
             }
-            Ok(Self(actor))
+            if let Some(permission) = N::PERMISSION {
+                actor.require(permission)?;
+            }
+            Ok(Self(actor, PhantomData))
         })
     }
 }
 
-/// Whoever makes the request, and the JSON it brings. The body is read only after the caller is known.
-pub struct CallerWith<T>(pub Actor, pub T);
+async fn authenticate(request: &HttpRequest, limited: bool) -> Result<Actor, Problem> {
+    let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| Error::internal("no application state"))?;
+    let missing = || Error::new(Kind::Unauthenticated, "MISSING_CREDENTIAL", "an Authorization: Bearer credential is needed");
+    let value = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(missing)?;
+    let (scheme, credential) = value.split_once(' ').ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(missing().into());
+    }
+    Ok(state.access.authenticate(credential.trim(), request_id::current(), limited).await?)
+}
 
-impl<T: DeserializeOwned + 'static> FromRequest for CallerWith<T> {
+/// Whoever makes the request, and the JSON it brings. The body is read only after the caller is known and allowed.
+pub struct CallerWith<N, T>(pub Actor, pub T, pub PhantomData<N>);
+
+impl<N: Needs, T: DeserializeOwned + 'static> FromRequest for CallerWith<N, T> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let caller = Caller::from_request(request, payload);
+        let caller = Caller::<N>::from_request(request, payload);
         let (request, mut payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let Caller(actor) = caller.await?;
-            Ok(Self(actor, json(&request, &mut payload).await?))
+            let Caller(actor, needs) = caller.await?;
+            Ok(Self(actor, json(&request, &mut payload).await?, needs))
         })
     }
 }
@@ -81,7 +141,9 @@ pub async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: &mut Payl
         return Ok(serde_json::from_str("null").map_err(unfit)?);
     }
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if !kind.to_ascii_lowercase().starts_with("application/json") {
+    if !kind.to_ascii_lowercase().starts_with("application/json")
+        && !kind.to_ascii_lowercase().starts_with("application/scim+json")
+    {
         let words = "this operation takes application/json";
         return Err(Error::new(Kind::UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", words).into());
     }

@@ -18,11 +18,12 @@ use actix_web::{
     middleware, web,
 };
 use omt_access::Access;
+use omt_audit::AuditTrail;
 use omt_claims::service::Manifests;
 use omt_jobs::Jobs;
 use omt_kernel::{
     Error,
-    port::{BlobStore, Database, Telemetry},
+    port::{BlobStore, Clock, Database, Telemetry},
 };
 use omt_pki::Pki;
 use problem::Problem;
@@ -42,6 +43,10 @@ pub struct ApiState {
     pub manifests: Arc<Manifests>,
     /// Callers.
     pub access: Arc<Access>,
+    /// The audit log.
+    pub audit: Arc<AuditTrail>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     /// Our certificates.
     pub pki: Arc<Pki>,
     /// Background jobs.
@@ -102,6 +107,6 @@ pub fn app(
         )
         .configure(routes::configure)
         .default_service(web::route().to(|| async { HttpResponse::from_error(Problem(Error::not_found("resource"))) }))
-        .wrap(middleware::from_fn(request_id::middleware))
         .wrap(middleware::from_fn(timing::middleware))
+        .wrap(middleware::from_fn(request_id::middleware))
 }

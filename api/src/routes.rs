@@ -1,13 +1,18 @@
 //! One module for each product; every operation is listed here once.
 
 pub mod admin;
+pub mod audit;
 pub mod auth;
 pub mod health;
 pub mod jobs;
 pub mod manifests;
 pub mod metrics;
+pub mod platform;
+pub mod privacy;
+pub mod roles;
 pub mod storage;
 pub mod trust;
+pub mod users;
 pub mod verify;
 
 use crate::problem::Problem;
@@ -25,6 +30,61 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(at("/api/v1/auth/login", "POST").route(web::post().to(auth::login)))
         .service(at("/api/v1/auth/refresh", "POST").route(web::post().to(auth::refresh)))
         .service(at("/api/v1/auth/logout", "POST").route(web::post().to(auth::logout)))
+        .service(at("/api/v1/auth/me", "GET").route(web::get().to(auth::me)))
+        .service(at("/api/v1/auth/password", "PUT").route(web::put().to(auth::change_password)))
+        .service(
+            at("/api/v1/auth/second-factor", "POST, PUT, DELETE")
+                .route(web::post().to(auth::enrol))
+                .route(web::put().to(auth::confirm))
+                .route(web::delete().to(auth::unenrol)),
+        )
+        .service(at("/api/v1/auth/step-up", "POST").route(web::post().to(auth::step_up)))
+        .service(at("/api/v1/auth/sessions", "GET").route(web::get().to(auth::sessions)))
+        .service(at("/api/v1/auth/sessions/{id}", "DELETE").route(web::delete().to(auth::end_session)))
+        .service(at("/api/v1/auth/oidc", "GET").route(web::get().to(auth::issuers)))
+        .service(at("/api/v1/auth/oidc/callback", "GET").route(web::get().to(auth::callback)))
+        .service(at("/api/v1/auth/oidc/{name}/start", "POST").route(web::post().to(auth::start)))
+        .service(at("/api/v1/admin/users", "POST, GET").route(web::post().to(users::create)).route(web::get().to(users::list)))
+        .service(
+            at("/api/v1/admin/users/{id}", "GET, PUT, DELETE")
+                .route(web::get().to(users::get))
+                .route(web::put().to(users::update))
+                .route(web::delete().to(users::delete)),
+        )
+        .service(at("/api/v1/admin/sessions", "GET").route(web::get().to(users::sessions)))
+        .service(at("/api/v1/admin/sessions/{id}", "DELETE").route(web::delete().to(users::revoke_session)))
+        .service(at("/api/v1/admin/explain", "GET").route(web::get().to(users::explain)))
+        .service(at("/api/v1/admin/roles", "POST, GET").route(web::post().to(roles::create)).route(web::get().to(roles::list)))
+        .service(
+            at("/api/v1/admin/roles/{name}", "GET, PUT, DELETE")
+                .route(web::get().to(roles::get))
+                .route(web::put().to(roles::update))
+                .route(web::delete().to(roles::delete)),
+        )
+        .service(
+            at("/api/v1/admin/group-mappings", "POST, GET")
+                .route(web::post().to(roles::create_mapping))
+                .route(web::get().to(roles::mappings)),
+        )
+        .service(at("/api/v1/admin/group-mappings/{id}", "DELETE").route(web::delete().to(roles::delete_mapping)))
+        .service(
+            at("/api/v1/admin/tenants", "POST, GET").route(web::post().to(platform::create)).route(web::get().to(platform::list)),
+        )
+        .service(
+            at("/api/v1/admin/tenants/{id}", "GET, PUT")
+                .route(web::get().to(platform::get))
+                .route(web::put().to(platform::update)),
+        )
+        .service(at("/api/v1/admin/metrics", "GET").route(web::get().to(platform::overview)))
+        .service(at("/api/v1/admin/audit-logs", "GET").route(web::get().to(audit::list)))
+        .service(at("/api/v1/audit/export", "GET").route(web::get().to(audit::export)))
+        .service(at("/api/v1/audit/checkpoint", "GET").route(web::get().to(audit::checkpoint)))
+        .service(at("/api/v1/audit/keys", "GET").route(web::get().to(audit::keys)))
+        .service(at("/api/v1/audit/proof/inclusion", "GET").route(web::get().to(audit::inclusion)))
+        .service(at("/api/v1/audit/proof/consistency", "GET").route(web::get().to(audit::consistency)))
+        .service(at("/api/v1/audit/tile/{path:.*}", "GET").route(web::get().to(audit::tile)))
+        .service(at("/api/v1/privacy/subjects/{id}/export", "GET").route(web::get().to(privacy::export)))
+        .service(at("/api/v1/privacy/subjects/{id}", "DELETE").route(web::delete().to(privacy::erase)))
         .service(
             at("/api/v1/admin/api-keys", "POST, GET")
                 .route(web::post().to(admin::create_api_key))

@@ -1,13 +1,15 @@
-//! Times every request, by route.
+//! Times every request, by route, and writes refusals into the audit log.
 
-use crate::ApiState;
+use crate::{ApiState, problem::Problem, request_id};
 use actix_web::{
-    Error,
+    Error, HttpMessage,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
+    http::StatusCode,
     middleware::Next,
     web,
 };
+use omt_kernel::Actor;
 use std::time::Instant;
 
 /// Counts the answer under the route's pattern; paths that are no route share one label, lest callers make labels.
@@ -24,7 +26,23 @@ pub async fn middleware(
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
             _ => "other",
         };
+        note_refusal(&state, &answer, &route, method).await;
         state.telemetry.request(&route, method, answer.status().as_u16(), began.elapsed());
     }
     Ok(answer)
+}
+
+/// Who was refused what. Requests without any credential are counted like all others and not written down; logins write entries
+/// of their own.
+async fn note_refusal(state: &ApiState, answer: &ServiceResponse<impl MessageBody>, route: &str, method: &str) {
+    if !matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) || route.starts_with("/api/v1/auth/login") {
+        return;
+    }
+    let code =
+        answer.response().error().and_then(|error| error.as_error::<Problem>()).map_or("REFUSED", |problem| problem.0.code);
+    if code == "MISSING_CREDENTIAL" {
+        return;
+    }
+    let actor = answer.request().extensions().get::<Actor>().cloned();
+    state.access.note_refusal(actor.as_ref(), &request_id::current(), &format!("{method} {route}"), code).await;
 }

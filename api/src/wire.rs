@@ -2,8 +2,9 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_kernel::{
-    Error, Kind, Result,
-    manifest::{ManifestRecord, Relationship},
+    Actor, Error, Kind, Reach, Result, SessionId,
+    access::{SessionRecord, UserRecord},
+    manifest::{Classification, ManifestRecord, Relationship},
     port::Page,
     record::{ApiKeyRecord, VerificationRecord},
 };
@@ -300,9 +301,18 @@ pub struct ApiKey {
     /// Creation.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: time::OffsetDateTime,
+    /// Only this department's content, and content of none.
+    pub department: Option<String>,
+    /// Only these projects' content, and content of none; everything when empty.
+    pub projects: Vec<String>,
+    /// The most sensitive classification.
+    pub clearance: String,
     /// End of validity.
     #[serde(with = "time::serde::rfc3339::option")]
     pub expires_at: Option<time::OffsetDateTime>,
+    /// Last use, to the minute.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last_used_at: Option<time::OffsetDateTime>,
     /// When it was revoked.
     #[serde(with = "time::serde::rfc3339::option")]
     pub revoked_at: Option<time::OffsetDateTime>,
@@ -316,10 +326,141 @@ impl From<ApiKeyRecord> for ApiKey {
             tenant: record.tenant.to_string(),
             scopes: record.scopes.iter().map(|s| s.as_str()).collect(),
             created_at: record.created_at,
+            department: record.reach.department,
+            projects: record.reach.projects.into_iter().collect(),
+            clearance: record.reach.clearance.to_string(),
             expires_at: record.expires_at,
+            last_used_at: record.last_used_at,
             revoked_at: record.revoked_at,
         }
     }
+}
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct User {
+    /// Identifier.
+    pub id: Uuid,
+    /// Tenant.
+    pub tenant: String,
+    /// Login name.
+    pub username: String,
+    /// Name for people.
+    pub display_name: Option<String>,
+    /// Address.
+    pub email: Option<String>,
+    /// Who vouches for the user: `local`, `ldap`, `oidc` or `scim`.
+    #[schema(value_type = String)]
+    pub source: &'static str,
+    /// Roles given here.
+    pub roles: Vec<String>,
+    /// Groups that the user was last seen in.
+    pub groups: Vec<String>,
+    /// Roles that groups give.
+    pub group_roles: Vec<String>,
+    /// Only this department's content, and content of none.
+    pub department: Option<String>,
+    /// Only these projects' content, and content of none; everything when empty.
+    pub projects: Vec<String>,
+    /// The most sensitive classification.
+    pub clearance: String,
+    /// Whether the user may log in.
+    pub active: bool,
+    /// Whether a second factor protects the user.
+    pub second_factor: bool,
+    /// Rises with each change; the entity tag.
+    pub revision: i64,
+    /// Creation.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: time::OffsetDateTime,
+    /// Last change.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: time::OffsetDateTime,
+}
+
+impl From<UserRecord> for User {
+    fn from(user: UserRecord) -> Self {
+        let (reach, second_factor) = (user.effective_reach(), user.has_second_factor());
+        Self {
+            id: user.id.0,
+            tenant: user.tenant.to_string(),
+            username: user.username,
+            display_name: user.display_name,
+            email: user.email,
+            source: user.source.as_str(),
+            roles: user.roles.into_iter().collect(),
+            groups: user.mapped.groups.into_iter().collect(),
+            group_roles: user.mapped.roles.into_iter().collect(),
+            department: reach.department,
+            projects: reach.projects.into_iter().collect(),
+            clearance: reach.clearance.to_string(),
+            active: user.active,
+            second_factor,
+            revision: user.revision,
+            created_at: user.created_at,
+            updated_at: user.updated_at,
+        }
+    }
+}
+
+/// A session.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Session {
+    /// Identifier.
+    pub id: Uuid,
+    /// Whose it is.
+    pub user: Uuid,
+    /// How the user proved who they are.
+    #[schema(value_type = String)]
+    pub via: &'static str,
+    /// The program that logged in, as it calls itself.
+    pub user_agent: Option<String>,
+    /// Whether this very request belongs to it.
+    pub current: bool,
+    /// Login.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: time::OffsetDateTime,
+    /// Last use, to the minute.
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_used_at: time::OffsetDateTime,
+    /// It ends then at the latest.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: time::OffsetDateTime,
+}
+
+impl Session {
+    /// A session, seen from another.
+    pub fn of(session: SessionRecord, current: Option<SessionId>) -> Self {
+        Self {
+            id: session.id.0,
+            user: session.user.0,
+            via: session.via.as_str(),
+            user_agent: session.user_agent,
+            current: current == Some(session.id),
+            created_at: session.created_at,
+            last_used_at: session.last_used_at,
+            expires_at: session.expires_at,
+        }
+    }
+}
+
+/// Parses a clearance.
+pub fn clearance(value: &str) -> Result<Classification> {
+    word("clearance", value, "public, internal, confidential, secret, top_secret")
+}
+
+/// A reach out of its parts; what is absent is the actor's own, but no clearance above `internal`.
+pub fn reach(actor: &Actor, department: Option<String>, projects: Vec<String>, given: Option<&str>) -> Result<Reach> {
+    Ok(Reach {
+        department: department.or_else(|| actor.reach.department.clone()),
+        projects: if projects.is_empty() { actor.reach.projects.clone() } else { projects.into_iter().collect() },
+        clearance: given.map_or(Ok(actor.reach.clearance.min(Classification::Internal)), clearance)?,
+    })
+}
+
+/// Tells a member that is null from one that is absent.
+pub fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// Parses a word of the domain from a field or query parameter.

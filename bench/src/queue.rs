@@ -51,7 +51,9 @@ pub async fn run(arguments: Arguments) {
     let database = Arc::new(SqlDatabase::connect(&arguments.database).await.unwrap());
     database.migrate().await.unwrap();
     let world = Arc::new(System);
-    let jobs = Jobs::new(database.clone(), world.clone(), world.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, _) = crate::world::audit(dir.path(), database.clone());
+    let jobs = Jobs::new(database.clone(), world.clone(), world.clone(), audit);
     let handler = Arc::new(Nothing(Mutex::default()));
     let telemetry: Arc<dyn Telemetry> = Arc::new(omt_metrics::Prometheus::new().unwrap());
     let name = format!("bench-{}", Uuid::new_v4());

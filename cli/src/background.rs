@@ -6,6 +6,7 @@ use crate::{
     platform::Platform,
 };
 use omt_api::Dependency;
+use omt_audit::Integrator;
 use omt_jobs::{Handler, Runner};
 use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
@@ -46,6 +47,7 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
             blobs: blobs.clone(),
             clock: clock.clone(),
             every: seconds(settings.retention_every_seconds),
+            audit: platform.audit.clone(),
         }),
         Arc::new(Sweep {
             database,
@@ -119,8 +121,12 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
         let (queue, kinds) = (queue.clone(), runner.kinds());
         tokio::spawn(async move { queue.tidy(&kinds).await })
     };
+    // Any process that works on jobs may integrate the audit log; a lock in the database makes it one at a time.
+    let integrator =
+        Integrator::new(platform.audit.clone(), platform.database.clone(), platform.tiles.clone(), platform.clock.clone());
+    let integrating = tokio::spawn(integrator.run());
     tracing::info!(queue = queue.describe(), kinds = ?runner.kinds(), "working on jobs");
-    Ok(Background { stop, alive, work, others: vec![announcing, tidying], queue })
+    Ok(Background { stop, alive, work, others: vec![announcing, tidying, integrating], queue })
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {

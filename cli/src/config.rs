@@ -5,10 +5,14 @@ use figment::{
     Figment,
     providers::{Env, Format, Toml},
 };
+use omt_access::OidcSettings;
+use omt_audit::Level;
 use omt_crypto::ProviderName;
-use omt_kernel::{TenantSettings, storage::Tier};
+use omt_directory::LdapSettings;
+use omt_kernel::{TenantId, TenantSettings, storage::Tier};
 use serde::Deserialize;
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -40,6 +44,10 @@ pub struct Config {
     pub jobs: Jobs,
     /// Metrics.
     pub metrics: Metrics,
+    /// Who may log in, and how.
+    pub auth: Auth,
+    /// The audit log.
+    pub audit: Audit,
     /// Key store.
     pub keystore: Keystore,
     /// Crypto provider.
@@ -153,6 +161,66 @@ pub enum InProcess {
 pub struct Metrics {
     /// Without a credential.
     pub open: bool,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// The fewest characters of a password.
+    pub password_min_length: usize,
+    /// Failed logins in a row that are free.
+    pub lockout_attempts: u32,
+    /// How long a name is closed after.
+    pub lockout_seconds: u32,
+    /// A session that is not used for so long ends.
+    pub session_idle_seconds: u32,
+    /// A session ends after so long, used or not.
+    pub session_lifetime_seconds: u32,
+    /// Roles whose holders must have a second factor.
+    pub second_factor_roles: BTreeSet<String>,
+    /// How long a second factor counts for dangerous actions.
+    pub step_up_seconds: u32,
+    /// Who needs one for them.
+    pub step_up: StepUp,
+    /// The directory.
+    pub ldap: Ldap,
+    /// Trusted issuers.
+    pub oidc: Vec<OidcSettings>,
+}
+
+/// Who needs a second factor for dangerous actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepUp {
+    /// Those who have one.
+    WhenEnrolled,
+    /// Everybody: whoever has none cannot do what is dangerous.
+    Always,
+}
+
+/// `[auth.ldap]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct Ldap {
+    /// The tenant of its users.
+    pub tenant: TenantId,
+    /// How often a user is looked up again.
+    pub refresh_seconds: u32,
+    /// How long what it said counts while it does not answer.
+    pub grace_seconds: u32,
+    /// How it is reached and read.
+    #[serde(flatten)]
+    pub directory: LdapSettings,
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// How much is written.
+    pub level: Level,
+    /// The log's name.
+    pub origin: String,
 }
 
 /// `[keystore]`
@@ -273,12 +341,14 @@ impl Config {
         // stand: the environment provider would take "0042" for a number.
         let env = Env::prefixed("OMT_")
             .filter(|key| key.as_str().contains("__") || key == "data_dir" || key == "public_url")
-            .ignore(&["admin__password", "keystore__passphrase"])
+            .ignore(&["admin__password", "keystore__passphrase", "auth__ldap__bind_password"])
             .split("__");
         let mut config: Self = figment.merge(env).extract().map_err(|e| Fault::new(format!("configuration: {e}")))?;
-        for (variable, target) in
-            [("OMT_ADMIN__PASSWORD", &mut config.admin.password), ("OMT_KEYSTORE__PASSPHRASE", &mut config.keystore.passphrase)]
-        {
+        for (variable, target) in [
+            ("OMT_ADMIN__PASSWORD", &mut config.admin.password),
+            ("OMT_KEYSTORE__PASSPHRASE", &mut config.keystore.passphrase),
+            ("OMT_AUTH__LDAP__BIND_PASSWORD", &mut config.auth.ldap.directory.bind_password),
+        ] {
             if let Ok(value) = std::env::var(variable) {
                 *target = value;
             }
@@ -297,6 +367,14 @@ impl Config {
         let periods = [lifecycle.move_every_seconds, lifecycle.retention_every_seconds, lifecycle.sweep_every_seconds];
         if periods.contains(&0) {
             return Err(Fault::new("the periods of [lifecycle] must be at least 1 second"));
+        }
+        let auth = &self.auth;
+        if auth.password_min_length < 8 || auth.lockout_attempts == 0 || auth.lockout_seconds == 0 {
+            let words = "[auth] password_min_length must be at least 8, lockout_attempts and lockout_seconds at least 1";
+            return Err(Fault::new(words));
+        }
+        if auth.session_idle_seconds == 0 || auth.session_lifetime_seconds == 0 {
+            return Err(Fault::new("[auth] session_idle_seconds and session_lifetime_seconds must be at least 1"));
         }
         if self.limits.max_upload_bytes == 0 {
             return Err(Fault::new("limits.max_upload_bytes must be at least 1"));

@@ -1,7 +1,12 @@
 //! The composition root: picks adapters by the configuration and puts the rooms together.
 
-use crate::{config::Config, fault::Fault};
-use omt_access::Access;
+use crate::{
+    config::{Config, StepUp},
+    fault::Fault,
+};
+use omt_access::{Access, rules::Lockout};
+use omt_audit::{AuditTrail, LogKeys};
+use omt_authz::CasbinAuthorizer;
 use omt_blob::TieredBlobStore;
 use omt_cache::RedisCache;
 use omt_claims::{
@@ -9,11 +14,12 @@ use omt_claims::{
     service::{Dependencies, Manifests, SharedResults},
 };
 use omt_crypto::KeyStore;
+use omt_directory::{HttpIssuerClient, LdapDirectory};
 use omt_jobs::Jobs;
 use omt_kernel::{
     OffsetDateTime,
     pool::WorkPool,
-    port::{BlobStore, Cache, Clock, Database, Entropy, Telemetry, TieredStore},
+    port::{BlobStore, Cache, Clock, Database, Directory, Entropy, Telemetry, TieredStore, TileStore},
     storage::Tier,
 };
 use omt_keys::KeystoreFile;
@@ -62,6 +68,8 @@ pub struct Platform {
     pub blobs: Arc<dyn BlobStore>,
     /// The same, by tier.
     pub tiers: Arc<dyn TieredStore>,
+    /// Where the audit log's tiles are.
+    pub tiles: Arc<dyn TileStore>,
     /// Keys.
     pub keys: Arc<dyn KeyStore>,
     /// Certificates.
@@ -70,6 +78,8 @@ pub struct Platform {
     pub manifests: Arc<Manifests>,
     /// What replicas share, where they do.
     pub cache: Option<Arc<dyn Cache>>,
+    /// The audit log.
+    pub audit: Arc<AuditTrail>,
     /// Background jobs.
     pub jobs: Arc<Jobs>,
     /// What is counted.
@@ -181,6 +191,15 @@ impl Platform {
             None => None,
         };
         let telemetry: Arc<dyn Telemetry> = Arc::new(omt_metrics::Prometheus::new()?);
+        let tiles: Arc<dyn TileStore> = tiers.clone();
+        let audit = Arc::new(AuditTrail::new(
+            database.clone(),
+            tiles.clone(),
+            clock.clone(),
+            entropy.clone(),
+            LogKeys::open(keys.clone(), &config.audit.origin)?,
+            config.audit.level,
+        ));
         let manifests = Arc::new(Manifests::new(
             config.limits.result_cache_bytes,
             Dependencies {
@@ -194,27 +213,49 @@ impl Platform {
                 trust,
                 telemetry: telemetry.clone(),
                 shared,
+                audit: audit.clone(),
             },
         ));
-        let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone()));
-        Ok(Self { database, blobs, tiers, keys, pki, manifests, cache, jobs, telemetry, clock, entropy })
+        let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone(), audit.clone()));
+        Ok(Self { database, blobs, tiers, tiles, keys, pki, manifests, cache, audit, jobs, telemetry, clock, entropy })
     }
 
     /// Opens the access room; the second part is the first user's password when it had to be made up.
     pub async fn access(&self, config: &Config) -> Result<(Arc<Access>, Option<String>), Fault> {
         let password = Some(config.admin.password.clone()).filter(|p| !p.is_empty());
-        let (access, made) = Access::open(
-            self.database.clone(),
-            self.keys.clone(),
-            self.clock.clone(),
-            self.entropy.clone(),
+        let (auth, seconds) = (&config.auth, |n: u32| time::Duration::seconds(n.into()));
+        let directory: Option<Arc<dyn Directory>> = match auth.ldap.directory.urls.is_empty() {
+            true => None,
+            false => Some(Arc::new(LdapDirectory::new(auth.ldap.directory.clone())?)),
+        };
+        let dependencies = omt_access::Dependencies {
+            database: self.database.clone(),
+            keys: self.keys.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
             // Logins wait for each other, never for signing or the reverse.
-            Arc::new(WorkPool::start(1, 64)?),
-            config.public_url(),
-            config.tenant_defaults.clone(),
-            password,
-        )
-        .await?;
+            pool: Arc::new(WorkPool::start(1, 64)?),
+            audit: self.audit.clone(),
+            authorizer: Arc::new(CasbinAuthorizer::new()?),
+            directory,
+            issuers: Arc::new(HttpIssuerClient::new()?),
+        };
+        let settings = omt_access::Settings {
+            issuer: config.public_url(),
+            tenant_defaults: config.tenant_defaults.clone(),
+            lockout: Lockout { attempts: auth.lockout_attempts, closed: seconds(auth.lockout_seconds) },
+            password_min: auth.password_min_length,
+            session_idle: seconds(auth.session_idle_seconds),
+            session_lifetime: seconds(auth.session_lifetime_seconds),
+            second_factor_roles: auth.second_factor_roles.clone(),
+            step_up: seconds(auth.step_up_seconds),
+            step_up_always: auth.step_up == StepUp::Always,
+            directory_tenant: auth.ldap.tenant.clone(),
+            directory_refresh: seconds(auth.ldap.refresh_seconds),
+            directory_grace: seconds(auth.ldap.grace_seconds),
+            oidc: auth.oidc.clone(),
+        };
+        let (access, made) = Access::open(dependencies, settings, password).await?;
         Ok((Arc::new(access), made))
     }
 }

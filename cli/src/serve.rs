@@ -28,6 +28,16 @@ pub async fn run(config: Config) -> Result<(), Fault> {
             })
         }),
     });
+    let (entry, directory) = (access.clone(), !config.auth.ldap.directory.urls.is_empty());
+    if directory {
+        dependencies.push(Dependency {
+            name: "directory",
+            check: Box::new(move || {
+                let access = entry.clone();
+                Box::pin(async move { access.check_directory().await })
+            }),
+        });
+    }
     let background = match background::in_process(&config) {
         true => Some(background::start(&config, &platform, &[]).await?),
         false => None,
@@ -40,6 +50,8 @@ pub async fn run(config: Config) -> Result<(), Fault> {
         telemetry: platform.telemetry.clone(),
         open_metrics: config.metrics.open,
         access,
+        audit: platform.audit.clone(),
+        clock: platform.clock.clone(),
         pki: platform.pki.clone(),
         dependencies,
         public_url: config.public_url(),

@@ -9,6 +9,8 @@ mod m20261120_000002_jobs;
 mod m20261120_000003_storage;
 mod m20261120_000004_secrets;
 mod m20261120_000005_search;
+mod m20261120_000006_access;
+mod m20261120_000007_audit;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -22,6 +24,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000003_storage::Migration),
             Box::new(m20261120_000004_secrets::Migration),
             Box::new(m20261120_000005_search::Migration),
+            Box::new(m20261120_000006_access::Migration),
+            Box::new(m20261120_000007_audit::Migration),
         ]
     }
 }

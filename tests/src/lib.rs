@@ -153,6 +153,25 @@ impl Server {
         tokens["access_token"].as_str().expect("a token").to_owned()
     }
 
+    /// Makes a user of the default tenant; the identifier.
+    pub async fn user(&self, username: &str, fields: Value) -> String {
+        let mut body = json!({ "username": username, "password": PASSWORD });
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("fields").clone());
+        let made = self.request("POST", "/api/v1/admin/users").json(&body).send().await.expect("an answer");
+        id(&ok(made, StatusCode::CREATED).await).to_owned()
+    }
+
+    /// Logs somebody in; their tokens.
+    pub async fn log_in(&self, body: Value) -> Response {
+        self.anonymous("POST", "/api/v1/auth/login").json(&body).send().await.expect("an answer")
+    }
+
+    /// An access token of a user with the usual password.
+    pub async fn token(&self, username: &str) -> String {
+        let tokens = ok(self.log_in(json!({ "username": username, "password": PASSWORD })).await, StatusCode::OK).await;
+        tokens["access_token"].as_str().expect("a token").to_owned()
+    }
+
     /// A request without a credential.
     pub fn anonymous(&self, method: &str, path: &str) -> RequestBuilder {
         self.client.request(method.parse().expect("a method"), format!("{}{path}", self.url))

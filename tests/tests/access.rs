@@ -94,7 +94,7 @@ async fn api_keys_are_scoped_shown_once_and_revocable() {
         problem(server.request("POST", "/api/v1/admin/api-keys").json(&body).send().await.unwrap(), status, code).await;
     }
     // Nobody grants what they do not hold.
-    let manager = server.key("default", &["admin:api-key:manage", "manifest:read"]).await;
+    let manager = server.key("default", &["admin:api-key:manage", "admin:user:read", "manifest:read"]).await;
     let body = json!({ "name": "x", "scopes": ["manifest:sign"] });
     let answer = server.anonymous("POST", "/api/v1/admin/api-keys").bearer_auth(&manager).json(&body).send().await.unwrap();
     problem(answer, 403, "SCOPE_NOT_HELD").await;

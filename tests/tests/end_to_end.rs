@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod authorization;
 mod command_line;
 mod corpus;
 mod crash;
@@ -16,3 +17,4 @@ mod public_key_infrastructure;
 mod refusals;
 mod removal;
 mod storage;
+mod users;

@@ -15,7 +15,11 @@ const JOBS: Duration = Duration::days(7);
 /// How long an `Idempotency-Key` replays its answer.
 const ANSWERS: Duration = Duration::days(2);
 
-/// Hourly: jobs that ended a week ago, answers to requests of two days ago, refresh tokens that have ended.
+/// How long failed logins count: longer than a name is ever closed.
+const ATTEMPTS: Duration = Duration::days(2);
+
+/// Hourly: jobs that ended a week ago, answers to requests of two days ago, sessions and refresh tokens that have ended, failed
+/// logins.
 pub struct Housekeeping {
     /// The database.
     pub database: Arc<dyn Database>,
@@ -28,7 +32,8 @@ pub struct Housekeeping {
 struct Tally {
     jobs: u64,
     answers: u64,
-    refresh_tokens: u64,
+    sessions: u64,
+    attempts: u64,
 }
 
 #[async_trait]
@@ -47,7 +52,8 @@ impl Handler for Housekeeping {
         let tally = Tally {
             jobs: unit.jobs().forget(now - JOBS).await?,
             answers: unit.idempotency().forget(now - ANSWERS).await?,
-            refresh_tokens: unit.identities().forget_refresh_tokens(now).await?,
+            sessions: unit.sessions().forget(now).await?,
+            attempts: unit.users().forget_attempts(now - ATTEMPTS).await?,
         };
         unit.commit().await?;
         progress.set(&tally);

@@ -2,9 +2,10 @@
 
 use crate::removal::{Removal, remove_unneeded};
 use async_trait::async_trait;
+use omt_audit::{AuditTrail, Event};
 use omt_jobs::{Handler, JobError, Progress, Schedule};
 use omt_kernel::{
-    OffsetDateTime, Result,
+    Actor, OffsetDateTime, Result,
     job::JobRecord,
     manifest::{BlobRef, ManifestRecord},
     port::{Clock, Database, TieredStore},
@@ -30,6 +31,8 @@ pub struct Retention {
     pub clock: Arc<dyn Clock>,
     /// How often.
     pub every: Duration,
+    /// The audit log.
+    pub audit: Arc<AuditTrail>,
 }
 
 /// How far it is.
@@ -53,6 +56,8 @@ impl Retention {
             return Ok(None);
         }
         let gone = unit.blobs().drop_content(&record.tenant, record.id).await?;
+        let event = Event::new("manifest.content_deleted", "manifest", record.id);
+        self.audit.append(unit.as_ref(), &Actor::system(record.tenant.clone()), event).await?;
         unit.commit().await?;
         Ok(Some(gone))
     }

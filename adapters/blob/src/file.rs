@@ -25,9 +25,9 @@ const CHUNK: usize = 256 << 10;
 
 /// Blobs in a directory.
 pub struct FileBlobStore {
-    root: PathBuf,
-    spool: PathBuf,
-    gate: SyncGate,
+    pub(crate) root: PathBuf,
+    pub(crate) spool: PathBuf,
+    pub(crate) gate: SyncGate,
 }
 
 impl FileBlobStore {
@@ -64,11 +64,11 @@ impl FileBlobStore {
 }
 
 /// Waits for file work off the executor's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.context("a file task ended early")?
 }
 
-fn write_error(error: std::io::Error) -> Error {
+pub(crate) fn write_error(error: std::io::Error) -> Error {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             Error::new(Kind::Unavailable, "STORAGE_FULL", "there is no room in the blob store").retry_after(60).caused_by(error)
@@ -78,7 +78,7 @@ fn write_error(error: std::io::Error) -> Error {
 }
 
 /// Gives a whole file its name. Not durable yet: that is the gate's part.
-fn publish(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn publish(from: &Path, to: &Path) -> std::io::Result<()> {
     let Some(directory) = to.parent() else { return Err(ErrorKind::InvalidInput.into()) };
     match fs::rename(from, to) {
         Err(error) if error.kind() == ErrorKind::NotFound => {

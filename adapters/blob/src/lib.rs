@@ -7,6 +7,7 @@ mod s3_admin;
 mod s3_presign;
 mod s3_url;
 mod tiered;
+mod tiles;
 
 #[cfg(test)]
 mod contract;

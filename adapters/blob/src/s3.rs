@@ -106,7 +106,7 @@ impl S3BlobStore {
         })
     }
 
-    fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
+    pub(crate) fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
         match &self.url.encryption {
             Encryption::BucketDefault => (None, None),
             Encryption::S3 => (Some(ServerSideEncryption::Aes256), None),
@@ -328,7 +328,7 @@ pub(crate) fn instant(at: &aws_sdk_s3::primitives::DateTime) -> OffsetDateTime {
 }
 
 /// Whether S3 says that there is no such object. `HEAD` has no body, so only the status tells.
-fn is_missing<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+pub(crate) fn is_missing<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     matches!(error.code(), Some("NoSuchKey" | "NotFound"))
         || error.raw_response().is_some_and(|r| r.status().as_u16() == 404 && error.code() != Some("NoSuchBucket"))
 }

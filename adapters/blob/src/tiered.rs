@@ -14,7 +14,7 @@ use std::{ops::Range, path::Path, sync::Arc};
 
 /// The tiers.
 pub struct TieredBlobStore {
-    hot: Arc<dyn BlobStock>,
+    pub(crate) hot: Arc<dyn BlobStock>,
     warm: Arc<dyn BlobStock>,
     cold: Arc<dyn BlobStock>,
 }

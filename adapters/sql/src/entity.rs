@@ -27,16 +27,122 @@ entity!(tenants, "tenants", {
     pub created_at: i64,
 });
 
-entity!(users, "users", {
+entity!(accounts, "accounts", {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     pub tenant: String,
-    pub username: String,
-    pub password_hash: String,
+    pub revision: i64,
+    pub username_folded: String,
+    pub source: String,
+    pub external_id: Option<String>,
+    pub active: bool,
     #[sea_orm(column_type = "JsonBinary")]
-    pub permissions: Json,
-    pub disabled: bool,
+    pub data: Json,
+});
+
+entity!(login_attempts, "login_attempts", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name_sha256: String,
+    pub failures: i32,
+    pub last_at: i64,
+});
+
+entity!(sessions, "sessions", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub user_id: Uuid,
+    pub via: String,
+    pub user_agent: Option<String>,
     pub created_at: i64,
+    pub last_used_at: i64,
+    pub expires_at: i64,
+    pub second_factor_at: Option<i64>,
+    pub revoked_at: Option<i64>,
+});
+
+entity!(roles, "roles", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    pub revision: i64,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+});
+
+entity!(role_versions, "role_versions", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: String,
+    pub version: i64,
+});
+
+entity!(group_mappings, "group_mappings", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+});
+
+entity!(groups, "groups", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub name: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+});
+
+entity!(group_members, "group_members", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub group_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub user_id: Uuid,
+});
+
+entity!(audit_entries, "audit_entries", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub at: i64,
+    pub actor: String,
+    pub action: String,
+    pub resource_kind: String,
+    pub resource_id: String,
+    pub outcome: String,
+    pub request_id: String,
+    pub leaf: Vec<u8>,
+});
+
+entity!(audit_waiting, "audit_waiting", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+});
+
+entity!(audit_places, "audit_places", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub place: i64,
+    pub id: Uuid,
+});
+
+entity!(audit_people, "audit_people", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub pseudonym: String,
+    pub tenant: String,
+    pub subject: String,
+    pub name: String,
+    pub salt: Vec<u8>,
+});
+
+entity!(audit_checkpoints, "audit_checkpoints", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub size: i64,
+    pub root: Vec<u8>,
+    pub note: String,
+    pub at: i64,
 });
 
 entity!(api_keys, "api_keys", {
@@ -52,6 +158,9 @@ entity!(api_keys, "api_keys", {
     pub created_at: i64,
     pub expires_at: Option<i64>,
     pub revoked_at: Option<i64>,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub reach: Option<Json>,
+    pub last_used_at: Option<i64>,
 });
 
 entity!(refresh_tokens, "refresh_tokens", {

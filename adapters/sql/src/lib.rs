@@ -12,8 +12,9 @@ use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,
     port::{
-        BlobRepository, CertificateRepository, Database, IdempotencyRepository, IdentityRepository, JobRepository,
-        ManifestRepository, TenantRepository, UnitOfWork, VerificationRepository,
+        ApiKeyRepository, AuditRepository, BlobRepository, CertificateRepository, Database, GroupRepository,
+        IdempotencyRepository, JobRepository, ManifestRepository, RoleRepository, SessionRepository, TenantRepository,
+        UnitOfWork, UserRepository, VerificationRepository,
     },
     retry::BUSY,
 };
@@ -271,7 +272,22 @@ impl<C: Finish> UnitOfWork for Unit<C> {
     fn verifications(&self) -> &dyn VerificationRepository {
         self
     }
-    fn identities(&self) -> &dyn IdentityRepository {
+    fn users(&self) -> &dyn UserRepository {
+        self
+    }
+    fn sessions(&self) -> &dyn SessionRepository {
+        self
+    }
+    fn roles(&self) -> &dyn RoleRepository {
+        self
+    }
+    fn groups(&self) -> &dyn GroupRepository {
+        self
+    }
+    fn api_keys(&self) -> &dyn ApiKeyRepository {
+        self
+    }
+    fn audit(&self) -> &dyn AuditRepository {
         self
     }
     fn tenants(&self) -> &dyn TenantRepository {
@@ -298,6 +314,20 @@ impl<C: Finish> UnitOfWork for Unit<C> {
     }
     async fn commit(self: Box<Self>) -> Result<()> {
         self.connection.finish().await
+    }
+}
+
+/// A tenant's name as the domain knows it.
+pub(crate) fn tenant_id(text: &str) -> Result<omt_kernel::TenantId> {
+    omt_kernel::TenantId::parse(text).map_err(Error::internal)
+}
+
+/// Whether a row was inserted, where `on_conflict` may have kept it out.
+pub(crate) fn inserted(done: std::result::Result<u64, DbErr>) -> Result<bool> {
+    match done {
+        Ok(rows) => Ok(rows == 1),
+        Err(DbErr::RecordNotInserted) => Ok(false),
+        Err(error) => Err(failed(error)),
     }
 }
 

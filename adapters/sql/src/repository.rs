@@ -1,8 +1,13 @@
 //! The repositories.
 
+mod api_keys;
+mod audit;
 mod blobs;
-mod identities;
+mod groups;
 mod jobs;
 mod manifests;
 mod platform;
+mod roles;
 mod search;
+mod sessions;
+mod users;

@@ -2,13 +2,13 @@
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith},
+    extract::{Caller, CallerWith, may},
     problem::{Problem, ProblemBody},
-    wire::{ApiKey, PageQuery, Paged},
+    wire::{self, ApiKey, PageQuery, Paged},
 };
 use actix_web::{HttpResponse, web};
 use omt_access::NewApiKey;
-use omt_kernel::{ApiKeyId, Error, Permission, TenantId};
+use omt_kernel::{ApiKeyId, Error, Permission, Reach, TenantId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -25,6 +25,13 @@ pub struct ApiKeyRequest {
     /// What it may do.
     #[schema(example = json!(["manifest:create", "manifest:read", "manifest:sign"]))]
     scopes: Vec<String>,
+    /// Only this department's content, and content of none; your own when absent.
+    department: Option<String>,
+    /// Only these projects' content, and content of none; your own when empty.
+    #[serde(default)]
+    projects: Vec<String>,
+    /// The most sensitive classification; your own when absent.
+    clearance: Option<String>,
     /// Days until it ends; never when absent.
     #[schema(example = 90)]
     expires_in_days: Option<u32>,
@@ -42,10 +49,10 @@ pub struct NewKeyResponse {
 
 /// Makes an API key.
 #[utoipa::path(post, path = "/api/v1/admin/api-keys", tag = "admin", request_body = ApiKeyRequest, security(("bearer" = [])),
-    responses((status = 201, body = NewKeyResponse), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, SCOPE_NOT_HELD, SCOPE_NOT_ALLOWED"), (status = 422, body = ProblemBody, description = "INVALID_FIELD, UNKNOWN_SCOPE, INVALID_TENANT")))]
+    responses((status = 201, body = NewKeyResponse), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, SCOPE_NOT_HELD, REACH_NOT_HELD, SCOPE_NOT_ALLOWED"), (status = 422, body = ProblemBody, description = "INVALID_FIELD, UNKNOWN_SCOPE, INVALID_TENANT")))]
 pub async fn create_api_key(
     state: web::Data<ApiState>,
-    CallerWith(actor, body): CallerWith<ApiKeyRequest>,
+    CallerWith(actor, body, _): CallerWith<may::AdminApiKeys, ApiKeyRequest>,
 ) -> Result<HttpResponse, Problem> {
     let unknown = |scope: &String| {
         let known: Vec<&str> = Permission::ALL.iter().map(|p| p.as_str()).collect();
@@ -54,7 +61,13 @@ pub async fn create_api_key(
     let scopes = body.scopes.iter().map(|s| s.parse().map_err(|()| unknown(s))).collect::<Result<_, _>>()?;
     let tenant = body.tenant.as_deref().map(TenantId::parse).transpose();
     let tenant = tenant.map_err(|reason| Error::unprocessable_field("INVALID_TENANT", "tenant", reason))?;
-    let new = NewApiKey { name: body.name, tenant, scopes, expires_in_days: body.expires_in_days };
+    let own = &actor.reach;
+    let reach = Reach {
+        department: body.department.or_else(|| own.department.clone()),
+        projects: if body.projects.is_empty() { own.projects.clone() } else { body.projects.into_iter().collect() },
+        clearance: body.clearance.as_deref().map_or(Ok(own.clearance), wire::clearance)?,
+    };
+    let new = NewApiKey { name: body.name, tenant, scopes, reach: Some(reach), expires_in_days: body.expires_in_days };
     let (record, key) = state.access.create_api_key(&actor, new).await?;
     Ok(HttpResponse::Created().insert_header(("cache-control", "no-store")).json(NewKeyResponse { key, details: record.into() }))
 }
@@ -63,7 +76,7 @@ pub async fn create_api_key(
 #[utoipa::path(get, path = "/api/v1/admin/api-keys", tag = "admin", params(PageQuery), security(("bearer" = [])), responses((status = 200, body = Paged<ApiKey>), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
 pub async fn list_api_keys(
     state: web::Data<ApiState>,
-    caller: Caller,
+    caller: Caller<may::AdminUserRead>,
     page: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let page = page.page()?;
@@ -73,7 +86,11 @@ pub async fn list_api_keys(
 
 /// Revokes an API key at once.
 #[utoipa::path(delete, path = "/api/v1/admin/api-keys/{id}", tag = "admin", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 204), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn revoke_api_key(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn revoke_api_key(
+    state: web::Data<ApiState>,
+    caller: Caller<may::AdminApiKeys>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     state.access.revoke_api_key(&caller.0, ApiKeyId(*id)).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     ApiState,
-    extract::Caller,
+    extract::{Caller, may},
     problem::{Problem, ProblemBody},
     wire::{PageQuery, Paged},
 };
@@ -99,7 +99,11 @@ pub struct JobQuery {
 
 /// Lists jobs, newest first: your tenant's; with `admin:system:config` everybody's and the platform's own.
 #[utoipa::path(get, path = "/api/v1/admin/jobs", tag = "admin", params(JobQuery), security(("bearer" = [])), responses((status = 200, body = Paged<Job>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
-pub async fn list(state: web::Data<ApiState>, caller: Caller, query: web::Query<JobQuery>) -> Result<HttpResponse, Problem> {
+pub async fn list(
+    state: web::Data<ApiState>,
+    caller: Caller<may::AdminJobRead>,
+    query: web::Query<JobQuery>,
+) -> Result<HttpResponse, Problem> {
     let query = query.into_inner();
     let page = PageQuery { limit: query.limit, cursor: query.cursor }.page()?;
     let unknown = || {
@@ -114,18 +118,30 @@ pub async fn list(state: web::Data<ApiState>, caller: Caller, query: web::Query<
 
 /// One job, with its progress.
 #[utoipa::path(get, path = "/api/v1/admin/jobs/{id}", tag = "admin", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = Job), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn get(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn get(
+    state: web::Data<ApiState>,
+    caller: Caller<may::AdminJobRead>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(Job::from(state.jobs.get(&caller.0, JobId(*id)).await?)))
 }
 
 /// Queues a dead or cancelled job again, with all its attempts.
 #[utoipa::path(post, path = "/api/v1/admin/jobs/{id}/retry", tag = "admin", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = Job), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "WRONG_JOB_STATE, JOB_EXISTS")))]
-pub async fn retry(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn retry(
+    state: web::Data<ApiState>,
+    caller: Caller<may::AdminJobs>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(Job::from(state.jobs.replay(&caller.0, JobId(*id)).await?)))
 }
 
 /// Calls a queued or running job off; one that runs stops within seconds.
 #[utoipa::path(post, path = "/api/v1/admin/jobs/{id}/cancel", tag = "admin", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = Job), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "WRONG_JOB_STATE")))]
-pub async fn cancel(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn cancel(
+    state: web::Data<ApiState>,
+    caller: Caller<may::AdminJobs>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(Job::from(state.jobs.cancel(&caller.0, JobId(*id)).await?)))
 }

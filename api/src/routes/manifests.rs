@@ -3,7 +3,7 @@
 use crate::{
     ApiState,
     blob_response::{self, Serving},
-    extract::{Caller, CallerWith, IdempotencyKey, IfMatch},
+    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may},
     multipart::{self, Form, Shape},
     problem::{Problem, ProblemBody},
     wire::{self, Manifest, PageQuery, Paged},
@@ -22,7 +22,7 @@ use omt_kernel::{
     Error, Kind, ManifestId,
     manifest::{Classification, ManifestFilter, ManifestRecord, Relationship},
 };
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -197,7 +197,7 @@ fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem>
         (status = 503, body = ProblemBody, description = "BUSY, STORAGE_FULL, CONTENT_JUST_DELETED")))]
 pub async fn create(
     state: web::Data<ApiState>,
-    caller: Caller,
+    caller: Caller<may::ManifestCreate>,
     key: IdempotencyKey,
     request: HttpRequest,
     payload: Payload,
@@ -243,7 +243,7 @@ pub struct SignBody {
         (status = 422, body = ProblemBody, description = "UNKNOWN_ALGORITHM, PRIVATE_PROFILE_DISABLED, ACTION_CONFLICT"), (status = 503, body = ProblemBody)))]
 pub async fn sign(
     state: web::Data<ApiState>,
-    CallerWith(actor, body): CallerWith<Option<SignBody>>,
+    CallerWith(actor, body, _): CallerWith<may::ManifestSign, Option<SignBody>>,
     key: IdempotencyKey,
     if_match: IfMatch,
     id: web::Path<Uuid>,
@@ -259,7 +259,11 @@ pub async fn sign(
 /// A manifest's record.
 #[utoipa::path(get, path = "/api/v1/manifests/{id}", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = Manifest, headers(("ETag" = String, description = "The revision"))), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn get(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn get(
+    state: web::Data<ApiState>,
+    caller: Caller<may::ManifestRead>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     let record = state.manifests.get(&caller.0, ManifestId(*id)).await?;
     Ok(HttpResponse::Ok().insert_header(etag(&record)).json(Manifest::from(&record)))
 }
@@ -295,7 +299,11 @@ pub struct ListQuery {
 /// Lists manifests, newest first.
 #[utoipa::path(get, path = "/api/v1/manifests", tag = "manifests", security(("bearer" = [])), params(ListQuery),
     responses((status = 200, body = Paged<Manifest>), (status = 400, body = ProblemBody, description = "INVALID_QUERY, INVALID_CURSOR"), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
-pub async fn list(state: web::Data<ApiState>, caller: Caller, query: web::Query<ListQuery>) -> Result<HttpResponse, Problem> {
+pub async fn list(
+    state: web::Data<ApiState>,
+    caller: Caller<may::ManifestRead>,
+    query: web::Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
     let query = query.into_inner();
     let texts = [
         ("organization", &query.organization),
@@ -320,8 +328,10 @@ pub async fn list(state: web::Data<ApiState>, caller: Caller, query: web::Query<
         title_contains: query.q.filter(|q| !q.is_empty()),
         created_from: query.created_from.map(|t| wire::time("created_from", &t)).transpose()?,
         created_before: query.created_before.map(|t| wire::time("created_before", &t)).transpose()?,
+        created_by: None,
+        reach: None,
     };
-    let records = state.manifests.list(&caller.0, &filter, page).await?;
+    let records = state.manifests.list(&caller.0, filter, page).await?;
     Ok(HttpResponse::Ok().json(Paged::of(records, page, |r| r.id.0, |r| Manifest::from(&r))))
 }
 
@@ -332,20 +342,15 @@ pub struct PatchBody {
     /// New title.
     title: Option<String>,
     /// New department.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "wire::given")]
     #[schema(value_type = Option<String>)]
     department: Option<Option<String>>,
     /// New project.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "wire::given")]
     #[schema(value_type = Option<String>)]
     project: Option<Option<String>>,
     /// New classification.
     classification: Option<String>,
-}
-
-/// Tells a null from an absent field.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// Changes a draft.
@@ -355,7 +360,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
         (status = 409, body = ProblemBody, description = "ALREADY_SIGNED, ARCHIVED"), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody)))]
 pub async fn update(
     state: web::Data<ApiState>,
-    CallerWith(actor, body): CallerWith<PatchBody>,
+    CallerWith(actor, body, _): CallerWith<may::ManifestUpdate, PatchBody>,
     if_match: IfMatch,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
@@ -370,7 +375,7 @@ pub async fn update(
     responses((status = 204), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 412, body = ProblemBody)))]
 pub async fn archive(
     state: web::Data<ApiState>,
-    caller: Caller,
+    caller: Caller<may::ManifestDelete>,
     if_match: IfMatch,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
@@ -383,7 +388,7 @@ pub async fn archive(
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206, content_type = "application/octet-stream", body = Vec<u8>), (status = 304), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 416)))]
 pub async fn content(
     state: web::Data<ApiState>,
-    caller: Caller,
+    caller: Caller<may::ManifestRead>,
     request: HttpRequest,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
@@ -403,7 +408,7 @@ pub async fn content(
     responses((status = 200, content_type = "application/c2pa", body = Vec<u8>), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED")))]
 pub async fn manifest_store(
     state: web::Data<ApiState>,
-    caller: Caller,
+    caller: Caller<may::ManifestRead>,
     request: HttpRequest,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
@@ -418,7 +423,11 @@ pub async fn manifest_store(
 /// The verification report on a signed manifest, made now or from the cache.
 #[utoipa::path(get, path = "/api/v1/manifests/{id}/report", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = VerificationReport), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED")))]
-pub async fn report(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn report(
+    state: web::Data<ApiState>,
+    caller: Caller<may::ManifestRead>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     let verification = state.manifests.examine(&caller.0, ManifestId(*id), false).await?;
     let mut report = verification.report.clone();
     report.manifest_id = Some(ManifestId(*id));
@@ -428,7 +437,11 @@ pub async fn report(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uu
 /// All manifests in C2PA's crJSON.
 #[utoipa::path(get, path = "/api/v1/manifests/{id}/crjson", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = Object), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED, MANIFEST_UNREADABLE")))]
-pub async fn crjson(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn crjson(
+    state: web::Data<ApiState>,
+    caller: Caller<may::ManifestRead>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     let verification = state.manifests.examine(&caller.0, ManifestId(*id), true).await?;
     Ok(HttpResponse::Ok().json(readable(verification.crjson.as_ref())?))
 }

@@ -2,18 +2,21 @@
 
 use crate::{
     ApiState,
-    extract::Caller,
+    extract::{Caller, may},
     problem::{Problem, ProblemBody},
 };
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use omt_kernel::{Permission, port::Gauges};
+use omt_kernel::{Error, Kind, TenantId, port::Gauges};
 
 /// Metrics in the text format of Prometheus. Takes `metrics:read`, unless the configuration opens it.
 #[utoipa::path(get, path = "/metrics", tag = "health", security(("bearer" = [])), responses((status = 200, content_type = "text/plain; version=0.0.4", body = String), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
 pub async fn metrics(state: web::Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     if !state.open_metrics {
-        let caller = Caller::extract(&request).await?;
-        caller.0.require(Permission::MetricsRead)?;
+        let caller = Caller::<may::MetricsRead>::extract(&request).await?;
+        // They are the platform's, not one tenant's.
+        if caller.0.tenant.as_str() != TenantId::DEFAULT {
+            return Err(Error::new(Kind::Forbidden, "FORBIDDEN", "the platform's metrics are for its own tenant").into());
+        }
     }
     let unit = state.database.read().await?;
     let mut storage = std::collections::BTreeMap::<_, u64>::new();

@@ -2,7 +2,7 @@
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith, IfMatch},
+    extract::{Caller, CallerWith, IfMatch, may},
     problem::{Problem, ProblemBody},
     wire::Manifest,
 };
@@ -34,7 +34,7 @@ fn answer(record: &ManifestRecord) -> HttpResponse {
     responses((status = 200, body = Manifest), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 410, body = ProblemBody, description = "CONTENT_DELETED"), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody)))]
 pub async fn hold(
     state: web::Data<ApiState>,
-    CallerWith(actor, body): CallerWith<HoldRequest>,
+    CallerWith(actor, body, _): CallerWith<may::ManifestHold, HoldRequest>,
     if_match: IfMatch,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
@@ -46,7 +46,7 @@ pub async fn hold(
     responses((status = 200, body = Manifest), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 412, body = ProblemBody)))]
 pub async fn release(
     state: web::Data<ApiState>,
-    caller: Caller,
+    caller: Caller<may::ManifestHold>,
     if_match: IfMatch,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
@@ -66,7 +66,11 @@ pub struct ContentUrl {
 /// A URL of the blob store for the content, good for five minutes, so that large files do not pass through this server.
 #[utoipa::path(get, path = "/api/v1/manifests/{id}/content-url", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = ContentUrl), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NO_DIRECT_ACCESS"), (status = 410, body = ProblemBody, description = "CONTENT_DELETED")))]
-pub async fn content_url(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn content_url(
+    state: web::Data<ApiState>,
+    caller: Caller<may::ManifestRead>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     let (url, expires_at) = state.manifests.content_url(&caller.0, ManifestId(*id)).await?;
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(ContentUrl { url, expires_at }))
 }
@@ -102,7 +106,7 @@ pub struct UploadTarget {
     responses((status = 201, body = UploadTarget), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody, description = "NO_DIRECT_ACCESS"), (status = 413, body = ProblemBody), (status = 422, body = ProblemBody)))]
 pub async fn begin_upload(
     state: web::Data<ApiState>,
-    CallerWith(actor, body): CallerWith<UploadRequest>,
+    CallerWith(actor, body, _): CallerWith<may::ManifestCreate, UploadRequest>,
 ) -> Result<HttpResponse, Problem> {
     let blob = BlobRef { sha256: body.sha256, size: body.size };
     let (upload, expires_at) = state.manifests.begin_upload(&actor, blob, state.max_upload).await?;
@@ -135,7 +139,7 @@ pub struct StorageUsage {
 
 /// Storage by tenant and tier: your tenant's; with `admin:system:config` everybody's.
 #[utoipa::path(get, path = "/api/v1/admin/storage", tag = "admin", security(("bearer" = [])), responses((status = 200, body = StorageUsage), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
-pub async fn usage(state: web::Data<ApiState>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub async fn usage(state: web::Data<ApiState>, caller: Caller<may::AdminStorage>) -> Result<HttpResponse, Problem> {
     let usage = state.manifests.usage(&caller.0).await?;
     let total_bytes = usage.iter().map(|u| u.bytes).sum();
     let item = |u: Usage| TierUsage { tenant: u.tenant.to_string(), tier: u.tier.as_str(), blobs: u.blobs, bytes: u.bytes };

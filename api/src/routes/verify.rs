@@ -3,7 +3,7 @@
 use super::manifests::readable;
 use crate::{
     ApiState,
-    extract::{Caller, json},
+    extract::{Caller, json, may},
     multipart::{self, Shape},
     problem::{Problem, ProblemBody},
     wire::{self, HistoryEntry, PageQuery, Paged},
@@ -57,7 +57,7 @@ pub struct VerifyForm {
         (status = 409, body = ProblemBody, description = "NOT_SIGNED"), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 503, body = ProblemBody, description = "BUSY")))]
 pub async fn verify(
     state: web::Data<ApiState>,
-    caller: Caller,
+    caller: Caller<may::ManifestRead>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -100,7 +100,7 @@ async fn small(sidecar: Uploaded) -> Result<bytes::Bytes, Error> {
     responses((status = 200, body = Paged<HistoryEntry>), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub async fn history(
     state: web::Data<ApiState>,
-    caller: Caller,
+    caller: Caller<may::ManifestRead>,
     id: web::Path<Uuid>,
     page: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
@@ -112,7 +112,11 @@ pub async fn history(
 /// What was done to a stored asset and what it was made of: actions and ingredients as a tree.
 #[utoipa::path(get, path = "/api/v1/verify/{id}/chain-of-custody", tag = "verification", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = Object), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED, MANIFEST_UNREADABLE")))]
-pub async fn chain_of_custody(state: web::Data<ApiState>, caller: Caller, id: web::Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub async fn chain_of_custody(
+    state: web::Data<ApiState>,
+    caller: Caller<may::ManifestRead>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
     let verification = state.manifests.examine(&caller.0, ManifestId(*id), true).await?;
     Ok(HttpResponse::Ok().json(serde_json::json!({
         "manifest_id": *id,

@@ -1,11 +1,33 @@
-//! Who calls: logins, access and refresh tokens, API keys. Everything ends in one [`omt_kernel::Actor`].
+//! Access: who calls, and what they may do.
 //!
-//! - [`password`] — Argon2id.
-//! - [`token`] — access tokens (JWT, ES256), signed through the key store.
-//! - [`service`] — the use cases.
+//! Whoever calls becomes one [`omt_kernel::Actor`]: users by password, directory or issuer, programs by API key. Tokens name a
+//! session and nothing else; what its user may do is read anew every second, so that what is taken away is gone everywhere at
+//! once. Roles give permissions (decided by the [`omt_kernel::port::Authorizer`]), and reach says which content they are for.
 
-pub mod password;
-pub mod service;
-pub mod token;
+mod explain;
+mod groups;
+mod keys;
+mod login;
+mod oidc;
+mod password;
+mod privacy;
+mod roles;
+pub mod rules;
+mod second_factor;
+mod service;
+mod sessions;
+mod tenants;
+mod token;
+mod users;
 
-pub use service::{Access, NewApiKey, Tokens};
+pub use explain::{Explanation, RoleReason};
+pub use groups::GroupChange;
+pub use keys::NewApiKey;
+pub use login::{Credentials, Tokens};
+pub use oidc::{Authorization, OidcSettings, TokenUse};
+pub use privacy::SubjectExport;
+pub use roles::{MappingEffect, NewMapping, RoleChange};
+pub use second_factor::Enrolment;
+pub use service::{Access, Dependencies, Settings};
+pub use token::{ACCESS_TOKEN, AUDIENCE};
+pub use users::{NewUser, UserChange};

@@ -1,118 +1,170 @@
-//! Logging in, staying logged in, and API keys.
+//! The room: what it needs, and how a credential becomes an actor.
 
 use crate::{
+    oidc::{Issuers, OidcSettings},
     password,
-    token::{self, Claims},
+    rules::{ADMINISTRATOR, Lockout},
+    token,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
-use omt_crypto::{Algorithm, KeyStore};
+use omt_audit::{AuditTrail, Event, Outcome};
+use omt_crypto::{Algorithm, KeyStore, KeyStoreError, seal::Sealer};
 use omt_kernel::{
-    Actor, ApiKeyId, Error, Kind, Permission, Result, TenantId, TenantSettings, UserId, Via,
-    error::Context as _,
+    Actor, Error, Kind, Permission, Reach, Result, SessionId, TenantId, TenantSettings, UserId, Via,
+    access::{RoleRecord, SessionRecord, UserRecord, UserSource},
     pool::WorkPool,
-    port::{Clock, Database, Entropy, Page},
-    record::{ApiKeyRecord, RefreshTokenRecord, UserRecord},
+    port::{Authorizer, Clock, Database, Directory, Entropy, IssuerClient, RoleTable, UnitOfWork},
+    retry,
 };
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, sync::Arc};
-use time::Duration;
-use uuid::Uuid;
+use time::{Duration, OffsetDateTime};
 
-/// How long an access token is good.
-pub const ACCESS_TOKEN: Duration = Duration::minutes(15);
-/// How long a refresh token is good.
-pub const REFRESH_TOKEN: Duration = Duration::days(14);
 /// The key store's name of the key that signs access tokens.
-const TOKEN_KEY: &str = "access/token";
-/// Every API key begins so, which lets secret scanners find leaked ones.
-const KEY_PREFIX: &str = "omt_";
+pub(crate) const TOKEN_KEY: &str = "access/token";
+/// The key store's name of the key from which the one that seals secrets is derived.
+const SEAL_KEY: &str = "access/seal";
 const FIRST_USER: &str = "admin";
+/// How old what is known of a session may be: half of what revocation may take.
+const FRESH: std::time::Duration = std::time::Duration::from_millis(500);
+/// How often a session's use is noted.
+const NOTE_USE: Duration = Duration::minutes(1);
 
-/// A pair of tokens.
-#[derive(Debug, Clone)]
-pub struct Tokens {
-    /// JWT.
-    pub access: String,
-    /// Opaque; good for one exchange.
-    pub refresh: String,
-    /// Seconds that the access token is good.
-    pub expires_in: i64,
+/// What the room needs of the world.
+pub struct Dependencies {
+    /// The database.
+    pub database: Arc<dyn Database>,
+    /// The key store.
+    pub keys: Arc<dyn KeyStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Identifiers and secrets.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where passwords are hashed.
+    pub pool: Arc<WorkPool>,
+    /// The audit log.
+    pub audit: Arc<AuditTrail>,
+    /// What roles may do.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// The directory, where there is one.
+    pub directory: Option<Arc<dyn Directory>>,
+    /// How issuers are reached.
+    pub issuers: Arc<dyn IssuerClient>,
 }
 
-/// A request for an API key.
+/// What the operator decided.
 #[derive(Debug, Clone)]
-pub struct NewApiKey {
-    /// Name for people.
-    pub name: String,
-    /// The tenant it acts for; the actor's own when absent.
-    pub tenant: Option<TenantId>,
-    /// What it may do.
-    pub scopes: BTreeSet<Permission>,
-    /// Days until it ends; never when absent.
-    pub expires_in_days: Option<u32>,
+pub struct Settings {
+    /// Issuer of our own tokens: the public URL.
+    pub issuer: String,
+    /// Settings of the default tenant, and of new ones.
+    pub tenant_defaults: TenantSettings,
+    /// Failed logins.
+    pub lockout: Lockout,
+    /// The fewest characters of a password.
+    pub password_min: usize,
+    /// A session that is not used for so long ends.
+    pub session_idle: Duration,
+    /// A session ends after so long, used or not.
+    pub session_lifetime: Duration,
+    /// Roles whose holders must have a second factor.
+    pub second_factor_roles: BTreeSet<String>,
+    /// How long a second factor counts for dangerous actions.
+    pub step_up: Duration,
+    /// Whether dangerous actions need one even of those who have none.
+    pub step_up_always: bool,
+    /// The tenant of the directory's users.
+    pub directory_tenant: TenantId,
+    /// How often a directory's user is looked up again.
+    pub directory_refresh: Duration,
+    /// How long what it said counts while it does not answer.
+    pub directory_grace: Duration,
+    /// Trusted issuers.
+    pub oidc: Vec<OidcSettings>,
 }
+
+/// What is known of a session.
+pub(crate) struct Principal {
+    pub(crate) session: SessionRecord,
+    pub(crate) user: UserRecord,
+    pub(crate) permissions: BTreeSet<Permission>,
+    /// A second factor is needed that is not there yet.
+    pub(crate) limited: bool,
+}
+
+/// An issuer's user, and what they may do.
+pub(crate) type Known = Arc<(UserRecord, BTreeSet<Permission>)>;
 
 /// The use cases.
 pub struct Access {
-    database: Arc<dyn Database>,
-    keys: Arc<dyn KeyStore>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    pool: Arc<WorkPool>,
-    issuer: String,
+    pub(crate) deps: Dependencies,
+    pub(crate) settings: Settings,
+    pub(crate) issuers: Issuers,
+    pub(crate) sealer: Sealer,
     verify_key: DecodingKey,
     /// Tokens seen of late, since each comes with many requests and an ECDSA verification costs more than most answers.
     verified: moka::sync::Cache<[u8; 32], token::Verified>,
-    tenant_defaults: TenantSettings,
+    pub(crate) principals: moka::future::Cache<SessionId, Arc<Principal>>,
+    /// Users of issuers' tokens, by tenant and name there.
+    pub(crate) strangers: moka::future::Cache<(TenantId, String), Known>,
+    tables: moka::future::Cache<(TenantId, i64), Arc<Vec<RoleRecord>>>,
     /// Verified against when there is no such user, so that an answer takes as long.
-    decoy: String,
+    pub(crate) decoy: String,
 }
 
-fn digest(secret: &str) -> String {
+pub(crate) fn digest(secret: &str) -> String {
     hex::encode(Sha256::digest(secret))
 }
 
-fn bad_credentials() -> Error {
-    Error::new(Kind::Unauthenticated, "INVALID_CREDENTIALS", "the user name or the password is wrong")
-}
-
-fn key_fault(error: omt_crypto::KeyStoreError) -> Error {
+pub(crate) fn key_fault(error: KeyStoreError) -> Error {
     Error::internal("the key store failed").caused_by(error)
 }
 
+pub(crate) fn unauthenticated(code: &'static str, words: &str) -> Error {
+    Error::new(Kind::Unauthenticated, code, words)
+}
+
+/// A key's public part; the key is made where it is missing.
+fn ensure_key(keys: &dyn KeyStore, name: &str, algorithm: Algorithm) -> Result<Vec<u8>> {
+    if let Some((_, public)) = keys.public_key(name).map_err(key_fault)? {
+        return Ok(public);
+    }
+    match keys.generate(name, algorithm) {
+        // Another process made it at the same time.
+        Err(KeyStoreError::Exists(_)) => {
+            let found = keys.public_key(name).map_err(key_fault)?;
+            Ok(found.ok_or_else(|| Error::internal("a key vanished"))?.1)
+        }
+        made => made.map_err(key_fault),
+    }
+}
+
 impl Access {
-    /// Opens the room: makes the token key, the default tenant and the first user where they are missing. Returns the first
-    /// user's password when it had to be made up.
-    #[allow(clippy::too_many_arguments)]
-    pub async fn open(
-        database: Arc<dyn Database>,
-        keys: Arc<dyn KeyStore>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        pool: Arc<WorkPool>,
-        issuer: String,
-        tenant_defaults: TenantSettings,
-        admin_password: Option<String>,
-    ) -> Result<(Self, Option<String>)> {
-        let public = match keys.public_key(TOKEN_KEY).map_err(key_fault)? {
-            Some((_, public)) => public,
-            None => match keys.generate(TOKEN_KEY, Algorithm::Es256) {
-                // Another process made it at the same time.
-                Err(omt_crypto::KeyStoreError::Exists(_)) => {
-                    let found = keys.public_key(TOKEN_KEY).map_err(key_fault)?;
-                    found.ok_or_else(|| Error::internal("the token key vanished"))?.1
-                }
-                made => made.map_err(key_fault)?,
-            },
-        };
-        let decoy = password::hash(&hex::encode(entropy.secret()))?;
+    /// Opens the room: makes its keys, the default tenant and the first user where they are missing. Returns the first user's
+    /// password when it had to be made up.
+    pub async fn open(deps: Dependencies, settings: Settings, admin_password: Option<String>) -> Result<(Self, Option<String>)> {
+        let public = ensure_key(deps.keys.as_ref(), TOKEN_KEY, Algorithm::Es256)?;
+        ensure_key(deps.keys.as_ref(), SEAL_KEY, Algorithm::Ed25519)?;
+        // Ed25519 is deterministic: every process that may use the key derives the same secret, and nobody else can.
+        let seed = deps.keys.sign(SEAL_KEY, b"openmediatrust/access/seal/1").map_err(key_fault)?;
+        let sealer = Sealer::new(&Sha256::digest(seed).into())
+            .map_err(|e| Error::internal("the sealing key cannot be used").caused_by(e))?;
+        let decoy = password::hash(&hex::encode(deps.entropy.secret()))?;
         let verify_key = token::decoding_key(&public)?;
-        let verified = moka::sync::Cache::builder()
-            .max_capacity(10_000)
-            .time_to_live(std::time::Duration::from_secs(ACCESS_TOKEN.whole_seconds().unsigned_abs()))
-            .build();
-        let access = Self { database, keys, clock, entropy, pool, issuer, verify_key, verified, tenant_defaults, decoy };
+        let tokens = std::time::Duration::from_secs(token::ACCESS_TOKEN.whole_seconds().unsigned_abs());
+        let access = Self {
+            issuers: Issuers::new(settings.oidc.clone(), deps.issuers.clone())?,
+            deps,
+            settings,
+            sealer,
+            verify_key,
+            verified: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(tokens).build(),
+            principals: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
+            strangers: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
+            tables: moka::future::Cache::new(1_000),
+            decoy,
+        };
         access.ensure_default_tenant().await?;
         let made = access.ensure_first_user(admin_password).await?;
         Ok((access, made))
@@ -120,255 +172,207 @@ impl Access {
 
     /// The default tenant takes its settings from the configuration at every start.
     async fn ensure_default_tenant(&self) -> Result<()> {
-        let tenant = TenantId::default_tenant();
-        let current = self.database.read().await?.tenants().settings(&tenant).await?;
-        if current.as_ref() != Some(&self.tenant_defaults) {
-            let unit = self.database.begin().await?;
-            unit.tenants().put(&tenant, &self.tenant_defaults, self.clock.now()).await?;
+        let (tenant, wanted) = (TenantId::default_tenant(), &self.settings.tenant_defaults);
+        let current = self.deps.database.read().await?.tenants().settings(&tenant).await?;
+        if current.as_ref() != Some(wanted) {
+            let unit = self.deps.database.begin().await?;
+            unit.tenants().put(&tenant, wanted, self.deps.clock.now()).await?;
             unit.commit().await?;
         }
         Ok(())
     }
 
     async fn ensure_first_user(&self, configured: Option<String>) -> Result<Option<String>> {
-        let existing = self.database.read().await?.identities().user_by_name(FIRST_USER).await?;
-        let everything: BTreeSet<Permission> = Permission::ALL.iter().copied().collect();
-        // The first user runs the platform, and a newer version may know more that there is to do.
-        if let Some(user) = &existing
-            && user.permissions.contains(&Permission::AdminSystem)
-            && user.permissions != everything
-        {
-            let unit = self.database.begin().await?;
-            unit.identities().set_permissions(user.id, &everything).await?;
-            unit.commit().await?;
-        }
+        let (tenant, now) = (TenantId::default_tenant(), self.deps.clock.now());
+        let existing = self.deps.database.read().await?.users().by_name(&tenant, FIRST_USER).await?;
         match (existing, configured) {
-            (Some(user), Some(password)) if !password::verify(&password, &user.password_hash) => {
-                let unit = self.database.begin().await?;
-                unit.identities().set_password(user.id, &password::hash(&password)?).await?;
+            (Some(mut user), Some(password)) if !user.password_hash.as_ref().is_some_and(|h| password::verify(&password, h)) => {
+                let expected = user.revision;
+                user.password_hash = Some(password::hash(&password)?);
+                (user.revision, user.updated_at) = (expected + 1, now);
+                let unit = self.deps.database.begin().await?;
+                // Another process may have done the same just now.
+                unit.users().update(&user, expected).await?;
                 unit.commit().await?;
                 Ok(None)
             }
             (Some(_), _) => Ok(None),
             (None, configured) => {
-                let made = configured.is_none().then(|| URL_SAFE_NO_PAD.encode(&self.entropy.secret()[..18]));
+                let made = configured.is_none().then(|| URL_SAFE_NO_PAD.encode(&self.deps.entropy.secret()[..18]));
                 let password = configured.or_else(|| made.clone()).unwrap_or_default();
-                let now = self.clock.now();
                 let user = UserRecord {
-                    id: UserId(self.entropy.uuid_v7(now)),
-                    tenant: TenantId::default_tenant(),
-                    username: FIRST_USER.to_owned(),
-                    password_hash: password::hash(&password)?,
-                    permissions: everything,
-                    disabled: false,
-                    created_at: now,
+                    password_hash: Some(password::hash(&password)?),
+                    roles: [ADMINISTRATOR.to_owned()].into(),
+                    reach: Reach::ALL,
+                    ..UserRecord::new(
+                        UserId(self.deps.entropy.uuid_v7(now)),
+                        tenant,
+                        FIRST_USER.to_owned(),
+                        UserSource::Local,
+                        now,
+                    )
                 };
-                let unit = self.database.begin().await?;
-                unit.lock("first-user").await?;
+                let unit = self.deps.database.begin().await?;
                 // Another process may have made the user since we looked; then its password counts.
-                if unit.identities().user_by_name(FIRST_USER).await?.is_some() {
+                if !unit.users().insert(&user).await? {
                     return Ok(None);
                 }
-                unit.identities().insert_user(&user).await?;
+                let system = Actor::system(user.tenant.clone());
+                self.deps.audit.append(unit.as_ref(), &system, Event::new("user.create", "user", user.id)).await?;
                 unit.commit().await?;
                 Ok(made)
             }
         }
     }
 
-    /// The settings that a new tenant starts with.
-    pub fn tenant_defaults(&self) -> &TenantSettings {
-        &self.tenant_defaults
-    }
-
-    /// Logs a user in.
-    pub async fn login(&self, username: &str, password: &str) -> Result<Tokens> {
-        let user = self.database.read().await?.identities().user_by_name(username).await?.filter(|user| !user.disabled);
-        let hash = user.as_ref().map_or_else(|| self.decoy.clone(), |user| user.password_hash.clone());
-        let password = password.to_owned();
-        let fits = self.pool.run(move || Ok(password::verify(&password, &hash))).await?;
-        let user = user.filter(|_| fits).ok_or_else(bad_credentials)?;
-        self.tokens(&user, self.entropy.uuid_v4(), None).await
-    }
-
-    /// Exchanges a refresh token. A token that was exchanged before is stolen: its whole family ends.
-    pub async fn refresh(&self, refresh: &str) -> Result<Tokens> {
-        let refused = || Error::new(Kind::Unauthenticated, "INVALID_REFRESH_TOKEN", "the refresh token is not valid");
-        let token_sha256 = digest(refresh);
-        let unit = self.database.read().await?;
-        let stored = unit.identities().refresh_token(&token_sha256).await?.ok_or_else(refused)?;
-        if stored.used_at.is_some() {
-            let unit = self.database.begin().await?;
-            unit.identities().revoke_family(stored.family).await?;
+    /// Runs a transaction again while the database is busy.
+    pub(crate) async fn transaction<T>(&self, attempt: impl AsyncFn(&dyn UnitOfWork) -> Result<T>) -> Result<T> {
+        retry::transaction(self.deps.entropy.as_ref(), async || {
+            let unit = self.deps.database.begin().await?;
+            let done = attempt(unit.as_ref()).await?;
             unit.commit().await?;
-            return Err(Error::new(
-                Kind::Unauthenticated,
-                "REFRESH_TOKEN_REUSED",
-                "the refresh token was used before; log in again",
-            ));
-        }
-        if self.clock.now() >= stored.expires_at {
-            return Err(refused());
-        }
-        let user = unit.identities().user(stored.user).await?.filter(|user| !user.disabled).ok_or_else(refused)?;
-        self.tokens(&user, stored.family, Some(&token_sha256)).await
+            Ok(done)
+        })
+        .await
     }
 
-    /// Ends the login that a refresh token belongs to.
-    pub async fn logout(&self, refresh: &str) -> Result<()> {
-        let stored = self.database.read().await?.identities().refresh_token(&digest(refresh)).await?;
-        if let Some(stored) = stored {
-            let unit = self.database.begin().await?;
-            unit.identities().revoke_family(stored.family).await?;
-            unit.commit().await?;
-        }
-        Ok(())
-    }
-
-    async fn tokens(&self, user: &UserRecord, family: Uuid, exchanged: Option<&str>) -> Result<Tokens> {
-        let now = self.clock.now();
-        let claims = Claims {
-            iss: self.issuer.clone(),
-            aud: token::AUDIENCE.to_owned(),
-            sub: format!("user:{}", user.id),
-            name: user.username.clone(),
-            tenant: user.tenant.clone(),
-            permissions: user.permissions.clone(),
-            iat: now.unix_timestamp(),
-            exp: (now + ACCESS_TOKEN).unix_timestamp(),
-            sid: family.to_string(),
+    /// The tenant's own roles.
+    pub(crate) async fn role_table(&self, read: &dyn UnitOfWork, tenant: &TenantId) -> Result<RoleTable> {
+        let version = read.roles().version(tenant).await?;
+        let key = (tenant.clone(), version);
+        let roles = match self.tables.get(&key).await {
+            Some(found) => found,
+            None => {
+                let found = Arc::new(read.roles().list(tenant).await?);
+                self.tables.insert(key, found.clone()).await;
+                found
+            }
         };
-        let access = token::encode(&claims, |message| self.keys.sign(TOKEN_KEY, message).map_err(key_fault))?;
-        let refresh = URL_SAFE_NO_PAD.encode(self.entropy.secret());
-        let record = RefreshTokenRecord {
-            token_sha256: digest(&refresh),
-            family,
-            user: user.id,
-            expires_at: now + REFRESH_TOKEN,
-            used_at: None,
-        };
-        let unit = self.database.begin().await?;
-        if let Some(exchanged) = exchanged
-            && !unit.identities().use_refresh_token(exchanged, now).await?
-        {
-            unit.identities().revoke_family(family).await?;
-            unit.commit().await?;
-            return Err(Error::new(
-                Kind::Unauthenticated,
-                "REFRESH_TOKEN_REUSED",
-                "the refresh token was used before; log in again",
-            ));
-        }
-        unit.identities().insert_refresh_token(&record).await?;
-        unit.commit().await?;
-        Ok(Tokens { access, refresh, expires_in: ACCESS_TOKEN.whole_seconds() })
+        Ok(RoleTable { tenant: tenant.clone(), version, roles })
     }
 
-    /// The actor behind a bearer credential: an access token or an API key.
-    pub async fn authenticate(&self, bearer: &str) -> Result<Actor> {
-        if bearer.starts_with(KEY_PREFIX) {
-            return self.authenticate_key(bearer).await;
+    /// Every role that somebody of the tenant can have.
+    pub(crate) fn all_roles(&self, table: &RoleTable) -> Vec<RoleRecord> {
+        self.deps.authorizer.built_in().into_iter().chain(table.roles.iter().cloned()).collect()
+    }
+
+    /// What a user may do now.
+    pub(crate) async fn permissions(&self, read: &dyn UnitOfWork, user: &UserRecord) -> Result<BTreeSet<Permission>> {
+        let table = self.role_table(read, &user.tenant).await?;
+        self.deps.authorizer.permissions(&table, &user.all_roles()).await
+    }
+
+    /// The actor behind a bearer credential: an access token, an issuer's token or an API key. Those who still need a second
+    /// factor are refused unless `limited` is allowed.
+    pub async fn authenticate(&self, bearer: &str, request_id: String, limited: bool) -> Result<Actor> {
+        if bearer.starts_with(crate::keys::PREFIX) {
+            return self.authenticate_key(bearer, request_id).await;
         }
-        let now = self.clock.now().unix_timestamp();
         // By digest, so that no token is kept in memory.
         let key: [u8; 32] = Sha256::digest(bearer).into();
         let verified = match self.verified.get(&key) {
             Some(found) => found,
             None => {
-                let verified = token::decode(bearer, &self.verify_key, &self.issuer)?;
+                if token::claimed_issuer(bearer).is_some_and(|issuer| self.issuers.knows(&issuer)) {
+                    return self.authenticate_issued(bearer, request_id).await;
+                }
+                let verified = token::decode(bearer, &self.verify_key, &self.settings.issuer)?;
                 self.verified.insert(key, verified.clone());
                 verified
             }
         };
-        verified.actor(now)
-    }
-
-    async fn authenticate_key(&self, key: &str) -> Result<Actor> {
-        let refused = |code, words: &str| Error::new(Kind::Unauthenticated, code, words);
-        // Found by its digest: comparing digests leaks nothing about the key.
-        let found = self.database.read().await?.identities().api_key_by_digest(&digest(key)).await?;
-        let key = found.ok_or_else(|| refused("INVALID_API_KEY", "the API key is not valid"))?;
-        if key.revoked_at.is_some() {
-            return Err(refused("API_KEY_REVOKED", "the API key was revoked"));
+        let now = self.deps.clock.now();
+        let claims = verified.at(now.unix_timestamp())?;
+        let principal = self.principal(claims.sid, now).await?;
+        if principal.limited && !limited {
+            let words = "your role needs a second factor; enrol one first";
+            return Err(Error::new(Kind::Forbidden, "SECOND_FACTOR_ENROLMENT_REQUIRED", words));
         }
-        if key.expires_at.is_some_and(|end| self.clock.now() >= end) {
-            return Err(refused("API_KEY_EXPIRED", "the API key has expired"));
-        }
+        let user = &principal.user;
         Ok(Actor {
-            tenant: key.tenant,
-            subject: format!("key:{}", key.id),
-            name: key.name,
-            permissions: key.scopes,
-            via: Via::ApiKey,
+            tenant: user.tenant.clone(),
+            subject: user.subject(),
+            name: user.username.clone(),
+            roles: user.all_roles(),
+            permissions: if principal.limited { BTreeSet::new() } else { principal.permissions.clone() },
+            reach: user.effective_reach(),
+            via: principal.session.via,
+            session: Some(principal.session.id),
+            second_factor_at: principal.session.second_factor_at,
+            request_id,
         })
     }
 
-    /// Makes an API key. Nobody grants what they do not hold; a key for another tenant needs `admin:system:config`, and makes
-    /// the tenant with default settings if it does not exist.
-    pub async fn create_api_key(&self, actor: &Actor, new: NewApiKey) -> Result<(ApiKeyRecord, String)> {
-        actor.require(Permission::AdminApiKeys)?;
-        let name_ok = !new.name.trim().is_empty() && new.name.len() <= 200 && !new.name.chars().any(char::is_control);
-        if !name_ok {
-            return Err(Error::unprocessable_field("INVALID_FIELD", "name", "1 to 200 bytes without control characters"));
+    async fn principal(&self, id: SessionId, now: OffsetDateTime) -> Result<Arc<Principal>> {
+        let loaded = self.principals.try_get_with(id, async { self.load_principal(id, now).await.map(Arc::new) }).await;
+        loaded.map_err(|error: Arc<Error>| error.as_ref().clone())
+    }
+
+    async fn load_principal(&self, id: SessionId, now: OffsetDateTime) -> Result<Principal> {
+        let ended = || unauthenticated("SESSION_ENDED", "the session has ended; log in again");
+        let read = self.deps.database.read().await?;
+        let session = read.sessions().get(id).await?.ok_or_else(ended)?;
+        let idle = session.last_used_at + self.settings.session_idle;
+        if session.revoked_at.is_some() || now >= session.expires_at || now >= idle {
+            return Err(ended());
         }
-        if new.scopes.is_empty() {
-            return Err(Error::unprocessable_field("INVALID_FIELD", "scopes", "at least one scope is needed"));
+        let user = read.users().get(&session.tenant, session.user).await?.filter(|user| user.active).ok_or_else(ended)?;
+        let user = self.refreshed(user, now).await?;
+        if now - session.last_used_at > NOTE_USE.min(self.settings.session_idle / 4) {
+            self.transaction(async |unit| unit.sessions().touch(id, now, false).await).await?;
         }
-        if let Some(excess) = new.scopes.iter().find(|scope| !actor.permissions.contains(scope)) {
-            return Err(Error::new(Kind::Forbidden, "SCOPE_NOT_HELD", format!("you do not hold {excess} yourself")));
+        let permissions = self.permissions(read.as_ref(), &user).await?;
+        let limited = self.needs_second_factor(&user) && !user.has_second_factor();
+        Ok(Principal { session, user, permissions, limited })
+    }
+
+    /// Whether a user's roles ask for a second factor.
+    pub(crate) fn needs_second_factor(&self, user: &UserRecord) -> bool {
+        !self.settings.second_factor_roles.is_disjoint(&user.all_roles())
+    }
+
+    /// Refuses a dangerous action without a fresh second factor, of those who have one (or of everybody, as configured).
+    pub async fn require_step_up(&self, actor: &Actor) -> Result<()> {
+        let fresh = actor.second_factor_at.is_some_and(|at| self.deps.clock.now() - at < self.settings.step_up);
+        if fresh || actor.via == Via::System {
+            return Ok(());
         }
-        if new.expires_in_days.is_some_and(|days| days == 0 || days > 3660) {
-            return Err(Error::unprocessable_field("INVALID_FIELD", "expires_in_days", "must be 1 to 3660"));
-        }
-        let tenant = new.tenant.unwrap_or_else(|| actor.tenant.clone());
-        let foreign = tenant != actor.tenant;
-        if foreign {
-            actor.require(Permission::AdminSystem)?;
-            // The platform's own administration stays in the tenant that has it.
-            if new.scopes.contains(&Permission::AdminSystem) {
-                return Err(Error::new(
-                    Kind::Forbidden,
-                    "SCOPE_NOT_ALLOWED",
-                    "a key for another tenant cannot administer the platform",
-                ));
+        let enrolled = match self.user_of(actor) {
+            Some(id) => {
+                let user = self.deps.database.read().await?.users().get(&actor.tenant, id).await?;
+                user.is_some_and(|user| user.has_second_factor())
             }
-        }
-        let now = self.clock.now();
-        let secret = format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(self.entropy.secret()));
-        let record = ApiKeyRecord {
-            id: ApiKeyId(self.entropy.uuid_v7(now)),
-            tenant: tenant.clone(),
-            name: new.name,
-            key_sha256: digest(&secret),
-            scopes: new.scopes,
-            created_by: actor.subject.clone(),
-            managed_by: actor.tenant.clone(),
-            created_at: now,
-            expires_at: new.expires_in_days.map(|days| now + Duration::days(i64::from(days))),
-            revoked_at: None,
+            None => false,
         };
-        let unit = self.database.begin().await?;
-        if foreign && unit.tenants().settings(&tenant).await?.is_none() {
-            unit.tenants().put(&tenant, &TenantSettings::default(), now).await?;
+        if !enrolled && !self.settings.step_up_always {
+            return Ok(());
         }
-        unit.identities().insert_api_key(&record).await?;
-        unit.commit().await?;
-        Ok((record, secret))
+        let words = "this needs a second factor given in the last minutes: POST /api/v1/auth/step-up";
+        Err(Error::new(Kind::Forbidden, "STEP_UP_REQUIRED", words))
     }
 
-    /// API keys that the actor's tenant manages.
-    pub async fn list_api_keys(&self, actor: &Actor, page: Page) -> Result<Vec<ApiKeyRecord>> {
-        actor.require(Permission::AdminApiKeys)?;
-        self.database.read().await?.identities().list_api_keys(&actor.tenant, page).await
+    /// The user that an actor is, if it is one.
+    pub(crate) fn user_of(&self, actor: &Actor) -> Option<UserId> {
+        actor.subject.strip_prefix("user:").and_then(|id| id.parse().ok())
     }
 
-    /// Revokes an API key at once.
-    pub async fn revoke_api_key(&self, actor: &Actor, id: ApiKeyId) -> Result<()> {
-        actor.require(Permission::AdminApiKeys)?;
-        let unit = self.database.begin().await?;
-        if !unit.identities().revoke_api_key(&actor.tenant, id, self.clock.now()).await? {
-            return Err(Error::not_found("API key"));
+    /// Writes a refusal into the audit log, whoever was refused.
+    pub async fn note_refusal(&self, actor: Option<&Actor>, request_id: &str, action: &str, code: &'static str) {
+        let event = Event::new("access.denied", "operation", action).outcome(Outcome::Denied, code);
+        let written = match actor {
+            Some(actor) => self.deps.audit.record(actor, event).await,
+            None => self.deps.audit.record_anonymous(TenantId::default_tenant(), request_id.to_owned(), event).await,
+        };
+        if let Err(error) = written {
+            tracing::error!(%error, action, "a refusal could not be written into the audit log");
         }
-        unit.commit().await.context("the revocation was not stored")
+    }
+
+    /// Asks the directory, where there is one. For readiness.
+    pub async fn check_directory(&self) -> Result<()> {
+        match &self.deps.directory {
+            Some(directory) => directory.check().await,
+            None => Ok(()),
+        }
     }
 }

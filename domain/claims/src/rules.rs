@@ -7,11 +7,36 @@ use crate::{
 };
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
-    Error, Kind, Result, TenantSettings,
-    manifest::{ManifestRecord, ManifestState, Relationship},
+    Actor, Error, Kind, Result, TenantSettings,
+    manifest::{Classification, ManifestRecord, ManifestState, Relationship},
 };
 
 const MAX_TEXT: usize = 512;
+
+/// Refuses content that its own maker would not see.
+pub fn check_within(
+    actor: &Actor,
+    department: Option<&str>,
+    project: Option<&str>,
+    classification: Classification,
+) -> Result<()> {
+    let refuse = |code, field: &str, words: &str| {
+        let mut error = Error::new(Kind::Forbidden, code, words);
+        error.fields.push(omt_kernel::FieldError { field: field.to_owned(), reason: words.to_owned() });
+        Err(error)
+    };
+    let reach = &actor.reach;
+    if classification > reach.clearance {
+        return refuse("CLEARANCE_EXCEEDED", "classification", "the classification is above your clearance");
+    }
+    if !reach.covers(department, None, Classification::Public) {
+        return refuse("DEPARTMENT_NOT_YOURS", "department", "you work for another department");
+    }
+    if !reach.covers(None, project, Classification::Public) {
+        return refuse("PROJECT_NOT_YOURS", "project", "you do not work for this project");
+    }
+    Ok(())
+}
 
 /// Checks a text field: not blank, no control characters, at most 512 bytes.
 pub fn check_text(field: &str, value: &str) -> Result<()> {

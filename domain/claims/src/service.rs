@@ -11,10 +11,11 @@ pub use drafts::{Changes, NewIngredient, NewManifest, Offline, SignRequest};
 pub use verification::VerifyTarget;
 
 use crate::{Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, media, metadata::Extracted};
+use omt_audit::{AuditTrail, Event, Level};
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
-    manifest::{BlobRef, ManifestFilter, ManifestRecord, Relationship},
+    manifest::{BlobRef, Classification, ManifestFilter, ManifestRecord, Relationship},
     pool::WorkPool,
     port::{BlobStore, ByteStream, Clock, Content, Database, Entropy, Page, Telemetry, UnitOfWork},
     record::IdempotencyRecord,
@@ -45,6 +46,8 @@ pub struct Dependencies {
     pub telemetry: Arc<dyn Telemetry>,
     /// Verification results that replicas share, where they do.
     pub shared: Option<SharedResults>,
+    /// The audit log.
+    pub audit: Arc<AuditTrail>,
 }
 
 pub use shared::SharedResults;
@@ -126,13 +129,27 @@ impl Manifests {
     /// One record of the actor's tenant.
     pub async fn get(&self, actor: &Actor, id: ManifestId) -> Result<ManifestRecord> {
         actor.require(Permission::ManifestRead)?;
-        self.load(actor, id).await
+        let record = self.load(actor, id).await?;
+        self.note_read(actor, &record).await?;
+        Ok(record)
     }
 
-    /// Records of the actor's tenant, newest first.
-    pub async fn list(&self, actor: &Actor, filter: &ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>> {
+    /// Records of the actor's tenant that the actor can see, newest first.
+    pub async fn list(&self, actor: &Actor, mut filter: ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>> {
         actor.require(Permission::ManifestRead)?;
-        self.deps.database.replica().await?.manifests().list(&actor.tenant, filter, page).await
+        filter.reach = Some(actor.reach.clone());
+        if self.deps.audit.level() == Level::Full {
+            self.deps.audit.record(actor, Event::new("manifest.list", "manifest", "")).await?;
+        }
+        self.deps.database.replica().await?.manifests().list(&actor.tenant, &filter, page).await
+    }
+
+    /// Writes down who read what is confidential or above; at the full level who read anything.
+    async fn note_read(&self, actor: &Actor, record: &ManifestRecord) -> Result<()> {
+        if record.classification < Classification::Confidential && self.deps.audit.level() < Level::Full {
+            return Ok(());
+        }
+        self.deps.audit.record(actor, Event::new("manifest.read", "manifest", record.id)).await
     }
 
     /// The content to serve for a record: the signed asset, or the draft's source.
@@ -161,9 +178,10 @@ impl Manifests {
         self.large.acquire().await.map(Some).map_err(closed)
     }
 
+    /// Authorises and loads in one: what lies outside the actor's reach does not exist for them.
     async fn load(&self, actor: &Actor, id: ManifestId) -> Result<ManifestRecord> {
         let found = self.deps.database.read().await?.manifests().get(&actor.tenant, id).await?;
-        found.ok_or_else(|| Error::not_found("manifest"))
+        found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))
     }
 
     async fn settings(&self, actor: &Actor) -> Result<TenantSettings> {
@@ -184,14 +202,17 @@ impl Manifests {
         found.map(|stored| replayed(stored, once)).transpose()
     }
 
-    /// Stores the answer in the mutation's own transaction. When another request with the key won, its answer counts.
+    /// Writes the audit entry and the answer in the mutation's own transaction. When another request with the key won, its answer
+    /// counts.
     async fn commit(
         &self,
         actor: &Actor,
         unit: Box<dyn UnitOfWork>,
         record: ManifestRecord,
         once: Option<&Once>,
+        event: Event,
     ) -> Result<Outcome> {
+        self.deps.audit.append(unit.as_ref(), actor, event).await?;
         if let Some(once) = once {
             let stored = IdempotencyRecord {
                 tenant: actor.tenant.clone(),
@@ -212,6 +233,22 @@ impl Manifests {
         unit.commit().await?;
         Ok(Outcome::Done(Box::new(record)))
     }
+}
+
+/// What an audit entry's hashes of a record are made of.
+fn audited(record: &ManifestRecord) -> Value {
+    serde_json::json!({
+        "revision": record.revision,
+        "state": record.state,
+        "title": record.title,
+        "department": record.department,
+        "project": record.project,
+        "classification": record.classification,
+        "source": record.source,
+        "signed": record.signed,
+        "archived": record.archived.as_ref().map(|archived| archived.retain_until.unix_timestamp()),
+        "held": record.legal_hold.is_some(),
+    })
 }
 
 fn replayed(stored: IdempotencyRecord, once: &Once) -> Result<Outcome> {

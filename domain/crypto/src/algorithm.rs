@@ -13,6 +13,9 @@ pub enum Algorithm {
     /// ECDSA on P-384 with SHA-384 (RFC 9053 §2.1).
     #[serde(rename = "es384")]
     Es384,
+    /// Ed25519 (RFC 8032). Signs tree heads of the audit log, no claims.
+    #[serde(rename = "ed25519")]
+    Ed25519,
     /// ML-DSA-44, pure, empty context (FIPS 204).
     #[serde(rename = "ml-dsa-44")]
     MlDsa44,
@@ -57,12 +60,13 @@ const fn row(
     Row { algorithm, name, cose, oid: ObjectIdentifier::new_unwrap(oid), public_len, signature_len }
 }
 
-/// COSE identifiers: RFC 9053 (ES), RFC 9964 (ML-DSA). SLH-DSA has none yet: ours are in the private-use range below -65536.
-/// Object identifiers: RFC 5758 (ECDSA), RFC 9881 (ML-DSA), RFC 9909 (SLH-DSA).
+/// COSE identifiers: RFC 9053 (ES), RFC 9864 (Ed25519), RFC 9964 (ML-DSA). SLH-DSA has none yet: ours are in the private-use range below -65536.
+/// Object identifiers: RFC 5758 (ECDSA), RFC 8410 (Ed25519), RFC 9881 (ML-DSA), RFC 9909 (SLH-DSA).
 /// ECDSA public keys are uncompressed SEC 1 points; ECDSA signatures are `r || s`.
 const REGISTRY: &[Row] = &[
     row(Algorithm::Es256, "es256", -7, "1.2.840.10045.4.3.2", 65, 64),
     row(Algorithm::Es384, "es384", -35, "1.2.840.10045.4.3.3", 97, 96),
+    row(Algorithm::Ed25519, "ed25519", -19, "1.3.101.112", 32, 64),
     row(Algorithm::MlDsa44, "ml-dsa-44", -48, "2.16.840.1.101.3.4.3.17", 1312, 2420),
     row(Algorithm::MlDsa65, "ml-dsa-65", -49, "2.16.840.1.101.3.4.3.18", 1952, 3309),
     row(Algorithm::MlDsa87, "ml-dsa-87", -50, "2.16.840.1.101.3.4.3.19", 2592, 4627),
@@ -111,7 +115,7 @@ impl Algorithm {
     }
     /// Whether it withstands a quantum computer.
     pub fn is_post_quantum(self) -> bool {
-        !matches!(self, Self::Es256 | Self::Es384)
+        !matches!(self, Self::Es256 | Self::Es384 | Self::Ed25519)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod certificate_signature;
 pub mod cose;
 pub mod key_store;
 pub mod provider;
+pub mod seal;
 
 pub use algorithm::{Algorithm, SignatureScheme};
 pub use key_store::{KeyStore, KeyStoreError};

@@ -11,14 +11,14 @@ use zeroize::Zeroizing;
 
 /// A private key in the encoding both providers read, with its public key.
 ///
-/// ECDSA: PKCS#8 DER (RFC 5958). ML-DSA: the expanded private key of FIPS 204 §5.1. SLH-DSA: the private key of FIPS 205 §9.1.
+/// ECDSA: PKCS#8 DER (RFC 5958). Ed25519: the seed (RFC 8032 §5.1.5). ML-DSA: the expanded private key of FIPS 204 §5.1. SLH-DSA: the private key of FIPS 205 §9.1.
 #[derive(Clone)]
 pub struct KeyMaterial {
     /// The key's algorithm.
     pub algorithm: Algorithm,
     /// The private key. Wiped when dropped.
     pub private: Zeroizing<Vec<u8>>,
-    /// The public key: an uncompressed SEC 1 point, or the raw key of FIPS 204/205.
+    /// The public key: an uncompressed SEC 1 point, or the raw key of RFC 8032 or FIPS 204/205.
     pub public: Vec<u8>,
 }
 
@@ -30,8 +30,8 @@ impl fmt::Debug for KeyMaterial {
 
 /// A private key that is ready to sign.
 pub trait SigningKey: Send + Sync {
-    /// Signs `message`: `r || s` for ECDSA, the FIPS encoding with empty context otherwise. Randomised except for ECDSA in the
-    /// `rust` provider (RFC 6979).
+    /// Signs `message`: `r || s` for ECDSA, the encoding of RFC 8032 or FIPS with empty context otherwise.
+    /// Randomised except for Ed25519, and for ECDSA in the `rust` provider (RFC 6979).
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError>;
 }
 

@@ -35,7 +35,9 @@ fn each_provider_verifies_what_the_other_signs_with_the_same_key() {
 fn every_bit_counts() {
     for name in ProviderName::ALL {
         let provider = name.provider();
-        for algorithm in [Algorithm::Es256, Algorithm::Es384, Algorithm::MlDsa44, Algorithm::MlDsa65, Algorithm::MlDsa87] {
+        for algorithm in
+            [Algorithm::Es256, Algorithm::Es384, Algorithm::Ed25519, Algorithm::MlDsa44, Algorithm::MlDsa65, Algorithm::MlDsa87]
+        {
             let material = provider.generate(algorithm).unwrap();
             let signature = provider.load(&material).unwrap().sign(b"message").unwrap();
             for at in (0..signature.len()).step_by(signature.len() / 16) {

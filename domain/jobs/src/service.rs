@@ -1,6 +1,7 @@
 //! Making jobs, and what administrators do with them.
 
 use crate::model::{Made, NewJob};
+use omt_audit::{AuditTrail, Event};
 use omt_kernel::{
     Actor, Error, JobId, Kind, Permission, Result,
     job::{JobFilter, JobRecord, JobState},
@@ -13,12 +14,13 @@ pub struct Jobs {
     database: Arc<dyn Database>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    audit: Arc<AuditTrail>,
 }
 
 impl Jobs {
     /// The room, over its ports.
-    pub fn new(database: Arc<dyn Database>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { database, clock, entropy }
+    pub fn new(database: Arc<dyn Database>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, audit: Arc<AuditTrail>) -> Self {
+        Self { database, clock, entropy, audit }
     }
 
     /// Makes a job in the caller's transaction.
@@ -30,8 +32,8 @@ impl Jobs {
 
     /// Jobs that the actor may see, newest first: their own tenant's; everybody's and the platform's for those who run it.
     pub async fn list(&self, actor: &Actor, mut filter: JobFilter, page: Page) -> Result<Vec<JobRecord>> {
-        actor.require(Permission::AdminJobs)?;
-        if !actor.permissions.contains(&Permission::AdminSystem) {
+        actor.require(Permission::AdminJobRead)?;
+        if !actor.runs_platform() {
             filter.tenant = Some(actor.tenant.clone());
         }
         self.database.replica().await?.jobs().list(&filter, page).await
@@ -39,24 +41,27 @@ impl Jobs {
 
     /// One job.
     pub async fn get(&self, actor: &Actor, id: JobId) -> Result<JobRecord> {
-        actor.require(Permission::AdminJobs)?;
+        actor.require(Permission::AdminJobRead)?;
         let found = self.database.read().await?.jobs().get(id).await?;
         found.filter(|job| sees(actor, job)).ok_or_else(|| Error::not_found("job"))
     }
 
     /// Calls a job off. One that runs is stopped at its worker's next sign of life.
     pub async fn cancel(&self, actor: &Actor, id: JobId) -> Result<JobRecord> {
+        actor.require(Permission::AdminJobs)?;
         let job = self.get(actor, id).await?;
         let unit = self.database.begin().await?;
         if !unit.jobs().cancel(id, self.clock.now()).await? {
             return Err(wrong_state(&job, "queued or running"));
         }
+        self.audit.append(unit.as_ref(), actor, Event::new("job.cancel", "job", id)).await?;
         unit.commit().await?;
         self.get(actor, id).await
     }
 
     /// Queues a dead or cancelled job again.
     pub async fn replay(&self, actor: &Actor, id: JobId) -> Result<JobRecord> {
+        actor.require(Permission::AdminJobs)?;
         let job = self.get(actor, id).await?;
         let unit = self.database.begin().await?;
         if !unit.jobs().replay(id, self.clock.now()).await? {
@@ -65,6 +70,7 @@ impl Jobs {
             }
             return Err(wrong_state(&job, "dead or cancelled"));
         }
+        self.audit.append(unit.as_ref(), actor, Event::new("job.replay", "job", id)).await?;
         unit.commit().await?;
         self.get(actor, id).await
     }
@@ -75,7 +81,7 @@ fn wrong_state(job: &JobRecord, wanted: &str) -> Error {
 }
 
 fn sees(actor: &Actor, job: &JobRecord) -> bool {
-    job.tenant.as_ref() == Some(&actor.tenant) || actor.permissions.contains(&Permission::AdminSystem)
+    job.tenant.as_ref() == Some(&actor.tenant) || actor.runs_platform()
 }
 
 /// The row of a new job.

@@ -45,6 +45,18 @@ uuid_id!(
     /// Work for later.
     JobId
 );
+uuid_id!(
+    /// A login and what descends from it.
+    SessionId
+);
+uuid_id!(
+    /// A rule that gives roles to the members of a group.
+    MappingId
+);
+uuid_id!(
+    /// An entry of the audit log, before it has its place.
+    AuditId
+);
 
 /// A tenant: 1 to 63 characters of `a-z 0-9 -`, beginning and ending with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

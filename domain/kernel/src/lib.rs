@@ -3,7 +3,9 @@
 //!
 //! It knows no HTTP, SQL or file system, and holds no clock or random source of its own: those are [`port`]s.
 
+pub mod access;
 pub mod actor;
+pub mod audit;
 pub mod error;
 pub mod ids;
 pub mod job;
@@ -16,8 +18,8 @@ pub mod storage;
 pub mod tenant;
 pub mod url;
 
-pub use actor::{Actor, Permission, Via};
+pub use actor::{Actor, Permission, Reach, Via};
 pub use error::{Error, FieldError, Kind, Result};
-pub use ids::{ApiKeyId, JobId, ManifestId, TenantId, UserId, VerificationId};
+pub use ids::{ApiKeyId, AuditId, JobId, ManifestId, MappingId, SessionId, TenantId, UserId, VerificationId};
 pub use tenant::{PqRequirement, TenantSettings};
 pub use time::OffsetDateTime;

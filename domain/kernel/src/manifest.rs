@@ -209,4 +209,8 @@ pub struct ManifestFilter {
     pub created_from: Option<OffsetDateTime>,
     /// Created before.
     pub created_before: Option<OffsetDateTime>,
+    /// Exact subject that made it.
+    pub created_by: Option<String>,
+    /// Only what the caller can see; everything when absent.
+    pub reach: Option<crate::Reach>,
 }

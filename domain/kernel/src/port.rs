@@ -1,10 +1,12 @@
 //! The ports: what use cases need of the world. Each is small and object-safe; the composition root picks the adapters.
 
 use crate::{
-    ApiKeyId, JobId, ManifestId, Permission, Result, TenantId, TenantSettings, UserId,
+    ApiKeyId, JobId, ManifestId, MappingId, Permission, Result, SessionId, TenantId, TenantSettings, UserId,
+    access::{Attempts, GroupMapping, GroupRecord, RefreshTokenRecord, RoleRecord, SessionRecord, UserFilter, UserRecord},
+    audit::{AuditEntry, AuditFilter, AuditPerson, CheckpointRecord},
     job::{AttemptEnd, DueJob, JobFilter, JobRecord},
     manifest::{BlobRef, ManifestFilter, ManifestRecord},
-    record::{ApiKeyRecord, CertificateRecord, IdempotencyRecord, RefreshTokenRecord, UserRecord, VerificationRecord},
+    record::{ApiKeyRecord, CertificateRecord, IdempotencyRecord, VerificationRecord},
     storage::{BlobRole, BlobUse, StoredBlob, Tier, Usage},
 };
 use async_trait::async_trait;
@@ -118,7 +120,7 @@ pub trait BlobStore: Send + Sync {
 
 /// A blob store as those see it who look after it: what lies there, and taking it away.
 #[async_trait]
-pub trait BlobStock: BlobStore {
+pub trait BlobStock: BlobStore + TileStore {
     /// Removes a blob, if there.
     async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()>;
     /// When a blob was stored, if it is there.
@@ -179,6 +181,17 @@ pub trait TieredStore: Send + Sync {
     async fn abort_tier_uploads(&self, tier: Tier, before: OffsetDateTime) -> Result<u64>;
 }
 
+/// Small public objects by path, which may be replaced: the tiles of the audit log.
+#[async_trait]
+pub trait TileStore: Send + Sync {
+    /// Stores an object, replacing one of that path. Durable when it returns.
+    async fn put_tile(&self, path: &str, bytes: Bytes) -> Result<()>;
+    /// An object's bytes, if there is one.
+    async fn tile(&self, path: &str) -> Result<Option<Bytes>>;
+    /// Removes an object, if there.
+    async fn remove_tile(&self, path: &str) -> Result<()>;
+}
+
 /// A page of a list, newest first.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
@@ -212,8 +225,18 @@ pub trait UnitOfWork: Send + Sync {
     fn manifests(&self) -> &dyn ManifestRepository;
     /// Kept verification results.
     fn verifications(&self) -> &dyn VerificationRepository;
-    /// Users, keys and tokens.
-    fn identities(&self) -> &dyn IdentityRepository;
+    /// Users.
+    fn users(&self) -> &dyn UserRepository;
+    /// Sessions and refresh tokens.
+    fn sessions(&self) -> &dyn SessionRepository;
+    /// Roles and group mappings.
+    fn roles(&self) -> &dyn RoleRepository;
+    /// Groups that SCIM clients made.
+    fn groups(&self) -> &dyn GroupRepository;
+    /// API keys.
+    fn api_keys(&self) -> &dyn ApiKeyRepository;
+    /// The audit log.
+    fn audit(&self) -> &dyn AuditRepository;
     /// Tenants.
     fn tenants(&self) -> &dyn TenantRepository;
     /// Stored answers.
@@ -241,6 +264,8 @@ pub trait ManifestRepository: Send + Sync {
     async fn update(&self, record: &ManifestRecord, expected: i64) -> Result<bool>;
     /// Newest first.
     async fn list(&self, tenant: &TenantId, filter: &ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>>;
+    /// How many records, of those made since.
+    async fn count(&self, tenant: &TenantId, since: Option<OffsetDateTime>) -> Result<u64>;
     /// Of every tenant: archived, retention ended before `now`, not held, content not yet deleted.
     async fn expired(&self, now: OffsetDateTime, limit: u32) -> Result<Vec<ManifestRecord>>;
 }
@@ -277,41 +302,146 @@ pub trait BlobRepository: Send + Sync {
 pub trait VerificationRepository: Send + Sync {
     /// Adds a result.
     async fn insert(&self, record: &VerificationRecord) -> Result<()>;
+    /// How many results since.
+    async fn count(&self, tenant: &TenantId, since: OffsetDateTime) -> Result<u64>;
     /// A manifest's results, newest first.
     async fn history(&self, tenant: &TenantId, manifest: ManifestId, page: Page) -> Result<Vec<VerificationRecord>>;
 }
 
-/// Users, API keys and refresh tokens.
+/// Users. Every query names the tenant.
 #[async_trait]
-pub trait IdentityRepository: Send + Sync {
-    /// Adds a user.
-    async fn insert_user(&self, user: &UserRecord) -> Result<()>;
-    /// Finds a user by login name.
-    async fn user_by_name(&self, username: &str) -> Result<Option<UserRecord>>;
+pub trait UserRepository: Send + Sync {
+    /// Adds a user; false when the tenant has one of that login name.
+    async fn insert(&self, user: &UserRecord) -> Result<bool>;
     /// Finds a user.
-    async fn user(&self, id: UserId) -> Result<Option<UserRecord>>;
-    /// Replaces what a user may do.
-    async fn set_permissions(&self, id: UserId, permissions: &BTreeSet<Permission>) -> Result<()>;
-    /// Replaces a user's password hash.
-    async fn set_password(&self, id: UserId, password_hash: &str) -> Result<()>;
-    /// Adds an API key.
-    async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<()>;
-    /// Finds an API key by its digest.
-    async fn api_key_by_digest(&self, key_sha256: &str) -> Result<Option<ApiKeyRecord>>;
-    /// API keys that this tenant's administrators manage, newest first.
-    async fn list_api_keys(&self, managed_by: &TenantId, page: Page) -> Result<Vec<ApiKeyRecord>>;
-    /// Revokes an API key; false when there is no such unrevoked key.
-    async fn revoke_api_key(&self, managed_by: &TenantId, id: ApiKeyId, at: OffsetDateTime) -> Result<bool>;
+    async fn get(&self, tenant: &TenantId, id: UserId) -> Result<Option<UserRecord>>;
+    /// Finds a user by login name, whatever its case.
+    async fn by_name(&self, tenant: &TenantId, username: &str) -> Result<Option<UserRecord>>;
+    /// Replaces the record if its revision is still `expected`; false when it is not.
+    async fn update(&self, user: &UserRecord, expected: i64) -> Result<bool>;
+    /// Newest first.
+    async fn list(&self, tenant: &TenantId, filter: &UserFilter, page: Page) -> Result<Vec<UserRecord>>;
+    /// Removes a user with everything that is theirs; false when there is none.
+    async fn delete(&self, tenant: &TenantId, id: UserId) -> Result<bool>;
+    /// How many users; of every tenant when absent.
+    async fn count(&self, tenant: Option<&TenantId>) -> Result<u64>;
+    /// Failed logins under a name.
+    async fn attempts(&self, tenant: &TenantId, name_sha256: &str) -> Result<Attempts>;
+    /// Notes failed logins; none forgets them.
+    async fn set_attempts(&self, tenant: &TenantId, name_sha256: &str, attempts: Option<Attempts>) -> Result<()>;
+    /// Forgets failed logins before; how many names.
+    async fn forget_attempts(&self, before: OffsetDateTime) -> Result<u64>;
+}
+
+/// Sessions and refresh tokens.
+#[async_trait]
+pub trait SessionRepository: Send + Sync {
+    /// Adds a session.
+    async fn insert(&self, session: &SessionRecord) -> Result<()>;
+    /// Finds a session.
+    async fn get(&self, id: SessionId) -> Result<Option<SessionRecord>>;
+    /// Notes a use, and a second factor where one was given.
+    async fn touch(&self, id: SessionId, at: OffsetDateTime, second_factor: bool) -> Result<()>;
+    /// Live sessions of a tenant, or of one user, newest first.
+    async fn list(&self, tenant: &TenantId, user: Option<UserId>, now: OffsetDateTime, page: Page) -> Result<Vec<SessionRecord>>;
+    /// Ends a session of the tenant, and of the user where one is named; false when there is no such live one.
+    async fn revoke(&self, tenant: &TenantId, user: Option<UserId>, id: SessionId, at: OffsetDateTime) -> Result<bool>;
+    /// Ends every session of a user; how many.
+    async fn revoke_user(&self, tenant: &TenantId, user: UserId, at: OffsetDateTime) -> Result<u64>;
     /// Adds a refresh token.
     async fn insert_refresh_token(&self, token: &RefreshTokenRecord) -> Result<()>;
     /// Finds a refresh token by its digest.
     async fn refresh_token(&self, token_sha256: &str) -> Result<Option<RefreshTokenRecord>>;
     /// Marks a refresh token as used; false when it was used already.
     async fn use_refresh_token(&self, token_sha256: &str, at: OffsetDateTime) -> Result<bool>;
-    /// Forgets every token of a family.
-    async fn revoke_family(&self, family: Uuid) -> Result<()>;
-    /// Forgets refresh tokens that ended before; how many.
-    async fn forget_refresh_tokens(&self, before: OffsetDateTime) -> Result<u64>;
+    /// Forgets refresh tokens and sessions that ended before; how many.
+    async fn forget(&self, before: OffsetDateTime) -> Result<u64>;
+}
+
+/// A tenant's own roles, and what groups give.
+#[async_trait]
+pub trait RoleRepository: Send + Sync {
+    /// A tenant's roles, by name.
+    async fn list(&self, tenant: &TenantId) -> Result<Vec<RoleRecord>>;
+    /// Adds a role; false when there is one of that name.
+    async fn insert(&self, role: &RoleRecord) -> Result<bool>;
+    /// Replaces a role if its revision is still `expected`; false when it is not.
+    async fn update(&self, role: &RoleRecord, expected: i64) -> Result<bool>;
+    /// Removes a role; false when there is none.
+    async fn delete(&self, tenant: &TenantId, name: &str) -> Result<bool>;
+    /// A number that changes whenever the tenant's roles do.
+    async fn version(&self, tenant: &TenantId) -> Result<i64>;
+    /// Changes that number.
+    async fn bump(&self, tenant: &TenantId) -> Result<()>;
+    /// A tenant's group mappings.
+    async fn mappings(&self, tenant: &TenantId) -> Result<Vec<GroupMapping>>;
+    /// Adds or replaces a mapping.
+    async fn put_mapping(&self, mapping: &GroupMapping) -> Result<()>;
+    /// Removes a mapping; false when there is none.
+    async fn delete_mapping(&self, tenant: &TenantId, id: MappingId) -> Result<bool>;
+}
+
+/// Groups that SCIM clients made.
+#[async_trait]
+pub trait GroupRepository: Send + Sync {
+    /// Adds or replaces a group.
+    async fn put(&self, group: &GroupRecord) -> Result<()>;
+    /// Finds a group.
+    async fn get(&self, tenant: &TenantId, id: Uuid) -> Result<Option<GroupRecord>>;
+    /// A tenant's groups, newest first.
+    async fn list(&self, tenant: &TenantId, name: Option<&str>, page: Page) -> Result<Vec<GroupRecord>>;
+    /// Removes a group; false when there is none.
+    async fn delete(&self, tenant: &TenantId, id: Uuid) -> Result<bool>;
+    /// Its members.
+    async fn members(&self, tenant: &TenantId, id: Uuid) -> Result<Vec<UserId>>;
+    /// Replaces its members.
+    async fn set_members(&self, tenant: &TenantId, id: Uuid, members: &[UserId]) -> Result<()>;
+    /// The groups that a user is in.
+    async fn of_user(&self, tenant: &TenantId, user: UserId) -> Result<Vec<GroupRecord>>;
+}
+
+/// API keys.
+#[async_trait]
+pub trait ApiKeyRepository: Send + Sync {
+    /// Adds an API key.
+    async fn insert(&self, key: &ApiKeyRecord) -> Result<()>;
+    /// Finds an API key by its digest.
+    async fn by_digest(&self, key_sha256: &str) -> Result<Option<ApiKeyRecord>>;
+    /// API keys that this tenant's administrators manage, newest first.
+    async fn list(&self, managed_by: &TenantId, page: Page) -> Result<Vec<ApiKeyRecord>>;
+    /// Revokes an API key; false when there is no such unrevoked key.
+    async fn revoke(&self, managed_by: &TenantId, id: ApiKeyId, at: OffsetDateTime) -> Result<bool>;
+    /// Notes a use.
+    async fn touch(&self, id: ApiKeyId, at: OffsetDateTime) -> Result<()>;
+}
+
+/// The audit log. Entries are added and read, never changed or removed.
+#[async_trait]
+pub trait AuditRepository: Send + Sync {
+    /// Adds an entry, which waits for its place.
+    async fn append(&self, entry: &AuditEntry) -> Result<()>;
+    /// Who a subject is in the log.
+    async fn person(&self, tenant: &TenantId, subject: &str) -> Result<Option<AuditPerson>>;
+    /// Adds a person; nothing when the subject is there already.
+    async fn add_person(&self, person: &AuditPerson) -> Result<()>;
+    /// The people behind pseudonyms.
+    async fn people(&self, pseudonyms: &[String]) -> Result<Vec<AuditPerson>>;
+    /// Forgets who stands behind a subject's pseudonym; false when nobody was known.
+    async fn erase_person(&self, tenant: &TenantId, subject: &str) -> Result<bool>;
+    /// Entries without a place, oldest first.
+    async fn waiting(&self, limit: u32) -> Result<Vec<AuditEntry>>;
+    /// Gives entries their places, from `first` on.
+    async fn place(&self, first: u64, entries: &[AuditEntry]) -> Result<()>;
+    /// Entries by place.
+    async fn placed(&self, from: u64, limit: u32) -> Result<Vec<AuditEntry>>;
+    /// Finds an entry of the tenant.
+    async fn find(&self, tenant: &TenantId, id: crate::AuditId) -> Result<Option<AuditEntry>>;
+    /// Entries of a tenant, newest first.
+    async fn search(&self, tenant: &TenantId, filter: &AuditFilter, page: Page) -> Result<Vec<AuditEntry>>;
+    /// The newest signed tree head.
+    async fn checkpoint(&self) -> Result<Option<CheckpointRecord>>;
+    /// Adds a signed tree head.
+    async fn add_checkpoint(&self, checkpoint: &CheckpointRecord) -> Result<()>;
 }
 
 /// Tenants and their settings.
@@ -319,6 +449,8 @@ pub trait IdentityRepository: Send + Sync {
 pub trait TenantRepository: Send + Sync {
     /// The settings, if the tenant exists.
     async fn settings(&self, tenant: &TenantId) -> Result<Option<TenantSettings>>;
+    /// Every tenant by name, after one of them.
+    async fn list(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, OffsetDateTime)>>;
     /// Creates the tenant or replaces its settings.
     async fn put(&self, tenant: &TenantId, settings: &TenantSettings, at: OffsetDateTime) -> Result<()>;
 }
@@ -330,6 +462,8 @@ pub trait IdempotencyRepository: Send + Sync {
     async fn get(&self, tenant: &TenantId, subject: &str, key: &str) -> Result<Option<IdempotencyRecord>>;
     /// Stores an answer; false when another request took the key first.
     async fn put(&self, record: &IdempotencyRecord) -> Result<bool>;
+    /// Forgets answers given to a subject.
+    async fn forget_subject(&self, tenant: &TenantId, subject: &str) -> Result<()>;
     /// Forgets answers given before; how many.
     async fn forget(&self, before: OffsetDateTime) -> Result<u64>;
 }
@@ -431,4 +565,64 @@ pub trait Telemetry: Send + Sync {
     fn cache(&self, cache: &'static str, hit: bool);
     /// Everything in the text format of Prometheus.
     fn render(&self, gauges: &Gauges) -> Result<String>;
+}
+
+/// What a role may do, by the platform's table and the tenant's own roles.
+#[async_trait]
+pub trait Authorizer: Send + Sync {
+    /// Every permission that these roles give in a tenant whose own roles, at this version, are these. Unknown roles give
+    /// nothing.
+    async fn permissions(&self, table: &RoleTable, roles: &BTreeSet<String>) -> Result<BTreeSet<Permission>>;
+    /// Why a role gives a permission: the chain of roles down to the one that has the line; none when it does not give it.
+    async fn because(&self, table: &RoleTable, role: &str, permission: Permission) -> Result<Option<Vec<String>>>;
+    /// The roles that every tenant has.
+    fn built_in(&self) -> Vec<RoleRecord>;
+}
+
+/// A tenant's own roles.
+#[derive(Debug, Clone)]
+pub struct RoleTable {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// Changes whenever they do.
+    pub version: i64,
+    /// They.
+    pub roles: std::sync::Arc<Vec<RoleRecord>>,
+}
+
+/// A user as a directory knows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryUser {
+    /// A name that never changes: the distinguished name, or a unique attribute.
+    pub external_id: String,
+    /// Login name.
+    pub username: String,
+    /// Name for people.
+    pub display_name: Option<String>,
+    /// Address.
+    pub email: Option<String>,
+    /// Groups, nested ones too, as distinguished names.
+    pub groups: BTreeSet<String>,
+}
+
+/// A directory of people.
+#[async_trait]
+pub trait Directory: Send + Sync {
+    /// Checks a password; none when there is no such user or it is wrong. Fails when the directory does not answer.
+    async fn authenticate(&self, username: &str, password: &str) -> Result<Option<DirectoryUser>>;
+    /// Looks a user up again; none when they are gone.
+    async fn lookup(&self, external_id: &str) -> Result<Option<DirectoryUser>>;
+    /// Does it answer? For readiness.
+    async fn check(&self) -> Result<()>;
+    /// What and where it is; no secret.
+    fn describe(&self) -> String;
+}
+
+/// Fetches what trusted issuers publish.
+#[async_trait]
+pub trait IssuerClient: Send + Sync {
+    /// Gets a JSON document of bounded size within bounded time.
+    async fn get(&self, url: &str) -> Result<serde_json::Value>;
+    /// Posts a form and gets a JSON document (RFC 6749 §4.1.3).
+    async fn post_form(&self, url: &str, form: &[(&str, &str)]) -> Result<serde_json::Value>;
 }

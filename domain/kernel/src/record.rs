@@ -1,28 +1,8 @@
 //! The other records that repositories keep.
 
-use crate::{ApiKeyId, ManifestId, Permission, TenantId, UserId, VerificationId};
+use crate::{ApiKeyId, ManifestId, Permission, Reach, TenantId, VerificationId};
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
-use uuid::Uuid;
-
-/// A local user.
-#[derive(Debug, Clone)]
-pub struct UserRecord {
-    /// Identifier.
-    pub id: UserId,
-    /// Tenant.
-    pub tenant: TenantId,
-    /// Login name.
-    pub username: String,
-    /// Argon2id PHC string.
-    pub password_hash: String,
-    /// What the user may do.
-    pub permissions: BTreeSet<Permission>,
-    /// Disabled users cannot log in.
-    pub disabled: bool,
-    /// Creation.
-    pub created_at: OffsetDateTime,
-}
 
 /// An API key; only its digest is kept.
 #[derive(Debug, Clone)]
@@ -37,6 +17,8 @@ pub struct ApiKeyRecord {
     pub key_sha256: String,
     /// What it may do.
     pub scopes: BTreeSet<Permission>,
+    /// Which content it sees.
+    pub reach: Reach,
     /// The actor's subject that made it.
     pub created_by: String,
     /// The tenant whose administrator made it and may list and revoke it.
@@ -45,23 +27,10 @@ pub struct ApiKeyRecord {
     pub created_at: OffsetDateTime,
     /// End of validity.
     pub expires_at: Option<OffsetDateTime>,
+    /// The last use that was noted, to the minute.
+    pub last_used_at: Option<OffsetDateTime>,
     /// When it was revoked.
     pub revoked_at: Option<OffsetDateTime>,
-}
-
-/// A refresh token; only its digest is kept. All tokens that descend from one login share a family.
-#[derive(Debug, Clone)]
-pub struct RefreshTokenRecord {
-    /// SHA-256 of the token, hexadecimal.
-    pub token_sha256: String,
-    /// The login it descends from.
-    pub family: Uuid,
-    /// Whose it is.
-    pub user: UserId,
-    /// End of validity.
-    pub expires_at: OffsetDateTime,
-    /// When it was exchanged for the next one. A second exchange is theft.
-    pub used_at: Option<OffsetDateTime>,
 }
 
 /// One verification's kept result.

@@ -7,12 +7,12 @@ use crate::{
 };
 use async_trait::async_trait;
 use omt_kernel::{
-    ManifestId, Result, TenantId, VerificationId,
-    manifest::{Archived, BlobRef, ManifestFilter, ManifestRecord, ManifestState},
+    ManifestId, Reach, Result, TenantId, VerificationId,
+    manifest::{Archived, BlobRef, Classification, ManifestFilter, ManifestRecord, ManifestState},
     port::{ManifestRepository, Page, VerificationRepository},
     record::VerificationRecord,
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 use time::OffsetDateTime;
 
 fn to_row(record: &ManifestRecord) -> Result<rows::ActiveModel> {
@@ -80,6 +80,30 @@ fn from_row(row: rows::Model) -> Result<ManifestRecord> {
     })
 }
 
+/// The smallest version 7 UUID of a moment (RFC 9562 §5.7): its milliseconds, and nothing.
+fn first_id(at: OffsetDateTime) -> uuid::Uuid {
+    let millis = u128::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+    uuid::Uuid::from_u128(millis << 80)
+}
+
+/// The rows that [`Reach::sees`] says are seen.
+fn within(reach: &Reach) -> Condition {
+    let mut all = Condition::all();
+    if let Some(department) = &reach.department {
+        let column = rows::Column::Department;
+        all = all.add(Condition::any().add(column.is_null()).add(column.eq(department.as_str())));
+    }
+    if !reach.projects.is_empty() {
+        let column = rows::Column::Project;
+        all = all.add(Condition::any().add(column.is_null()).add(column.is_in(reach.projects.iter().map(String::as_str))));
+    }
+    if reach.clearance < Classification::TopSecret {
+        let cleared = Classification::ALL.iter().filter(|c| **c <= reach.clearance).map(|c| c.as_str());
+        all = all.add(rows::Column::Classification.is_in(cleared));
+    }
+    all
+}
+
 #[async_trait]
 impl<C: Finish> ManifestRepository for Unit<C> {
     async fn insert(&self, record: &ManifestRecord) -> Result<()> {
@@ -116,6 +140,7 @@ impl<C: Finish> ManifestRepository for Unit<C> {
             (rows::Column::Department, &filter.department),
             (rows::Column::Creator, &filter.creator),
             (rows::Column::Project, &filter.project),
+            (rows::Column::CreatedBy, &filter.created_by),
         ];
         for (column, value) in exact {
             if let Some(value) = value {
@@ -124,6 +149,9 @@ impl<C: Finish> ManifestRepository for Unit<C> {
         }
         if let Some(classification) = filter.classification {
             query = query.filter(rows::Column::Classification.eq(classification.as_str()));
+        }
+        if let Some(reach) = &filter.reach {
+            query = query.filter(within(reach));
         }
         query = match filter.state {
             Some(state) => query.filter(rows::Column::State.eq(state.as_str())),
@@ -144,6 +172,15 @@ impl<C: Finish> ManifestRepository for Unit<C> {
         let found =
             query.order_by_desc(rows::Column::Id).limit(u64::from(page.limit)).all(&self.connection).await.map_err(failed)?;
         found.into_iter().map(from_row).collect()
+    }
+
+    async fn count(&self, tenant: &TenantId, since: Option<OffsetDateTime>) -> Result<u64> {
+        let mut query = rows::Entity::find().filter(rows::Column::Tenant.eq(tenant.as_str()));
+        if let Some(since) = since {
+            // Identifiers rise with time, and are indexed.
+            query = query.filter(rows::Column::Id.gte(first_id(since)));
+        }
+        query.count(&self.connection).await.map_err(failed)
     }
 
     async fn expired(&self, now: OffsetDateTime, limit: u32) -> Result<Vec<ManifestRecord>> {
@@ -176,6 +213,15 @@ impl<C: Finish> VerificationRepository for Unit<C> {
         };
         verifications::Entity::insert(row).exec_without_returning(&self.connection).await.map_err(failed)?;
         Ok(())
+    }
+
+    async fn count(&self, tenant: &TenantId, since: OffsetDateTime) -> Result<u64> {
+        verifications::Entity::find()
+            .filter(verifications::Column::Tenant.eq(tenant.as_str()))
+            .filter(verifications::Column::Id.gte(first_id(since)))
+            .count(&self.connection)
+            .await
+            .map_err(failed)
     }
 
     async fn history(&self, tenant: &TenantId, manifest: ManifestId, page: Page) -> Result<Vec<VerificationRecord>> {

@@ -3,7 +3,7 @@
 use crate::{
     Finish, Unit,
     entity::{certificates, idempotency, secrets, tenants},
-    failed, from_json, instant, micros, to_json,
+    failed, from_json, inserted, instant, micros, tenant_id, to_json,
 };
 use async_trait::async_trait;
 use omt_kernel::{
@@ -11,7 +11,7 @@ use omt_kernel::{
     port::{CertificateRepository, IdempotencyRepository, TenantRepository},
     record::{CertificateRecord, IdempotencyRecord},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, sea_query::OnConflict};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict};
 use time::OffsetDateTime;
 
 #[async_trait]
@@ -19,6 +19,15 @@ impl<C: Finish> TenantRepository for Unit<C> {
     async fn settings(&self, tenant: &TenantId) -> Result<Option<TenantSettings>> {
         let found = tenants::Entity::find_by_id(tenant.as_str()).one(&self.connection).await.map_err(failed)?;
         found.map(|row| from_json(row.settings)).transpose()
+    }
+
+    async fn list(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, OffsetDateTime)>> {
+        let mut query = tenants::Entity::find();
+        if let Some(after) = after {
+            query = query.filter(tenants::Column::Id.gt(after.as_str()));
+        }
+        let found = query.order_by_asc(tenants::Column::Id).limit(u64::from(limit)).all(&self.connection).await;
+        found.map_err(failed)?.into_iter().map(|row| Ok((tenant_id(&row.id)?, instant(row.created_at)?))).collect()
     }
 
     async fn put(&self, tenant: &TenantId, settings: &TenantSettings, at: OffsetDateTime) -> Result<()> {
@@ -69,11 +78,17 @@ impl<C: Finish> IdempotencyRepository for Unit<C> {
             .do_nothing()
             .to_owned();
         let done = idempotency::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.connection).await;
-        match done {
-            Ok(inserted) => Ok(inserted == 1),
-            Err(sea_orm::DbErr::RecordNotInserted) => Ok(false),
-            Err(error) => Err(failed(error)),
-        }
+        inserted(done)
+    }
+
+    async fn forget_subject(&self, tenant: &TenantId, subject: &str) -> Result<()> {
+        idempotency::Entity::delete_many()
+            .filter(idempotency::Column::Tenant.eq(tenant.as_str()))
+            .filter(idempotency::Column::Subject.eq(subject))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(())
     }
 
     async fn forget(&self, before: OffsetDateTime) -> Result<u64> {
@@ -130,10 +145,7 @@ impl<C: Finish> CertificateRepository for Unit<C> {
     async fn shared_secret(&self, name: &str, new: [u8; 32], at: OffsetDateTime) -> Result<[u8; 32]> {
         let row = secrets::ActiveModel { name: Set(name.to_owned()), value: Set(new.to_vec()), created_at: Set(micros(at)) };
         let keep = OnConflict::column(secrets::Column::Name).do_nothing().to_owned();
-        match secrets::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.connection).await {
-            Ok(_) | Err(sea_orm::DbErr::RecordNotInserted) => {}
-            Err(error) => return Err(failed(error)),
-        }
+        inserted(secrets::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.connection).await)?;
         let found = secrets::Entity::find_by_id(name).one(&self.connection).await.map_err(failed)?;
         let value = found.and_then(|row| row.value.try_into().ok());
         value.ok_or_else(|| omt_kernel::Error::internal("a shared secret is missing or malformed"))

@@ -12,6 +12,7 @@ use crate::{
     rules, structure, thumbnail,
 };
 use bytes::Bytes;
+use omt_audit::Event;
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
@@ -20,6 +21,7 @@ use omt_kernel::{
     port::{BlobStore, Content},
     retry,
 };
+use serde_json::json;
 use std::{io::BufReader, sync::Arc};
 use time::Duration;
 
@@ -80,6 +82,18 @@ pub struct Changes {
     pub project: Option<Option<String>>,
     /// New classification.
     pub classification: Option<Classification>,
+}
+
+/// A change of a record.
+pub(super) struct Change<'a> {
+    /// What the audit log calls it.
+    pub(super) action: &'static str,
+    /// As it was.
+    pub(super) old: &'a ManifestRecord,
+    /// As it will be.
+    pub(super) next: ManifestRecord,
+    /// Blobs that were stored for it.
+    pub(super) stored: Option<&'a Stored>,
 }
 
 /// What a look at content finds.
@@ -220,6 +234,10 @@ impl Manifests {
         for (field, value) in texts {
             value.as_deref().map_or(Ok(()), |v| rules::check_text(field, v))?;
         }
+        // Whoever sees one department's content makes content of that department.
+        let mut new = new;
+        new.department = new.department.or_else(|| actor.reach.department.clone());
+        rules::check_within(actor, new.department.as_deref(), new.project.as_deref(), new.classification)?;
         new.definition.validate()?;
         if new.ingredients.len() > MAX_INGREDIENTS {
             return Err(Error::unprocessable_field("TOO_MANY_INGREDIENTS", "ingredient", "at most 32 are allowed"));
@@ -283,7 +301,10 @@ impl Manifests {
             let unit = self.deps.database.begin().await?;
             unit.manifests().insert(&record).await?;
             self.note_uses(unit.as_ref(), &record, &stored).await?;
-            self.commit(actor, unit, record.clone(), once.as_ref()).await
+            let event = Event::new("manifest.create", "manifest", record.id)
+                .after(&super::audited(&record))
+                .detail(json!({ "signed": record.signed.as_ref().map(|signed| &signed.algorithm) }));
+            self.commit(actor, unit, record.clone(), once.as_ref(), event).await
         })
         .await?;
         let is_signed = record.signed.is_some();
@@ -383,7 +404,8 @@ impl Manifests {
         next.updated_at = now;
         let mut stored = Stored::default();
         store_signed(&mut stored, self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
-        let outcome = self.replace(actor, next, record.revision, once.as_ref(), Some(&stored)).await?;
+        let change = Change { action: "manifest.sign", old: &record, next, stored: Some(&stored) };
+        let outcome = self.replace(actor, change, once.as_ref()).await?;
         if matches!(outcome, Outcome::Done(_)) {
             self.deps.telemetry.manifest("signed");
         }
@@ -410,9 +432,11 @@ impl Manifests {
             }
         }
         next.classification = changes.classification.unwrap_or(next.classification);
+        rules::check_within(actor, next.department.as_deref(), next.project.as_deref(), next.classification)?;
         next.revision += 1;
         next.updated_at = self.deps.clock.now();
-        match self.replace(actor, next, record.revision, None, None).await? {
+        let change = Change { action: "manifest.update", old: &record, next, stored: None };
+        match self.replace(actor, change, None).await? {
             Outcome::Done(record) => Ok(*record),
             Outcome::Replayed { .. } => Err(Error::internal("a change without a key was replayed")),
         }
@@ -436,29 +460,27 @@ impl Manifests {
         next.state = ManifestState::Archived;
         next.updated_at = now;
         next.archived = Some(Archived { at: now, retain_until: now + Duration::days(i64::from(settings.retention_days)) });
-        self.replace(actor, next, record.revision, None, None).await?;
+        self.replace(actor, Change { action: "manifest.archive", old: &record, next, stored: None }, None).await?;
         self.deps.telemetry.manifest("archived");
         Ok(())
     }
 
     /// Writes a changed record, and its uses of blobs where some were stored for it.
-    pub(super) async fn replace(
-        &self,
-        actor: &Actor,
-        next: ManifestRecord,
-        expected: i64,
-        once: Option<&Once>,
-        stored: Option<&Stored>,
-    ) -> Result<Outcome> {
+    pub(super) async fn replace(&self, actor: &Actor, change: Change<'_>, once: Option<&Once>) -> Result<Outcome> {
+        let Change { action, old, next, stored } = change;
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
-            if !unit.manifests().update(&next, expected).await? {
+            if !unit.manifests().update(&next, old.revision).await? {
                 return Ok(None);
             }
             if let Some(stored) = stored {
                 self.note_uses(unit.as_ref(), &next, stored).await?;
             }
-            self.commit(actor, unit, next.clone(), once).await.map(Some)
+            let mut event = Event::new(action, "manifest", next.id).before(&super::audited(old)).after(&super::audited(&next));
+            if let Some(signed) = next.signed.as_ref().filter(|_| stored.is_some()) {
+                event = event.detail(json!({ "signed": signed.algorithm }));
+            }
+            self.commit(actor, unit, next.clone(), once, event).await.map(Some)
         };
         let Some(outcome) = retry::transaction(self.deps.entropy.as_ref(), attempt).await? else {
             // A retry of this very request may have won.

@@ -1,6 +1,6 @@
 //! Legal holds, and what storage is used.
 
-use super::Manifests;
+use super::{Manifests, drafts::Change};
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
     manifest::{BlobRef, LegalHold, ManifestRecord},
@@ -98,7 +98,8 @@ impl Manifests {
         next.revision += 1;
         next.updated_at = self.deps.clock.now();
         next.legal_hold = hold;
-        match self.replace(actor, next, record.revision, None, None).await? {
+        let action = if next.legal_hold.is_some() { "manifest.hold" } else { "manifest.release" };
+        match self.replace(actor, Change { action, old: &record, next, stored: None }, None).await? {
             super::Outcome::Done(record) => Ok(*record),
             super::Outcome::Replayed { .. } => Err(Error::internal("a hold has no stored answer")),
         }
@@ -107,7 +108,7 @@ impl Manifests {
     /// Blobs and bytes by tenant and tier: the actor's tenant's, or everybody's for those who run the platform.
     pub async fn usage(&self, actor: &Actor) -> Result<Vec<Usage>> {
         actor.require(Permission::AdminStorage)?;
-        let everybody = actor.permissions.contains(&Permission::AdminSystem);
+        let everybody = actor.runs_platform();
         let tenant: Option<&TenantId> = (!everybody).then_some(&actor.tenant);
         self.deps.database.replica().await?.blobs().usage(tenant).await
     }

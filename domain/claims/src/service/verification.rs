@@ -8,6 +8,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, PqRequirement, Result, VerificationId,
     error::Context as _,
@@ -72,6 +73,7 @@ impl Manifests {
     pub async fn examine(self: &Arc<Self>, actor: &Actor, id: ManifestId, detail: bool) -> Result<Arc<Verification>> {
         actor.require(Permission::ManifestRead)?;
         let record = self.load(actor, id).await?;
+        self.note_read(actor, &record).await?;
         self.judge_stored(actor, &record, detail).await
     }
 
@@ -184,6 +186,8 @@ impl Manifests {
         };
         let unit = self.deps.database.begin().await?;
         unit.verifications().insert(&record).await?;
+        let event = Event::new("manifest.verify", "manifest", id).detail(serde_json::json!({ "state": record.state }));
+        self.deps.audit.append(unit.as_ref(), actor, event).await?;
         unit.commit().await
     }
 }

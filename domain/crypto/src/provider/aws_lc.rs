@@ -4,9 +4,10 @@ use super::{KeyMaterial, Provider, ProviderName, SigningKey, check_lengths, slh}
 use crate::{Algorithm, CryptoError};
 use aws_lc_rs::{
     encoding::AsRawBytes,
-    rand::SystemRandom,
+    rand::{SecureRandom, SystemRandom},
     signature::{
-        self as s, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair, PqdsaKeyPair, PqdsaSigningAlgorithm, UnparsedPublicKey,
+        self as s, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, PqdsaKeyPair, PqdsaSigningAlgorithm,
+        UnparsedPublicKey,
     },
 };
 use zeroize::Zeroizing;
@@ -52,6 +53,14 @@ impl SigningKey for MlDsa {
     }
 }
 
+struct Ed25519(Ed25519KeyPair);
+
+impl SigningKey for Ed25519 {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        Ok(self.0.sign(message).as_ref().to_vec())
+    }
+}
+
 impl Provider for AwsLc {
     fn name(&self) -> ProviderName {
         ProviderName::AwsLc
@@ -67,6 +76,11 @@ impl Provider for AwsLc {
             let pair = PqdsaKeyPair::generate(alg).map_err(failed)?;
             let raw = pair.private_key().as_raw_bytes().map_err(failed)?;
             (raw.as_ref().to_vec(), pair.public_key().as_ref().to_vec())
+        } else if algorithm == Algorithm::Ed25519 {
+            let mut seed = vec![0; 32];
+            SystemRandom::new().fill(&mut seed).map_err(failed)?;
+            let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| CryptoError::BadKey(algorithm.name()))?;
+            (seed, pair.public_key().as_ref().to_vec())
         } else {
             return slh::generate(algorithm);
         };
@@ -80,6 +94,9 @@ impl Provider for AwsLc {
             Ok(Box::new(Ecdsa(EcdsaKeyPair::from_pkcs8(alg, &material.private).map_err(bad)?, algorithm)))
         } else if let Some(alg) = ml_dsa(algorithm) {
             Ok(Box::new(MlDsa(PqdsaKeyPair::from_raw_private_key(alg, &material.private).map_err(bad)?, algorithm)))
+        } else if algorithm == Algorithm::Ed25519 {
+            let pair = Ed25519KeyPair::from_seed_and_public_key(&material.private, &material.public).map_err(bad)?;
+            Ok(Box::new(Ed25519(pair)))
         } else {
             slh::load(material)
         }
@@ -90,6 +107,7 @@ impl Provider for AwsLc {
         let verification: &'static dyn s::VerificationAlgorithm = match algorithm {
             Algorithm::Es256 => &s::ECDSA_P256_SHA256_FIXED,
             Algorithm::Es384 => &s::ECDSA_P384_SHA384_FIXED,
+            Algorithm::Ed25519 => &s::ED25519,
             Algorithm::MlDsa44 => &s::ML_DSA_44,
             Algorithm::MlDsa65 => &s::ML_DSA_65,
             Algorithm::MlDsa87 => &s::ML_DSA_87,

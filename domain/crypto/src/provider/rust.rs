@@ -1,4 +1,4 @@
-//! The provider over p256, p384 and pqcrypto-mldsa.
+//! The provider over p256, p384, ed25519-dalek and pqcrypto-mldsa.
 
 use super::{KeyMaterial, Provider, ProviderName, SigningKey, check_lengths, slh};
 use crate::{Algorithm, CryptoError};
@@ -74,6 +74,35 @@ ml_dsa!(mldsa44, generate_44, verify_44, MlDsa44Key);
 ml_dsa!(mldsa65, generate_65, verify_65, MlDsa65Key);
 ml_dsa!(mldsa87, generate_87, verify_87, MlDsa87Key);
 
+struct Ed25519(ed25519_dalek::SigningKey);
+
+impl SigningKey for Ed25519 {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        use ed25519_dalek::Signer;
+        Ok(self.0.sign(message).to_bytes().to_vec())
+    }
+}
+
+fn load_ed25519(seed: &[u8]) -> Result<ed25519_dalek::SigningKey, CryptoError> {
+    let seed = Zeroizing::new(<[u8; 32]>::try_from(seed).map_err(|_| CryptoError::BadKey(Algorithm::Ed25519.name()))?);
+    Ok(ed25519_dalek::SigningKey::from_bytes(&seed))
+}
+
+fn generate_ed25519() -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
+    let mut seed = vec![0; 32];
+    getrandom::fill(&mut seed).map_err(|_| CryptoError::Randomness)?;
+    let public = load_ed25519(&seed)?.verifying_key().to_bytes().to_vec();
+    Ok((seed, public))
+}
+
+fn verify_ed25519(public: &[u8], message: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+    let bad = |_| CryptoError::BadKey(Algorithm::Ed25519.name());
+    let key = <[u8; 32]>::try_from(public).map_err(|_| CryptoError::BadKey(Algorithm::Ed25519.name()))?;
+    let key = ed25519_dalek::VerifyingKey::from_bytes(&key).map_err(bad)?;
+    let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| CryptoError::BadSignature)?;
+    key.verify_strict(message, &signature).map_err(|_| CryptoError::BadSignature)
+}
+
 impl Provider for Rust {
     fn name(&self) -> ProviderName {
         ProviderName::Rust
@@ -83,6 +112,7 @@ impl Provider for Rust {
         let (private, public) = match algorithm {
             Algorithm::Es256 => generate_p256()?,
             Algorithm::Es384 => generate_p384()?,
+            Algorithm::Ed25519 => generate_ed25519()?,
             Algorithm::MlDsa44 => generate_44(),
             Algorithm::MlDsa65 => generate_65(),
             Algorithm::MlDsa87 => generate_87(),
@@ -97,6 +127,7 @@ impl Provider for Rust {
         Ok(match material.algorithm {
             Algorithm::Es256 => Box::new(P256Key(p256::ecdsa::SigningKey::from_pkcs8_der(private).map_err(|_| bad())?)),
             Algorithm::Es384 => Box::new(P384Key(p384::ecdsa::SigningKey::from_pkcs8_der(private).map_err(|_| bad())?)),
+            Algorithm::Ed25519 => Box::new(Ed25519(load_ed25519(private)?)),
             Algorithm::MlDsa44 => Box::new(MlDsa44Key(mldsa44::SecretKey::from_bytes(private).map_err(|_| bad())?)),
             Algorithm::MlDsa65 => Box::new(MlDsa65Key(mldsa65::SecretKey::from_bytes(private).map_err(|_| bad())?)),
             Algorithm::MlDsa87 => Box::new(MlDsa87Key(mldsa87::SecretKey::from_bytes(private).map_err(|_| bad())?)),
@@ -109,6 +140,7 @@ impl Provider for Rust {
         match algorithm {
             Algorithm::Es256 => verify_p256(public, message, signature),
             Algorithm::Es384 => verify_p384(public, message, signature),
+            Algorithm::Ed25519 => verify_ed25519(public, message, signature),
             Algorithm::MlDsa44 => verify_44(public, message, signature),
             Algorithm::MlDsa65 => verify_65(public, message, signature),
             Algorithm::MlDsa87 => verify_87(public, message, signature),

@@ -1,0 +1,118 @@
+//! Groups that SCIM clients keep. Mappings name them like any other group.
+
+use crate::{Access, rules};
+use omt_audit::Event;
+use omt_kernel::{
+    Actor, Error, Permission, Result, UserId,
+    access::GroupRecord,
+    port::{Page, UnitOfWork},
+};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// A group to make or to change to.
+#[derive(Debug, Clone, Default)]
+pub struct GroupChange {
+    /// Its name.
+    pub name: String,
+    /// The client's own name for it.
+    pub external_id: Option<String>,
+    /// Its members; as they are when absent.
+    pub members: Option<Vec<UserId>>,
+}
+
+impl Access {
+    /// The tenant's groups, newest first.
+    pub async fn groups(&self, actor: &Actor, name: Option<&str>, page: Page) -> Result<Vec<GroupRecord>> {
+        actor.require(Permission::AdminUserRead)?;
+        self.deps.database.read().await?.groups().list(&actor.tenant, name, page).await
+    }
+
+    /// One group with its members.
+    pub async fn group(&self, actor: &Actor, id: Uuid) -> Result<(GroupRecord, Vec<UserId>)> {
+        actor.require(Permission::AdminUserRead)?;
+        let read = self.deps.database.read().await?;
+        let group = read.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?;
+        let members = read.groups().members(&actor.tenant, id).await?;
+        Ok((group, members))
+    }
+
+    /// Makes a group, or replaces one. What its mappings give changes at once, and nobody changes what they do not hold.
+    pub async fn put_group(&self, actor: &Actor, id: Option<Uuid>, change: GroupChange) -> Result<(GroupRecord, Vec<UserId>)> {
+        actor.require(Permission::AdminUsers)?;
+        rules::check_words("displayName", &change.name)?;
+        let now = self.deps.clock.now();
+        self.transaction(async |unit| {
+            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            let old = match id {
+                Some(id) => Some(unit.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?),
+                None => None,
+            };
+            let group = GroupRecord {
+                id: old.as_ref().map_or_else(|| self.deps.entropy.uuid_v7(now), |old| old.id),
+                tenant: actor.tenant.clone(),
+                name: change.name.trim().to_owned(),
+                external_id: change.external_id.clone(),
+                created_at: old.as_ref().map_or(now, |old| old.created_at),
+            };
+            self.check_group_grant(unit, actor, &group.name).await?;
+            unit.groups().put(&group).await?;
+            let before = unit.groups().members(&actor.tenant, group.id).await?;
+            let wanted: BTreeSet<UserId> = change.members.clone().unwrap_or_else(|| before.clone()).into_iter().collect();
+            for user in &wanted {
+                if unit.users().get(&actor.tenant, *user).await?.is_none() {
+                    return Err(Error::unprocessable_field("UNKNOWN_USER", "members", format!("there is no user {user}")));
+                }
+            }
+            let wanted: Vec<UserId> = wanted.into_iter().collect();
+            unit.groups().set_members(&actor.tenant, group.id, &wanted).await?;
+            let touched: BTreeSet<UserId> = before.into_iter().chain(wanted.iter().copied()).collect();
+            self.regroup(unit, actor, touched).await?;
+            let action = if old.is_some() { "group.update" } else { "group.create" };
+            self.deps.audit.append(unit, actor, Event::new(action, "group", group.id).after(&wanted)).await?;
+            Ok((group, wanted))
+        })
+        .await
+    }
+
+    /// Removes a group.
+    pub async fn delete_group(&self, actor: &Actor, id: Uuid) -> Result<()> {
+        actor.require(Permission::AdminUsers)?;
+        self.transaction(async |unit| {
+            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            let group = unit.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?;
+            self.check_group_grant(unit, actor, &group.name).await?;
+            let members = unit.groups().members(&actor.tenant, id).await?;
+            unit.groups().delete(&actor.tenant, id).await?;
+            self.regroup(unit, actor, members.into_iter().collect()).await?;
+            self.deps.audit.append(unit, actor, Event::new("group.delete", "group", id)).await
+        })
+        .await
+    }
+
+    /// Membership in a mapped group is a grant like any other.
+    async fn check_group_grant(&self, unit: &dyn UnitOfWork, actor: &Actor, name: &str) -> Result<()> {
+        let folded = name.to_lowercase();
+        let mappings = unit.roles().mappings(&actor.tenant).await?;
+        for mapping in mappings.iter().filter(|mapping| mapping.group.to_lowercase() == folded) {
+            self.check_roles(unit, actor, &mapping.roles).await?;
+        }
+        Ok(())
+    }
+
+    /// Sees anew which groups users are in, and applies the mappings.
+    async fn regroup(&self, unit: &dyn UnitOfWork, actor: &Actor, users: BTreeSet<UserId>) -> Result<()> {
+        let mappings = unit.roles().mappings(&actor.tenant).await?;
+        for id in users {
+            let Some(user) = unit.users().get(&actor.tenant, id).await? else { continue };
+            let groups: BTreeSet<String> =
+                unit.groups().of_user(&actor.tenant, id).await?.into_iter().map(|group| group.name).collect();
+            let mut next = user.clone();
+            next.mapped = rules::apply_mappings(&mappings, &groups, self.deps.clock.now());
+            next.revision += 1;
+            self.check_administrators(unit, &user, Some(&next)).await?;
+            unit.users().update(&next, user.revision).await?;
+        }
+        Ok(())
+    }
+}

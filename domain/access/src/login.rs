@@ -1,0 +1,390 @@
+//! Logging in, staying logged in, logging out.
+
+use crate::{
+    Access, password, rules,
+    service::{TOKEN_KEY, digest, key_fault, unauthenticated},
+    token::{self, ACCESS_TOKEN, Claims},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use omt_audit::{Event, Outcome};
+use omt_kernel::{
+    Actor, Error, Kind, Result, SessionId, TenantId, UserId, Via,
+    access::{Attempts, RefreshTokenRecord, SessionRecord, UserRecord, UserSource},
+    port::{DirectoryUser, UnitOfWork},
+};
+use time::OffsetDateTime;
+
+/// A pair of tokens.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// JWT.
+    pub access: String,
+    /// Opaque; good for one exchange.
+    pub refresh: String,
+    /// Seconds that the access token is good.
+    pub expires_in: i64,
+    /// A second factor must be enrolled before anything else.
+    pub limited: bool,
+}
+
+/// What a login brings.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// The tenant; the directory's or the default one when absent.
+    pub tenant: Option<TenantId>,
+    /// Login name.
+    pub username: String,
+    /// Password.
+    pub password: String,
+    /// A one-time password or a recovery code.
+    pub second_factor: Option<String>,
+    /// The program, as it calls itself.
+    pub user_agent: Option<String>,
+    /// The request.
+    pub request_id: String,
+}
+
+fn bad_credentials() -> Error {
+    unauthenticated("INVALID_CREDENTIALS", "the user name or the password is wrong")
+}
+
+fn reused() -> Error {
+    unauthenticated("REFRESH_TOKEN_REUSED", "the refresh token was used before; log in again")
+}
+
+impl Access {
+    /// Logs a user in with password and, where there is one, second factor.
+    pub async fn login(&self, credentials: Credentials) -> Result<Tokens> {
+        let default =
+            if self.deps.directory.is_some() { self.settings.directory_tenant.clone() } else { TenantId::default_tenant() };
+        let tenant = credentials.tenant.clone().unwrap_or(default);
+        let name = digest(&credentials.username.to_lowercase());
+        self.reserve_attempt(&tenant, &name).await?;
+        let checked = self.check_password(&tenant, &credentials).await;
+        let outcome = match checked {
+            Ok(Some(user)) => self.check_second_factor(user, credentials.second_factor.as_deref()).await,
+            Ok(None) => Err(bad_credentials()),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok((user, with_second_factor)) => {
+                let via = if user.source == UserSource::Local { Via::Password } else { Via::Directory };
+                let tokens =
+                    self.begin_session(&user, via, with_second_factor, credentials.user_agent, credentials.request_id).await?;
+                self.transaction(async |unit| unit.users().set_attempts(&tenant, &name, None).await).await?;
+                Ok(tokens)
+            }
+            Err(error) => {
+                // A service that is down is nobody's failed attempt, and the question for a second factor none either.
+                if error.kind == Kind::Unavailable || error.code == "SECOND_FACTOR_REQUIRED" {
+                    self.release_attempt(&tenant, &name).await?;
+                }
+                if error.kind != Kind::Unavailable {
+                    let event = Event::new("auth.login", "login", "password").outcome(Outcome::Denied, error.code);
+                    self.deps.audit.record_anonymous(tenant, credentials.request_id, event).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts an attempt before it is made, so that any number at once cannot try more passwords than one after another.
+    pub(crate) async fn reserve_attempt(&self, tenant: &TenantId, name: &str) -> Result<()> {
+        let (now, lockout) = (self.deps.clock.now(), self.settings.lockout);
+        let closed = self
+            .transaction(async |unit| {
+                unit.lock(&format!("login:{tenant}:{name}")).await?;
+                let attempts = unit.users().attempts(tenant, name).await?;
+                if let Some(until) = lockout.closed_until(attempts, now) {
+                    return Ok(Some(until));
+                }
+                let next = Attempts { failures: attempts.failures.saturating_add(1), last_at: Some(now) };
+                unit.users().set_attempts(tenant, name, Some(next)).await?;
+                Ok(None)
+            })
+            .await?;
+        let Some(until) = closed else { return Ok(()) };
+        let seconds = u32::try_from((until - now).whole_seconds().max(1)).unwrap_or(u32::MAX);
+        let words = "too many failed logins under this name; wait before the next";
+        Err(Error::new(Kind::TooMany, "TOO_MANY_ATTEMPTS", words).retry_after(seconds))
+    }
+
+    async fn release_attempt(&self, tenant: &TenantId, name: &str) -> Result<()> {
+        self.transaction(async |unit| {
+            unit.lock(&format!("login:{tenant}:{name}")).await?;
+            let attempts = unit.users().attempts(tenant, name).await?;
+            let left = Attempts { failures: attempts.failures.saturating_sub(1), ..attempts };
+            unit.users().set_attempts(tenant, name, Some(left).filter(|left| left.failures > 0)).await
+        })
+        .await
+    }
+
+    /// The user whose password this is.
+    async fn check_password(&self, tenant: &TenantId, credentials: &Credentials) -> Result<Option<UserRecord>> {
+        let (name, given) = (&credentials.username, &credentials.password);
+        let known = self.deps.database.read().await?.users().by_name(tenant, name).await?;
+        let local = known.as_ref().is_some_and(|user| user.source == UserSource::Local);
+        if let Some(directory) = &self.deps.directory
+            && !local
+            && *tenant == self.settings.directory_tenant
+        {
+            // An empty password would be an anonymous bind, which succeeds (RFC 4513 §5.1.2).
+            if given.is_empty() || given.len() > password::MAX_LEN || rules::check_username(name).is_err() {
+                return Ok(None);
+            }
+            let Some(found) = directory.authenticate(name, given).await? else { return Ok(None) };
+            return self.take_in(tenant, found).await.map(Some);
+        }
+        let user = known.filter(|user| user.active);
+        let hash = user.as_ref().and_then(|user| user.password_hash.clone()).unwrap_or_else(|| self.decoy.clone());
+        let given = given.clone();
+        let fits = self.deps.pool.run(move || Ok(password::verify(&given, &hash))).await?;
+        Ok(user.filter(|user| fits && user.password_hash.is_some()))
+    }
+
+    /// The record of a directory's user, made or brought up to date. Whoever has no role here cannot log in.
+    async fn take_in(&self, tenant: &TenantId, found: DirectoryUser) -> Result<UserRecord> {
+        let now = self.deps.clock.now();
+        let user = self
+            .transaction(async |unit| {
+                let known = unit.users().by_name(tenant, &found.username).await?;
+                let mappings = unit.roles().mappings(tenant).await?;
+                let mapped = rules::apply_mappings(&mappings, &found.groups, now);
+                let user = match known {
+                    Some(mut user) => {
+                        let expected = user.revision;
+                        user.revision += 1;
+                        user.updated_at = now;
+                        (user.source, user.external_id) = (UserSource::Ldap, Some(found.external_id.clone()));
+                        (user.display_name, user.email) = (found.display_name.clone(), found.email.clone());
+                        user.mapped = mapped;
+                        if !unit.users().update(&user, expected).await? {
+                            return Err(Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, "the user was changed meanwhile"));
+                        }
+                        user
+                    }
+                    None => {
+                        let id = UserId(self.deps.entropy.uuid_v7(now));
+                        let user = UserRecord {
+                            display_name: found.display_name.clone(),
+                            email: found.email.clone(),
+                            external_id: Some(found.external_id.clone()),
+                            mapped,
+                            ..UserRecord::new(id, tenant.clone(), found.username.clone(), UserSource::Ldap, now)
+                        };
+                        if !unit.users().insert(&user).await? {
+                            return Err(Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, "the user was made meanwhile"));
+                        }
+                        let event = Event::new("user.create", "user", user.id).after(&user);
+                        self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await?;
+                        user
+                    }
+                };
+                Ok(user)
+            })
+            .await?;
+        if !user.active {
+            return Err(bad_credentials());
+        }
+        if user.all_roles().is_empty() {
+            let words = "the directory knows you, but none of your groups has a role here";
+            return Err(Error::new(Kind::Forbidden, "NO_ROLE", words));
+        }
+        Ok(user)
+    }
+
+    /// A directory's user, looked up again when it is time. While the directory does not answer, what it said last counts for a
+    /// time.
+    pub(crate) async fn refreshed(&self, user: UserRecord, now: OffsetDateTime) -> Result<UserRecord> {
+        let (Some(directory), UserSource::Ldap, Some(external)) = (&self.deps.directory, user.source, user.external_id.clone())
+        else {
+            return Ok(user);
+        };
+        let age = user.mapped.seen_at.map_or(self.settings.directory_grace, |seen| now - seen);
+        if age < self.settings.directory_refresh {
+            return Ok(user);
+        }
+        match directory.lookup(&external).await {
+            Ok(Some(found)) => {
+                let groups = found.groups;
+                self.transaction(async |unit| {
+                    let mappings = unit.roles().mappings(&user.tenant).await?;
+                    let mut next = user.clone();
+                    next.mapped = rules::apply_mappings(&mappings, &groups, now);
+                    next.revision += 1;
+                    // Somebody else may have done so just now.
+                    unit.users().update(&next, user.revision).await?;
+                    Ok(next)
+                })
+                .await
+            }
+            Ok(None) => {
+                let (tenant, id) = (user.tenant.clone(), user.id);
+                self.transaction(async |unit| {
+                    unit.sessions().revoke_user(&tenant, id, now).await?;
+                    let event = Event::new("user.gone", "user", id);
+                    self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await
+                })
+                .await?;
+                Err(unauthenticated("SESSION_ENDED", "the directory does not know you any more"))
+            }
+            Err(error) if age < self.settings.directory_grace => {
+                tracing::warn!(%error, "the directory does not answer; what it said before still counts");
+                Ok(user)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a session and its first tokens.
+    pub(crate) async fn begin_session(
+        &self,
+        user: &UserRecord,
+        via: Via,
+        second_factor: bool,
+        user_agent: Option<String>,
+        request_id: String,
+    ) -> Result<Tokens> {
+        let now = self.deps.clock.now();
+        let session = SessionRecord {
+            id: SessionId(self.deps.entropy.uuid_v7(now)),
+            tenant: user.tenant.clone(),
+            user: user.id,
+            via,
+            user_agent: user_agent.map(|agent| agent.chars().take(200).collect()),
+            created_at: now,
+            last_used_at: now,
+            expires_at: now + self.settings.session_lifetime,
+            second_factor_at: second_factor.then_some(now),
+            revoked_at: None,
+        };
+        let (access, refresh, record) = self.make_tokens(user, &session, now)?;
+        let actor = self.actor_of(user, &session, request_id);
+        self.transaction(async |unit| {
+            unit.sessions().insert(&session).await?;
+            unit.sessions().insert_refresh_token(&record).await?;
+            self.deps.audit.append(unit, &actor, Event::new("auth.login", "session", session.id)).await
+        })
+        .await?;
+        let limited = self.needs_second_factor(user) && !user.has_second_factor();
+        Ok(Tokens { access, refresh, expires_in: ACCESS_TOKEN.whole_seconds(), limited })
+    }
+
+    /// An actor without permissions, to write entries with.
+    pub(crate) fn actor_of(&self, user: &UserRecord, session: &SessionRecord, request_id: String) -> Actor {
+        Actor {
+            tenant: user.tenant.clone(),
+            subject: user.subject(),
+            name: user.username.clone(),
+            roles: user.all_roles(),
+            permissions: Default::default(),
+            reach: user.effective_reach(),
+            via: session.via,
+            session: Some(session.id),
+            second_factor_at: session.second_factor_at,
+            request_id,
+        }
+    }
+
+    fn make_tokens(
+        &self,
+        user: &UserRecord,
+        session: &SessionRecord,
+        now: OffsetDateTime,
+    ) -> Result<(String, String, RefreshTokenRecord)> {
+        let claims = Claims {
+            iss: self.settings.issuer.clone(),
+            aud: token::AUDIENCE.to_owned(),
+            sub: user.subject(),
+            tenant: user.tenant.clone(),
+            iat: now.unix_timestamp(),
+            exp: (now + ACCESS_TOKEN).min(session.expires_at).unix_timestamp(),
+            sid: session.id,
+        };
+        let access = token::encode(&claims, |message| self.deps.keys.sign(TOKEN_KEY, message).map_err(key_fault))?;
+        let refresh = URL_SAFE_NO_PAD.encode(self.deps.entropy.secret());
+        let record = RefreshTokenRecord {
+            token_sha256: digest(&refresh),
+            family: session.id.0,
+            user: user.id,
+            expires_at: session.expires_at.min(now + self.settings.session_idle.max(ACCESS_TOKEN)),
+            used_at: None,
+        };
+        Ok((access, refresh, record))
+    }
+
+    /// Exchanges a refresh token. A token that was exchanged before is stolen: its whole session ends.
+    pub async fn refresh(&self, refresh: &str, request_id: String) -> Result<Tokens> {
+        let refused = || unauthenticated("INVALID_REFRESH_TOKEN", "the refresh token is not valid");
+        let (token_sha256, now) = (digest(refresh), self.deps.clock.now());
+        let read = self.deps.database.read().await?;
+        let stored = read.sessions().refresh_token(&token_sha256).await?.ok_or_else(refused)?;
+        let session = read.sessions().get(SessionId(stored.family)).await?.ok_or_else(refused)?;
+        let user = read.users().get(&session.tenant, session.user).await?.ok_or_else(refused)?;
+        drop(read);
+        let actor = self.actor_of(&user, &session, request_id);
+        if stored.used_at.is_some() {
+            return self.end_stolen(&session, &actor).await;
+        }
+        if now >= stored.expires_at || now >= session.expires_at || session.revoked_at.is_some() || !user.active {
+            return Err(refused());
+        }
+        let user = self.refreshed(user, now).await?;
+        let (access, next, record) = self.make_tokens(&user, &session, now)?;
+        let exchanged = self
+            .transaction(async |unit| {
+                if !unit.sessions().use_refresh_token(&token_sha256, now).await? {
+                    return Ok(false);
+                }
+                unit.sessions().insert_refresh_token(&record).await?;
+                unit.sessions().touch(session.id, now, false).await?;
+                self.deps.audit.append(unit, &actor, Event::new("auth.refresh", "session", session.id)).await?;
+                Ok(true)
+            })
+            .await?;
+        if !exchanged {
+            return self.end_stolen(&session, &actor).await;
+        }
+        let limited = self.needs_second_factor(&user) && !user.has_second_factor();
+        Ok(Tokens { access, refresh: next, expires_in: ACCESS_TOKEN.whole_seconds(), limited })
+    }
+
+    async fn end_stolen(&self, session: &SessionRecord, actor: &Actor) -> Result<Tokens> {
+        let now = self.deps.clock.now();
+        self.transaction(async |unit| {
+            unit.sessions().revoke(&session.tenant, None, session.id, now).await?;
+            let event = Event::new("auth.refresh", "session", session.id).outcome(Outcome::Denied, "REFRESH_TOKEN_REUSED");
+            self.deps.audit.append(unit, actor, event).await
+        })
+        .await?;
+        self.principals.invalidate(&session.id).await;
+        Err(reused())
+    }
+
+    /// Ends the session that a refresh token belongs to.
+    pub async fn logout(&self, refresh: &str, request_id: String) -> Result<()> {
+        let read = self.deps.database.read().await?;
+        let Some(stored) = read.sessions().refresh_token(&digest(refresh)).await? else { return Ok(()) };
+        let Some(session) = read.sessions().get(SessionId(stored.family)).await? else { return Ok(()) };
+        let Some(user) = read.users().get(&session.tenant, session.user).await? else { return Ok(()) };
+        drop(read);
+        let actor = self.actor_of(&user, &session, request_id);
+        self.end_session(&actor, None, session.id).await.map(drop)
+    }
+
+    /// Ends a session of the actor's tenant, and of the user where one is named; false when there is no such live one.
+    pub(crate) async fn end_session(&self, actor: &Actor, user: Option<UserId>, id: SessionId) -> Result<bool> {
+        let now = self.deps.clock.now();
+        let done = self
+            .transaction(async |unit: &dyn UnitOfWork| {
+                let done = unit.sessions().revoke(&actor.tenant, user, id, now).await?;
+                if done {
+                    self.deps.audit.append(unit, actor, Event::new("session.revoke", "session", id)).await?;
+                }
+                Ok(done)
+            })
+            .await?;
+        self.principals.invalidate(&id).await;
+        Ok(done)
+    }
+}

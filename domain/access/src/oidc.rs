@@ -1,0 +1,523 @@
+//! Tokens of trusted issuers (OpenID Connect Core 1.0), and logging in with them (RFC 6749 §4.1 with PKCE, RFC 7636).
+
+use crate::{
+    Access, Tokens, rules,
+    service::{Known, digest, unauthenticated},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::Jwk};
+use omt_audit::Event;
+use omt_kernel::{
+    Actor, Error, Kind, Result, TenantId, UserId, Via,
+    access::{Mapped, UserRecord, UserSource},
+    error::Context as _,
+    port::IssuerClient,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeSet, sync::Arc, time::Duration as StdDuration};
+use time::{Duration, OffsetDateTime};
+use tokio::{sync::Mutex, time::Instant};
+
+/// Algorithms that are taken; nothing symmetric, lest a public key be used as a secret, and never `none`.
+const ALGORITHMS: &[Algorithm] = &[
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+/// Keys are fetched anew after so long.
+const FRESH: StdDuration = StdDuration::from_secs(600);
+/// Keys that cannot be fetched anew count for so long.
+const STALE: StdDuration = StdDuration::from_secs(86_400);
+/// A key that is not known makes us ask again, but no oftener than this.
+const ASK_AGAIN: StdDuration = StdDuration::from_secs(5);
+/// Clocks differ by so many seconds.
+const LEEWAY: u64 = 30;
+/// The most keys of an issuer.
+const MAX_KEYS: usize = 100;
+/// How long somebody may take to log in at an issuer.
+const LOGIN: Duration = Duration::minutes(10);
+
+/// Which of an issuer's tokens are taken (Amazon Cognito's claim `token_use`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenUse {
+    /// ID tokens.
+    Id,
+    /// Access tokens.
+    Access,
+}
+
+/// A trusted issuer: `[[auth.oidc]]`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcSettings {
+    /// Its identifier, as in `iss`.
+    pub issuer: String,
+    /// Which audiences are ours: `aud`, or `client_id` where a token has no audience.
+    pub audience: Vec<String>,
+    /// Where its keys are; found by discovery when absent.
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    /// The tenant of its users.
+    #[serde(default = "TenantId::default_tenant")]
+    pub tenant: TenantId,
+    /// The claim with groups or roles: a text, or a list of texts.
+    #[serde(default = "default_role_claim")]
+    pub role_claim: String,
+    /// Which tokens are taken; both when absent.
+    #[serde(default)]
+    pub token_use: Option<TokenUse>,
+    /// Our name there, for logging in by browser.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// Our secret there, if it gave us one.
+    #[serde(default)]
+    pub client_secret: Option<String>,
+    /// Its name in our URLs.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+fn default_role_claim() -> String {
+    "cognito:groups".to_owned()
+}
+
+impl std::fmt::Debug for OidcSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OidcSettings({})", self.issuer)
+    }
+}
+
+#[derive(Default)]
+struct Keys {
+    keys: Vec<Jwk>,
+    fetched: Option<Instant>,
+    asked: Option<Instant>,
+}
+
+struct Issuer {
+    settings: OidcSettings,
+    keys: Mutex<Keys>,
+}
+
+/// The trusted issuers.
+pub(crate) struct Issuers {
+    all: Vec<Issuer>,
+    client: Arc<dyn IssuerClient>,
+    /// Tokens verified of late, by digest.
+    verified: moka::future::Cache<[u8; 32], Arc<Stranger>>,
+}
+
+/// What a verified token says.
+struct Stranger {
+    tenant: TenantId,
+    external_id: String,
+    username: String,
+    email: Option<String>,
+    groups: BTreeSet<String>,
+    expires_at: i64,
+    second_factor_at: Option<OffsetDateTime>,
+}
+
+/// Where to send somebody to log in, and what to keep for when they come back.
+#[derive(Debug, Clone)]
+pub struct Authorization {
+    /// The issuer's page.
+    pub url: String,
+    /// Sealed; for a cookie.
+    pub state: String,
+}
+
+/// What is kept while somebody logs in elsewhere.
+#[derive(Serialize, Deserialize)]
+struct Pending {
+    issuer: String,
+    state: String,
+    nonce: String,
+    verifier: String,
+    until: i64,
+}
+
+fn refused(words: &str) -> Error {
+    unauthenticated("INVALID_TOKEN", words)
+}
+
+fn unavailable(issuer: &str) -> Error {
+    let words = format!("the issuer {issuer} does not answer as it should, so its tokens cannot be verified");
+    Error::new(Kind::Unavailable, "ISSUER_UNAVAILABLE", words).retry_after(5)
+}
+
+fn texts(value: Option<&Value>) -> BTreeSet<String> {
+    match value {
+        Some(Value::String(text)) => [text.clone()].into(),
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).take(1000).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+impl Issuers {
+    pub(crate) fn new(settings: Vec<OidcSettings>, client: Arc<dyn IssuerClient>) -> Result<Self> {
+        let bad = |words: String| Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", words));
+        let mut seen = BTreeSet::new();
+        for one in &settings {
+            let urls = [Some(&one.issuer), one.jwks_url.as_ref()];
+            if urls.into_iter().flatten().any(|url| !url.starts_with("https://") && !is_local(url)) {
+                return bad(format!("auth.oidc: {} must be reached by https", one.issuer));
+            }
+            if one.audience.is_empty() {
+                return bad(format!("auth.oidc: {} has no audience, so tokens for anybody would count", one.issuer));
+            }
+            if !seen.insert(one.issuer.clone()) {
+                return bad(format!("auth.oidc: {} is there twice", one.issuer));
+            }
+        }
+        let all = settings.into_iter().map(|settings| Issuer { settings, keys: Mutex::default() }).collect();
+        let verified = moka::future::Cache::builder().max_capacity(10_000).time_to_live(StdDuration::from_secs(900)).build();
+        Ok(Self { all, client, verified })
+    }
+
+    /// Whether an issuer is trusted.
+    pub(crate) fn knows(&self, issuer: &str) -> bool {
+        self.all.iter().any(|known| known.settings.issuer == issuer)
+    }
+
+    async fn discovery(&self, issuer: &Issuer) -> Result<Value> {
+        let base = issuer.settings.issuer.trim_end_matches('/');
+        let found = self.client.get(&format!("{base}/.well-known/openid-configuration")).await?;
+        // OpenID Connect Discovery 1.0 §4.3.
+        if found["issuer"].as_str() != Some(&issuer.settings.issuer) {
+            return Err(unavailable(&issuer.settings.issuer));
+        }
+        Ok(found)
+    }
+
+    async fn fetch(&self, issuer: &Issuer) -> Result<Vec<Jwk>> {
+        let url = match &issuer.settings.jwks_url {
+            Some(url) => url.clone(),
+            None => {
+                let found = self.discovery(issuer).await?;
+                found["jwks_uri"].as_str().ok_or_else(|| unavailable(&issuer.settings.issuer))?.to_owned()
+            }
+        };
+        let found = self.client.get(&url).await?;
+        let keys = found["keys"].as_array().ok_or_else(|| unavailable(&issuer.settings.issuer))?;
+        // Keys of kinds that we do not know are none of ours.
+        Ok(keys.iter().take(MAX_KEYS).filter_map(|key| serde_json::from_value(key.clone()).ok()).collect())
+    }
+
+    /// The issuer's key of this identifier, fetched when it is not known or old.
+    async fn key(&self, issuer: &Issuer, kid: Option<&str>) -> Result<Jwk> {
+        let mut keys = issuer.keys.lock().await;
+        let pick = |keys: &Keys| match kid {
+            Some(kid) => keys.keys.iter().find(|key| key.common.key_id.as_deref() == Some(kid)).cloned(),
+            // Without an identifier there must be no doubt.
+            None => keys.keys.first().filter(|_| keys.keys.len() == 1).cloned(),
+        };
+        let age = keys.fetched.map(|at| at.elapsed());
+        if age.is_some_and(|age| age < FRESH)
+            && let Some(key) = pick(&keys)
+        {
+            return Ok(key);
+        }
+        if keys.asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+            keys.asked = Some(Instant::now());
+            match self.fetch(issuer).await {
+                Ok(fetched) => (keys.keys, keys.fetched) = (fetched, Some(Instant::now())),
+                Err(error) => {
+                    tracing::warn!(issuer = issuer.settings.issuer, %error, "an issuer's keys cannot be fetched");
+                    if age.is_none_or(|age| age > STALE) {
+                        return Err(unavailable(&issuer.settings.issuer));
+                    }
+                }
+            }
+        }
+        if keys.fetched.is_none() {
+            return Err(unavailable(&issuer.settings.issuer));
+        }
+        pick(&keys).ok_or_else(|| refused("the token's key is not the issuer's"))
+    }
+
+    /// The claims of a token whose signature, issuer, audience and times hold.
+    async fn claims(&self, issuer: &Issuer, token: &str) -> Result<Map<String, Value>> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| refused("the token is malformed"))?;
+        if !ALGORITHMS.contains(&header.alg) {
+            return Err(refused("the token's algorithm is not taken"));
+        }
+        let key = self.key(issuer, header.kid.as_deref()).await?;
+        // The key says what it is for, not the token.
+        if key.common.key_algorithm.is_some_and(|alg| alg.to_string() != format!("{:?}", header.alg)) {
+            return Err(refused("the token's algorithm is not its key's"));
+        }
+        let decoding = DecodingKey::from_jwk(&key).map_err(|_| refused("the token's key cannot be used"))?;
+        let mut validation = Validation::new(header.alg);
+        validation.leeway = LEEWAY;
+        validation.validate_nbf = true;
+        // Access tokens of some issuers have a `client_id` and no audience; both are looked at below.
+        validation.validate_aud = false;
+        validation.set_issuer(&[&issuer.settings.issuer]);
+        validation.required_spec_claims = ["exp", "iss"].map(str::to_owned).into();
+        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, &decoding, &validation)
+            .map_err(|error| match error.kind() {
+                jsonwebtoken::errors::ErrorKind::ExpiredSignature => unauthenticated("TOKEN_EXPIRED", "the token has expired"),
+                _ => refused("the token is not valid"),
+            })?
+            .claims;
+        let audience = texts(claims.get("aud").or_else(|| claims.get("client_id")));
+        if !issuer.settings.audience.iter().any(|ours| audience.contains(ours)) {
+            return Err(refused("the token is for somebody else"));
+        }
+        let wanted = issuer.settings.token_use.map(|wanted| if wanted == TokenUse::Id { "id" } else { "access" });
+        if wanted.is_some_and(|wanted| claims.get("token_use").and_then(Value::as_str) != Some(wanted)) {
+            return Err(refused("the token is of the wrong kind"));
+        }
+        Ok(claims)
+    }
+
+    async fn stranger(&self, token: &str) -> Result<(Arc<Stranger>, bool)> {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        if let Some(known) = self.verified.get(&digest).await {
+            return Ok((known, false));
+        }
+        let named = crate::token::claimed_issuer(token).ok_or_else(|| refused("the token is malformed"))?;
+        let issuer = self.all.iter().find(|known| known.settings.issuer == named);
+        let issuer = issuer.ok_or_else(|| refused("the token's issuer is not trusted"))?;
+        let stranger = Arc::new(read(issuer, &self.claims(issuer, token).await?)?);
+        self.verified.insert(digest, stranger.clone()).await;
+        Ok((stranger, true))
+    }
+
+    fn by_name(&self, name: &str) -> Option<&Issuer> {
+        self.all.iter().find(|known| known.settings.name.as_deref() == Some(name) && known.settings.client_id.is_some())
+    }
+}
+
+fn is_local(url: &str) -> bool {
+    ["http://127.0.0.1", "http://localhost", "http://[::1]"]
+        .iter()
+        .any(|prefix| url.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/'])))
+}
+
+/// What claims say of somebody.
+fn read(issuer: &Issuer, claims: &Map<String, Value>) -> Result<Stranger> {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty() && text.len() <= 254);
+    let subject = text("sub").ok_or_else(|| refused("the token names nobody"))?;
+    let name = ["preferred_username", "cognito:username", "username", "email"].into_iter().find_map(text).unwrap_or(subject);
+    let strong = texts(claims.get("amr")).iter().any(|method| matches!(method.as_str(), "mfa" | "otp" | "hwk" | "swk"));
+    let number = |name: &str| claims.get(name).and_then(Value::as_i64);
+    let at = number("auth_time").or_else(|| number("iat")).and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+    Ok(Stranger {
+        tenant: issuer.settings.tenant.clone(),
+        external_id: format!("{}|{subject}", issuer.settings.issuer),
+        username: name.to_owned(),
+        email: text("email").filter(|email| email.contains('@')).map(str::to_owned),
+        groups: texts(claims.get(&issuer.settings.role_claim)),
+        expires_at: number("exp").unwrap_or(0),
+        second_factor_at: at.filter(|_| strong),
+    })
+}
+
+impl Access {
+    /// The actor behind an issuer's token.
+    pub(crate) async fn authenticate_issued(&self, token: &str, request_id: String) -> Result<Actor> {
+        let (stranger, new) = self.issuers.stranger(token).await?;
+        let now = self.deps.clock.now();
+        if now.unix_timestamp() >= stranger.expires_at + LEEWAY as i64 {
+            return Err(unauthenticated("TOKEN_EXPIRED", "the token has expired"));
+        }
+        let known = self.known(&stranger, now).await?;
+        let (user, permissions) = known.as_ref();
+        if self.needs_second_factor(user) && stranger.second_factor_at.is_none() {
+            let words = "your role needs a second factor; log in with one at your issuer";
+            return Err(Error::new(Kind::Forbidden, "SECOND_FACTOR_ENROLMENT_REQUIRED", words));
+        }
+        let actor = Actor {
+            tenant: user.tenant.clone(),
+            subject: user.subject(),
+            name: user.username.clone(),
+            roles: user.all_roles(),
+            permissions: permissions.clone(),
+            reach: user.effective_reach(),
+            via: Via::Oidc,
+            session: None,
+            second_factor_at: stranger.second_factor_at,
+            request_id,
+        };
+        if new {
+            self.deps.audit.record(&actor, Event::new("auth.token", "user", user.id)).await?;
+        }
+        Ok(actor)
+    }
+
+    async fn known(&self, stranger: &Stranger, now: OffsetDateTime) -> Result<Known> {
+        let key = (stranger.tenant.clone(), stranger.external_id.clone());
+        let load = async {
+            let user = self.take_in_stranger(stranger, now).await?;
+            if !user.active {
+                return Err(unauthenticated("USER_INACTIVE", "the user is not active here"));
+            }
+            let read = self.deps.database.read().await?;
+            let permissions = self.permissions(read.as_ref(), &user).await?;
+            Ok(Arc::new((user, permissions)))
+        };
+        self.strangers.try_get_with(key, load).await.map_err(|error: Arc<Error>| error.as_ref().clone())
+    }
+
+    /// The record of an issuer's user, made or brought up to date.
+    async fn take_in_stranger(&self, stranger: &Stranger, now: OffsetDateTime) -> Result<UserRecord> {
+        let tenant = &stranger.tenant;
+        let read = self.deps.database.read().await?;
+        let filter = omt_kernel::access::UserFilter { external_id: Some(stranger.external_id.clone()), ..Default::default() };
+        let page = omt_kernel::port::Page { after: None, limit: 1 };
+        let known = read.users().list(tenant, &filter, page).await?.pop();
+        let mappings = read.roles().mappings(tenant).await?;
+        let table = self.role_table(read.as_ref(), tenant).await?;
+        let names: BTreeSet<String> = self.all_roles(&table).into_iter().map(|role| role.name).collect();
+        let mut mapped = rules::apply_mappings(&mappings, &stranger.groups, now);
+        // The operator named the claim whose values are roles.
+        mapped.roles.extend(stranger.groups.intersection(&names).cloned());
+        if let Some(user) = known {
+            let current = Mapped { seen_at: mapped.seen_at, ..user.mapped.clone() } == mapped;
+            if current && user.email == stranger.email {
+                return Ok(user);
+            }
+            let mut next = user.clone();
+            (next.mapped, next.email, next.revision, next.updated_at) = (mapped, stranger.email.clone(), user.revision + 1, now);
+            // Another process may have done so just now.
+            self.transaction(async |unit| unit.users().update(&next, user.revision).await).await?;
+            return Ok(next);
+        }
+        let provisioned = read.users().by_name(tenant, &stranger.username).await?;
+        let taken = provisioned.is_some();
+        if let Some(user) = provisioned.filter(|user| user.source == UserSource::Scim) {
+            // A SCIM client announced this user by name.
+            let mut next = user.clone();
+            (next.external_id, next.revision, next.updated_at) = (Some(stranger.external_id.clone()), user.revision + 1, now);
+            next.mapped.roles.extend(mapped.roles);
+            self.transaction(async |unit| unit.users().update(&next, user.revision).await).await?;
+            return Ok(next);
+        }
+        let suffix = &digest(&stranger.external_id)[..8];
+        let username = if taken { format!("{}#{suffix}", stranger.username) } else { stranger.username.clone() };
+        let id = UserId(self.deps.entropy.uuid_v7(now));
+        let user = UserRecord {
+            email: stranger.email.clone(),
+            external_id: Some(stranger.external_id.clone()),
+            mapped,
+            ..UserRecord::new(id, tenant.clone(), username, UserSource::Oidc, now)
+        };
+        self.transaction(async |unit| {
+            if !unit.users().insert(&user).await? {
+                return Err(Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, "the user was made meanwhile"));
+            }
+            let event = Event::new("user.create", "user", user.id);
+            self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await
+        })
+        .await?;
+        Ok(user)
+    }
+
+    /// Begins a login at an issuer that the configuration names so.
+    pub async fn authorize(&self, name: &str, redirect: &str) -> Result<Authorization> {
+        let issuer = self.issuers.by_name(name).ok_or_else(|| Error::not_found("issuer"))?;
+        let client = issuer.settings.client_id.clone().unwrap_or_default();
+        let found = self.issuers.discovery(issuer).await.map_err(|_| unavailable(&issuer.settings.issuer))?;
+        let page = found["authorization_endpoint"].as_str().ok_or_else(|| unavailable(&issuer.settings.issuer))?;
+        let secret = || URL_SAFE_NO_PAD.encode(self.deps.entropy.secret());
+        let pending = Pending {
+            issuer: name.to_owned(),
+            state: secret(),
+            nonce: secret(),
+            verifier: secret(),
+            until: (self.deps.clock.now() + LOGIN).unix_timestamp(),
+        };
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&pending.verifier));
+        let query = [
+            ("response_type", "code"),
+            ("client_id", &client),
+            ("redirect_uri", redirect),
+            ("scope", "openid email profile"),
+            ("state", &pending.state),
+            ("nonce", &pending.nonce),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        let separator = if page.contains('?') { '&' } else { '?' };
+        let plain = serde_json::to_vec(&pending).context("a login cannot be kept")?;
+        let sealed = self.sealer.seal(&plain, "oidc").context("a login cannot be sealed")?;
+        Ok(Authorization { url: format!("{page}{separator}{}", query.join("&")), state: URL_SAFE_NO_PAD.encode(sealed) })
+    }
+
+    /// Ends a login at an issuer: exchanges the code, and begins a session.
+    pub async fn authorized(
+        &self,
+        kept: &str,
+        state: &str,
+        code: &str,
+        redirect: &str,
+        user_agent: Option<String>,
+        request_id: String,
+    ) -> Result<Tokens> {
+        let bad = || unauthenticated("INVALID_LOGIN_STATE", "this is not the answer to a login that was begun here");
+        let sealed = URL_SAFE_NO_PAD.decode(kept).map_err(|_| bad())?;
+        let plain = self.sealer.open(&sealed, "oidc").map_err(|_| bad())?;
+        let pending: Pending = serde_json::from_slice(&plain).map_err(|_| bad())?;
+        let now = self.deps.clock.now();
+        if digest(&pending.state) != digest(state) || now.unix_timestamp() >= pending.until {
+            return Err(bad());
+        }
+        let issuer = self.issuers.by_name(&pending.issuer).ok_or_else(bad)?;
+        let found = self.issuers.discovery(issuer).await.map_err(|_| unavailable(&issuer.settings.issuer))?;
+        let endpoint = found["token_endpoint"].as_str().ok_or_else(|| unavailable(&issuer.settings.issuer))?;
+        let client = issuer.settings.client_id.clone().unwrap_or_default();
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", redirect),
+            ("client_id", &client),
+            ("code_verifier", &pending.verifier),
+        ];
+        if let Some(secret) = &issuer.settings.client_secret {
+            form.push(("client_secret", secret));
+        }
+        let answer = self.issuers.client.post_form(endpoint, &form).await?;
+        let token = answer["id_token"].as_str().ok_or_else(|| refused("the issuer gave no ID token"))?;
+        let claims = self.issuers.claims(issuer, token).await?;
+        if claims.get("nonce").and_then(Value::as_str) != Some(&pending.nonce) {
+            return Err(refused("the ID token is not for this login"));
+        }
+        let stranger = read(issuer, &claims)?;
+        let known = self.known(&stranger, now).await?;
+        let (user, _) = known.as_ref();
+        if user.all_roles().is_empty() {
+            return Err(Error::new(Kind::Forbidden, "NO_ROLE", "your issuer vouches for you, but you have no role here"));
+        }
+        self.begin_session(user, Via::Oidc, stranger.second_factor_at.is_some(), user_agent, request_id).await
+    }
+
+    /// The names of issuers by which one can log in.
+    pub fn login_issuers(&self) -> Vec<String> {
+        let usable = self.issuers.all.iter().filter(|issuer| issuer.settings.client_id.is_some());
+        usable.filter_map(|issuer| issuer.settings.name.clone()).collect()
+    }
+}
+
+/// Percent-encoding of a query's value (RFC 3986 §2.3).
+fn encoded(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}

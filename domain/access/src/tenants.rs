@@ -1,0 +1,93 @@
+//! Tenants, for those who run the platform.
+
+use crate::{Access, password, rules};
+use omt_audit::Event;
+use omt_kernel::{
+    Actor, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, UserId,
+    access::{UserRecord, UserSource},
+};
+use time::OffsetDateTime;
+
+impl Access {
+    fn require_platform(&self, actor: &Actor) -> Result<()> {
+        actor.require(Permission::AdminSystem)?;
+        if actor.runs_platform() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Forbidden, "FORBIDDEN", "this is for those who run the platform"))
+    }
+
+    /// Tenants by name, after one of them.
+    pub async fn tenants(&self, actor: &Actor, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, OffsetDateTime)>> {
+        self.require_platform(actor)?;
+        self.deps.database.replica().await?.tenants().list(after, limit).await
+    }
+
+    /// A tenant's settings. Whoever configures a tenant sees its own.
+    pub async fn tenant(&self, actor: &Actor, tenant: &TenantId) -> Result<TenantSettings> {
+        actor.require(Permission::AdminSystem)?;
+        if *tenant != actor.tenant && !actor.runs_platform() {
+            return Err(Error::not_found("tenant"));
+        }
+        let found = self.deps.database.read().await?.tenants().settings(tenant).await?;
+        found.ok_or_else(|| Error::not_found("tenant"))
+    }
+
+    /// Makes a tenant, and its first administrator where one is named (login name and password).
+    pub async fn create_tenant(
+        &self,
+        actor: &Actor,
+        tenant: TenantId,
+        settings: TenantSettings,
+        administrator: Option<(String, String)>,
+    ) -> Result<()> {
+        self.require_platform(actor)?;
+        self.require_step_up(actor).await?;
+        let now = self.deps.clock.now();
+        let first = match administrator {
+            Some((username, password)) => {
+                rules::check_username(&username)?;
+                rules::check_password(&password, &username, self.settings.password_min)?;
+                let hash = self.deps.pool.run(move || password::hash(&password)).await?;
+                Some(UserRecord {
+                    roles: [rules::ADMINISTRATOR.to_owned()].into(),
+                    password_hash: Some(hash),
+                    reach: Reach::ALL,
+                    ..UserRecord::new(UserId(self.deps.entropy.uuid_v7(now)), tenant.clone(), username, UserSource::Local, now)
+                })
+            }
+            None => None,
+        };
+        self.transaction(async |unit| {
+            unit.lock("tenants").await?;
+            if unit.tenants().settings(&tenant).await?.is_some() {
+                return Err(Error::new(Kind::Conflict, "TENANT_EXISTS", "there is a tenant of this name"));
+            }
+            unit.tenants().put(&tenant, &settings, now).await?;
+            if let Some(user) = &first {
+                unit.users().insert(user).await?;
+                self.deps.audit.append(unit, actor, Event::new("user.create", "user", user.id)).await?;
+            }
+            self.deps.audit.append(unit, actor, Event::new("tenant.create", "tenant", &tenant).after(&settings)).await
+        })
+        .await
+    }
+
+    /// Replaces a tenant's settings. Those of the default tenant are the configuration's.
+    pub async fn update_tenant(&self, actor: &Actor, tenant: &TenantId, settings: TenantSettings) -> Result<()> {
+        self.require_platform(actor)?;
+        self.require_step_up(actor).await?;
+        if *tenant == TenantId::default_tenant() {
+            let words = "the default tenant's settings come from [tenant_defaults] of the configuration";
+            return Err(Error::new(Kind::Conflict, "CONFIGURED_TENANT", words));
+        }
+        let now = self.deps.clock.now();
+        self.transaction(async |unit| {
+            let old = unit.tenants().settings(tenant).await?.ok_or_else(|| Error::not_found("tenant"))?;
+            unit.tenants().put(tenant, &settings, now).await?;
+            let event = Event::new("tenant.update", "tenant", tenant).before(&old).after(&settings);
+            self.deps.audit.append(unit, actor, event).await
+        })
+        .await
+    }
+}
