@@ -89,6 +89,12 @@ echo; echo "== background jobs that do nothing"
 "$bin/omt-bench" queue --database "$OMT_TEST_POSTGRES" --queue "$OMT_TEST_POSTGRES" | sed 's/^/PostgreSQL: /'
 "$bin/omt-bench" queue --database "$OMT_TEST_POSTGRES" --queue "$OMT_TEST_REDIS" | sed 's/^/PostgreSQL with Redis: /'
 
+echo; echo "== decisions, audit log, logins"
+serve_ours
+"$bin/omt-bench" access --database "sqlite:$work/access.db" --url "$url" --password "$password" | sed 's/^/SQLite: /'
+stop "$ours"
+"$bin/omt-bench" access --database "$OMT_TEST_POSTGRES" | grep audit | sed 's/^/PostgreSQL: /'
+
 echo; echo "== tier moves"
 "$bin/omt-bench" moves | sed 's/^/directories: /'
 "$bin/omt-bench" moves --blob "${OMT_TEST_S3/\?/\/moves?}" | sed 's/^/SeaweedFS: /'

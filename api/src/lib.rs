@@ -7,6 +7,7 @@ mod openapi;
 mod problem;
 mod request_id;
 mod routes;
+mod scim_patch;
 mod timing;
 mod wire;
 

@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod platform;
 pub mod privacy;
 pub mod roles;
+pub mod scim;
 pub mod storage;
 pub mod trust;
 pub mod users;
@@ -83,6 +84,27 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(at("/api/v1/audit/proof/inclusion", "GET").route(web::get().to(audit::inclusion)))
         .service(at("/api/v1/audit/proof/consistency", "GET").route(web::get().to(audit::consistency)))
         .service(at("/api/v1/audit/tile/{path:.*}", "GET").route(web::get().to(audit::tile)))
+        .service(
+            at("/scim/v2/Users", "POST, GET").route(web::post().to(scim::create_user)).route(web::get().to(scim::list_users)),
+        )
+        .service(
+            at("/scim/v2/Users/{id}", "GET, PUT, PATCH, DELETE")
+                .route(web::get().to(scim::get_user))
+                .route(web::put().to(scim::replace_user))
+                .route(web::patch().to(scim::patch_user))
+                .route(web::delete().to(scim::delete_user)),
+        )
+        .service(
+            at("/scim/v2/Groups", "POST, GET").route(web::post().to(scim::create_group)).route(web::get().to(scim::list_groups)),
+        )
+        .service(
+            at("/scim/v2/Groups/{id}", "GET, PUT, PATCH, DELETE")
+                .route(web::get().to(scim::get_group))
+                .route(web::put().to(scim::replace_group))
+                .route(web::patch().to(scim::patch_group))
+                .route(web::delete().to(scim::delete_group)),
+        )
+        .service(at("/scim/v2/ServiceProviderConfig", "GET").route(web::get().to(scim::provider)))
         .service(at("/api/v1/privacy/subjects/{id}/export", "GET").route(web::get().to(privacy::export)))
         .service(at("/api/v1/privacy/subjects/{id}", "DELETE").route(web::delete().to(privacy::erase)))
         .service(

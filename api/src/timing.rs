@@ -1,6 +1,6 @@
 //! Times every request, by route, and writes refusals into the audit log.
 
-use crate::{ApiState, problem::Problem, request_id};
+use crate::{ApiState, problem::Problem, request_id, routes::scim::ScimError};
 use actix_web::{
     Error, HttpMessage,
     body::MessageBody,
@@ -38,8 +38,10 @@ async fn note_refusal(state: &ApiState, answer: &ServiceResponse<impl MessageBod
     if !matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) || route.starts_with("/api/v1/auth/login") {
         return;
     }
-    let code =
-        answer.response().error().and_then(|error| error.as_error::<Problem>()).map_or("REFUSED", |problem| problem.0.code);
+    let error = answer.response().error();
+    let problem = error.and_then(|error| error.as_error::<Problem>()).map(|problem| problem.0.code);
+    let scim = error.and_then(|error| error.as_error::<ScimError>()).map(|problem| problem.0.code);
+    let code = problem.or(scim).unwrap_or("REFUSED");
     if code == "MISSING_CREDENTIAL" {
         return;
     }

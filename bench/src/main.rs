@@ -3,6 +3,7 @@
 // A benchmark may stop at the first thing that goes wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod access;
 mod engine;
 mod lists;
 mod load;
@@ -38,6 +39,8 @@ enum Command {
     Moves(moves::Arguments),
     /// Background jobs that do nothing.
     Queue(queue::Arguments),
+    /// Decisions of the access policy, and entries of the audit log.
+    Access(access::Arguments),
     /// Peak memory of a server while it signs a large MP4.
     Memory(memory::Arguments),
 }
@@ -50,6 +53,7 @@ async fn main() {
         Command::Load(arguments) => load::run(arguments).await,
         Command::Lists(arguments) => lists::run(arguments).await,
         Command::Queue(arguments) => queue::run(arguments).await,
+        Command::Access(arguments) => access::run(arguments).await,
         Command::Moves(arguments) => moves::run(arguments).await,
         Command::Memory(arguments) => memory::run(arguments).await,
     }

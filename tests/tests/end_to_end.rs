@@ -19,5 +19,6 @@ mod oidc;
 mod public_key_infrastructure;
 mod refusals;
 mod removal;
+mod scim;
 mod storage;
 mod users;

@@ -80,6 +80,48 @@ async fn jobs(replica: &Replica, kind: &str) -> Vec<Value> {
     }
 }
 
+/// What one replica ends or takes away is gone on the other within a second.
+#[tokio::test]
+async fn what_is_revoked_is_revoked_on_every_replica() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (Replica::start(dir.path(), "").await, Replica::start(dir.path(), "").await);
+    let post = async |replica: &Replica, path: &str, body: Value| {
+        let answer = replica.request("POST", path).json(&body).send().await.unwrap();
+        let status = answer.status();
+        (status, answer.json::<Value>().await.unwrap())
+    };
+    let new = json!({ "username": "alice", "password": PASSWORD, "roles": ["auditor"] });
+    let (status, alice) = post(&one, "/api/v1/admin/users", new).await;
+    assert_eq!(status, StatusCode::CREATED, "{alice}");
+    let (_, tokens) = post(&one, "/api/v1/auth/login", json!({ "username": "alice", "password": PASSWORD })).await;
+    let token = tokens["access_token"].as_str().unwrap().to_owned();
+    let me = async || {
+        let request = two.client.get(format!("{}/api/v1/auth/me", two.url)).bearer_auth(&token);
+        let answer = request.send().await.unwrap();
+        (answer.status(), answer.json::<Value>().await.unwrap())
+    };
+    let within_a_second = async |what: &str, holds: &dyn Fn(&(StatusCode, Value)) -> bool| {
+        let began = Instant::now();
+        loop {
+            let answer = me().await;
+            if holds(&answer) {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(1), "{what}: {answer:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert_eq!(me().await.1["roles"], json!(["auditor"]));
+    let path = format!("/api/v1/admin/users/{}", alice["id"].as_str().unwrap());
+    let changed = one.request("PUT", &path).json(&json!({ "roles": ["creator"] })).send().await.unwrap();
+    assert_eq!(changed.status(), StatusCode::OK);
+    within_a_second("roles", &|(_, who)| who["roles"] == json!(["creator"])).await;
+    let sessions = one.json(&format!("/api/v1/admin/sessions?user={}", alice["id"].as_str().unwrap())).await;
+    let session = format!("/api/v1/admin/sessions/{}", sessions["items"][0]["id"].as_str().unwrap());
+    assert_eq!(one.request("DELETE", &session).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    within_a_second("session", &|(status, _)| *status == StatusCode::UNAUTHORIZED).await;
+}
+
 /// Two replicas and two workers, one of them killed again and again, on whatever the combination has that replicas can share.
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_act_once() {

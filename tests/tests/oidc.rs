@@ -339,3 +339,72 @@ async fn one_logs_in_by_browser_with_a_code() {
     let refused = server.anonymous("GET", "/api/v1/auth/oidc/callback?error=access_denied").send().await.unwrap();
     problem(refused, 401, "LOGIN_REFUSED").await;
 }
+
+/// A call of Amazon Cognito's API.
+async fn cognito(client: &reqwest::Client, url: &str, operation: &str, body: Value) -> Value {
+    let answer = client
+        .post(url)
+        .header("x-amz-target", format!("AWSCognitoIdentityProviderService.{operation}"))
+        .header("content-type", "application/x-amz-json-1.1")
+        .header(
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/cognito-idp/aws4_request, SignedHeaders=host, Signature=x",
+        )
+        .body(body.to_string())
+        .send()
+        .await
+        .unwrap();
+    ok(answer, StatusCode::OK).await
+}
+
+#[tokio::test]
+async fn cognito_tokens_count() {
+    let Ok(moto) = std::env::var("OMT_TEST_MOTO") else { return };
+    let at = moto.find("http://").unwrap();
+    let url = moto[at..].split('&').next().unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let pool = cognito(&client, url, "CreateUserPool", json!({ "PoolName": "people" })).await["UserPool"]["Id"].clone();
+    let flows = json!(["ALLOW_ADMIN_USER_PASSWORD_AUTH"]);
+    let app = json!({ "UserPoolId": pool, "ClientName": "app", "ExplicitAuthFlows": flows });
+    let app = cognito(&client, url, "CreateUserPoolClient", app).await["UserPoolClient"]["ClientId"].clone();
+    cognito(&client, url, "CreateGroup", json!({ "UserPoolId": pool, "GroupName": "approver" })).await;
+    let user = |more: Value| {
+        let mut body = json!({ "UserPoolId": pool, "Username": "petra" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    cognito(&client, url, "AdminCreateUser", user(json!({ "TemporaryPassword": "Temp-12345" }))).await;
+    cognito(&client, url, "AdminSetUserPassword", user(json!({ "Password": "Perm-12345", "Permanent": true }))).await;
+    let group = client
+        .post(url)
+        .header("x-amz-target", "AWSCognitoIdentityProviderService.AdminAddUserToGroup")
+        .header("content-type", "application/x-amz-json-1.1")
+        .header(
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/cognito-idp/aws4_request, SignedHeaders=host, Signature=x",
+        )
+        .body(user(json!({ "GroupName": "approver" })).to_string());
+    assert_eq!(group.send().await.unwrap().status(), StatusCode::OK);
+    let login = json!({
+        "UserPoolId": pool, "ClientId": app, "AuthFlow": "ADMIN_USER_PASSWORD_AUTH",
+        "AuthParameters": { "USERNAME": "petra", "PASSWORD": "Perm-12345" },
+    });
+    let tokens = cognito(&client, url, "AdminInitiateAuth", login).await["AuthenticationResult"].clone();
+    let (pool, app) = (pool.as_str().unwrap(), app.as_str().unwrap());
+    let config = |token_use: &str, audience: &str| {
+        format!(
+            "[[auth.oidc]]\nissuer = \"https://cognito-idp.us-east-1.amazonaws.com/{pool}\"\naudience = [\"{audience}\"]\n\
+             jwks_url = \"{url}/{pool}/.well-known/jwks.json\"\ntoken_use = \"{token_use}\"\n"
+        )
+    };
+    let (id, access) = (tokens["IdToken"].as_str().unwrap(), tokens["AccessToken"].as_str().unwrap());
+    let server = Server::start_with(&config("id", app)).await;
+    let who = ok(me(&server, id).await, StatusCode::OK).await;
+    assert_eq!((who["name"].as_str(), &who["roles"]), (Some("petra"), &json!(["approver"])));
+    problem(me(&server, access).await, 401, "INVALID_TOKEN").await;
+    let server = Server::start_with(&config("access", app)).await;
+    ok(me(&server, access).await, StatusCode::OK).await;
+    problem(me(&server, id).await, 401, "INVALID_TOKEN").await;
+    let server = Server::start_with(&config("id", "another-app")).await;
+    problem(me(&server, id).await, 401, "INVALID_TOKEN").await;
+}

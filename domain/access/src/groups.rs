@@ -37,6 +37,15 @@ impl Access {
         Ok((group, members))
     }
 
+    /// One group with its members, as whoever changes it needs to know it.
+    pub async fn group_for_change(&self, actor: &Actor, id: Uuid) -> Result<(GroupRecord, Vec<UserId>)> {
+        actor.require(Permission::AdminUsers)?;
+        let read = self.deps.database.read().await?;
+        let group = read.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?;
+        let members = read.groups().members(&actor.tenant, id).await?;
+        Ok((group, members))
+    }
+
     /// Makes a group, or replaces one. What its mappings give changes at once, and nobody changes what they do not hold.
     pub async fn put_group(&self, actor: &Actor, id: Option<Uuid>, change: GroupChange) -> Result<(GroupRecord, Vec<UserId>)> {
         actor.require(Permission::AdminUsers)?;

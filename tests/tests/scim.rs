@@ -1,0 +1,112 @@
+//! An identity provider keeps users and groups by SCIM 2.0.
+
+use omt_tests::{Server, ok, problem};
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+struct Client<'a> {
+    server: &'a Server,
+    key: String,
+}
+
+impl Client<'_> {
+    async fn send(&self, method: &str, path: &str, body: Value) -> Response {
+        let request = self.server.anonymous(method, &format!("/scim/v2/{path}")).bearer_auth(&self.key);
+        let request =
+            if body.is_null() { request } else { request.header("content-type", "application/scim+json").body(body.to_string()) };
+        request.send().await.unwrap()
+    }
+    async fn ok(&self, method: &str, path: &str, body: Value, status: StatusCode) -> Value {
+        ok(self.send(method, path, body).await, status).await
+    }
+    async fn refused(&self, method: &str, path: &str, body: Value, status: u16, kind: &str) {
+        let answer = self.send(method, path, body).await;
+        assert_eq!(answer.headers()["content-type"], "application/scim+json");
+        let found = answer.status().as_u16();
+        let error: Value = answer.json().await.unwrap();
+        assert_eq!((found, error["scimType"].as_str().unwrap_or_default()), (status, kind), "{error}");
+        assert_eq!(error["status"], status.to_string());
+    }
+}
+
+#[tokio::test]
+async fn users_and_groups_are_provisioned() {
+    let server = Server::start().await;
+    // Whoever puts people into a group gives what the group gives.
+    let scopes = ["admin:user:read", "admin:user:manage", "manifest:read", "manifest:create", "workflow:initiate"];
+    let scim = Client { server: &server, key: server.key("default", &scopes).await };
+    let petra = json!({
+        "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "petra@example.test", "externalId": "e-1",
+        "name": { "formatted": "Petra Parker" }, "emails": [{ "value": "petra@example.test", "primary": true }], "active": true,
+    });
+    let made = scim.ok("POST", "Users", petra.clone(), StatusCode::CREATED).await;
+    let id = made["id"].as_str().unwrap().to_owned();
+    let user = format!("Users/{id}");
+    assert_eq!((made["displayName"].as_str(), made["active"].as_bool()), (Some("Petra Parker"), Some(true)));
+    scim.refused("POST", "Users", petra.clone(), 409, "uniqueness").await;
+    scim.refused("POST", "Users", json!({ "userName": "a*" }), 400, "invalidValue").await;
+    let found = scim.ok("GET", "Users?filter=userName%20eq%20%22PETRA%40example.test%22", Value::Null, StatusCode::OK).await;
+    assert_eq!((found["totalResults"].as_u64(), &found["Resources"][0]["id"]), (Some(1), &made["id"]));
+    let found = scim.ok("GET", "Users?filter=externalId%20eq%20%22e-1%22", Value::Null, StatusCode::OK).await;
+    assert_eq!(found["totalResults"], 1);
+    let all = scim.ok("GET", "Users?startIndex=2&count=1", Value::Null, StatusCode::OK).await;
+    assert_eq!(
+        (all["totalResults"].as_u64(), all["itemsPerPage"].as_u64(), all["startIndex"].as_u64()),
+        (Some(2), Some(1), Some(2))
+    );
+    for filter in ["userName%20co%20%22x%22", "nonsense", "title%20eq%20%22x%22", "userName%20eq%20x"] {
+        scim.refused("GET", &format!("Users?filter={filter}"), Value::Null, 400, "invalidFilter").await;
+    }
+    // A group gives what its mapping says.
+    let group = json!({ "displayName": "Desk", "members": [{ "value": id }] });
+    let group = scim.ok("POST", "Groups", group, StatusCode::CREATED).await;
+    let path = format!("Groups/{}", group["id"].as_str().unwrap());
+    let roles = async || server.json(&format!("/api/v1/admin/users/{id}")).await["group_roles"].clone();
+    assert_eq!(roles().await, json!([]));
+    let mapping = json!({ "group": "desk", "roles": ["creator"] });
+    ok(server.request("POST", "/api/v1/admin/group-mappings").json(&mapping).send().await.unwrap(), StatusCode::CREATED).await;
+    assert_eq!(roles().await, json!(["creator"]));
+    let patch =
+        |operations: Value| json!({ "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations });
+    let remove = patch(json!([{ "op": "remove", "path": format!("members[value eq \"{id}\"]") }]));
+    assert_eq!(scim.ok("PATCH", &path, remove, StatusCode::OK).await["members"], json!([]));
+    assert_eq!(roles().await, json!([]));
+    let add = patch(json!([{ "op": "Add", "path": "members", "value": [{ "value": id }] }]));
+    scim.ok("PATCH", &path, add, StatusCode::OK).await;
+    assert_eq!(roles().await, json!(["creator"]));
+    scim.refused(
+        "PATCH",
+        &path,
+        patch(json!([{ "op": "add", "path": "members", "value": [{ "value": uuid::Uuid::now_v7() }] }])),
+        400,
+        "invalidValue",
+    )
+    .await;
+    scim.refused("PATCH", &path, patch(json!([{ "op": "add", "path": "color", "value": "red" }])), 400, "invalidPath").await;
+    // A key that holds less than a group gives cannot put anybody into it.
+    let mighty = json!({ "displayName": "Bosses", "members": [] });
+    let mighty = scim.ok("POST", "Groups", mighty, StatusCode::CREATED).await;
+    let mapping = json!({ "group": "bosses", "roles": ["administrator"] });
+    ok(server.request("POST", "/api/v1/admin/group-mappings").json(&mapping).send().await.unwrap(), StatusCode::CREATED).await;
+    let add = patch(json!([{ "op": "add", "path": "members", "value": [{ "value": id }] }]));
+    scim.refused("PATCH", &format!("Groups/{}", mighty["id"].as_str().unwrap()), add, 403, "").await;
+    // Deactivation, as Entra and Okta send it.
+    for value in [json!("False"), json!(false)] {
+        let off = scim.ok("PATCH", &user, patch(json!([{ "op": "Replace", "path": "active", "value": value }])), StatusCode::OK);
+        assert_eq!(off.await["active"], false);
+    }
+    let on = patch(json!([{ "op": "replace", "value": { "active": true, "displayName": "P. Parker" } }]));
+    let on = scim.ok("PATCH", &user, on, StatusCode::OK).await;
+    assert_eq!((on["active"].as_bool(), on["displayName"].as_str()), (Some(true), Some("P. Parker")));
+    let replaced = scim.ok("PUT", &user, json!({ "userName": "pp@example.test" }), StatusCode::OK).await;
+    assert_eq!((replaced["userName"].as_str(), &replaced["displayName"]), (Some("pp@example.test"), &Value::Null));
+    scim.refused("PATCH", &user, patch(json!([{ "op": "explode", "path": "active" }])), 400, "invalidValue").await;
+    assert_eq!(scim.send("DELETE", &user, Value::Null).await.status(), StatusCode::NO_CONTENT);
+    scim.refused("GET", &user, Value::Null, 404, "").await;
+    assert_eq!(scim.ok("GET", &path, Value::Null, StatusCode::OK).await["members"], json!([]));
+    assert_eq!(scim.send("DELETE", &path, Value::Null).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(scim.ok("GET", "ServiceProviderConfig", Value::Null, StatusCode::OK).await["patch"]["supported"], true);
+    // Others may not.
+    let reader = Client { server: &server, key: server.key("default", &["manifest:read"]).await };
+    problem(reader.send("GET", "Users", Value::Null).await, 403, "FORBIDDEN").await;
+}
