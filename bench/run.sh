@@ -91,7 +91,7 @@ echo; echo "== background jobs that do nothing"
 
 echo; echo "== decisions, audit log, logins"
 serve_ours
-"$bin/omt-bench" access --database "sqlite:$work/access.db" --url "$url" --password "$password" | sed 's/^/SQLite: /'
+"$bin/omt-bench" access --database "sqlite:$work/access.db" --url "$url" --password bench | sed 's/^/SQLite: /'
 stop "$ours"
 "$bin/omt-bench" access --database "$OMT_TEST_POSTGRES" | grep audit | sed 's/^/PostgreSQL: /'
 

@@ -63,6 +63,7 @@ impl Modify for Bearer {
         routes::platform::get,
         routes::platform::update,
         routes::platform::overview,
+        routes::platform::archive,
         routes::audit::list,
         routes::audit::export,
         routes::audit::checkpoint,

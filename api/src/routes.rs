@@ -76,6 +76,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 .route(web::get().to(platform::get))
                 .route(web::put().to(platform::update)),
         )
+        .service(at("/api/v1/admin/system/archive", "POST").route(web::post().to(platform::archive)))
         .service(at("/api/v1/admin/metrics", "GET").route(web::get().to(platform::overview)))
         .service(at("/api/v1/admin/audit-logs", "GET").route(web::get().to(audit::list)))
         .service(at("/api/v1/audit/export", "GET").route(web::get().to(audit::export)))

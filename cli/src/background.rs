@@ -10,7 +10,7 @@ use omt_audit::Integrator;
 use omt_jobs::{Handler, Runner};
 use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
-use omt_workers::{Housekeeping, Lifecycle, Retention, Sweep};
+use omt_workers::{Archive, Housekeeping, Lifecycle, Retention, Sweep};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
@@ -35,6 +35,7 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
     let seconds = |n: u32| time::Duration::seconds(n.into());
     let settings = &config.lifecycle;
     vec![
+        Arc::new(Archive { database: database.clone(), clock: clock.clone(), audit: platform.audit.clone() }),
         Arc::new(Housekeeping { database: database.clone(), clock: clock.clone() }),
         Arc::new(Lifecycle {
             database: database.clone(),

@@ -1,6 +1,6 @@
 //! Background jobs, over whatever queue and database the combination has.
 
-use omt_tests::{Server, id, ok, problem};
+use omt_tests::{Server, fixture, id, ok, problem};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -60,4 +60,39 @@ async fn metrics_need_their_permission_and_count() {
     }
     let open = Server::start_with("[metrics]\nopen = true\n").await;
     assert_eq!(open.anonymous("GET", "/metrics").send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn old_manifests_are_archived_when_asked_and_counted() {
+    let server = Server::start().await;
+    let keep = server.signed("a.jpg", fixture("a.jpg"), &[("department", "legal")]).await;
+    let held = server.signed("a.png", fixture("a.png"), &[]).await;
+    let gone = server.signed("a.gif", fixture("a.gif"), &[]).await;
+    let hold = format!("/api/v1/manifests/{}/legal-hold", id(&held));
+    ok(server.request("PUT", &hold).json(&json!({ "reason": "case" })).send().await.unwrap(), StatusCode::OK).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let order = |body: Value| server.request("POST", "/api/v1/admin/system/archive").json(&body).send();
+    problem(order(json!({ "older_than_days": 99999 })).await.unwrap(), 422, "INVALID_FIELD").await;
+    let state = async |record: &Value| server.json(&format!("/api/v1/manifests/{}", id(record))).await["state"].clone();
+    for (body, archived) in
+        [(json!({ "older_than_days": 1 }), 0), (json!({ "older_than_days": 0, "classification": "internal" }), 2)]
+    {
+        let made = ok(order(body).await.unwrap(), StatusCode::ACCEPTED).await;
+        let path = format!("/api/v1/admin/jobs/{}", made["job"].as_str().unwrap());
+        let began = std::time::Instant::now();
+        let done = loop {
+            let job = server.json(&path).await;
+            if job["state"] == "done" {
+                break job;
+            }
+            assert!(began.elapsed() < Duration::from_secs(15), "{job}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert_eq!(done["progress"]["archived"], archived, "{done}");
+    }
+    assert_eq!([state(&keep).await, state(&held).await, state(&gone).await], ["archived", "signed", "archived"]);
+    let metrics = server.json("/api/v1/admin/metrics").await;
+    assert_eq!((metrics["total_manifests"].as_u64(), metrics["manifests_today"].as_u64()), (Some(3), Some(3)));
+    assert_eq!((metrics["total_users"].as_u64(), metrics["verifications_today"].as_u64()), (Some(1), Some(0)));
+    assert!(metrics["storage_used_gb"].as_f64().unwrap() > 0.0);
 }

@@ -6,6 +6,7 @@ use crate::{
     problem::{Problem, ProblemBody},
 };
 use actix_web::{HttpResponse, web};
+use omt_jobs::ArchiveOrder;
 use omt_kernel::{Error, TenantId, TenantSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,6 +56,28 @@ pub struct Tenant {
     /// Creation.
     #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     created_at: Option<time::OffsetDateTime>,
+}
+
+/// What to archive.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveRequest {
+    /// Signed manifests made so many days ago or earlier.
+    #[schema(example = 365)]
+    older_than_days: u32,
+    /// Only this department's.
+    department: Option<String>,
+    /// Only this project's.
+    project: Option<String>,
+    /// Only of this classification.
+    classification: Option<String>,
+}
+
+/// The job that does it.
+#[derive(Serialize, ToSchema)]
+pub struct ArchiveResponse {
+    /// The job: GET /api/v1/admin/jobs/{id} says how far it is.
+    job: uuid::Uuid,
 }
 
 /// A page of tenants.
@@ -176,4 +199,28 @@ pub async fn overview(state: web::Data<ApiState>, caller: Caller<may::MetricsRea
         verifications_today: read.verifications().count(tenant, midnight).await?,
         storage_used_gb: bytes as f64 / 1e9,
     }))
+}
+
+/// Archives the tenant's signed manifests that are older than so many days, but for those under a legal hold, in a background
+/// job. Content is deleted when its retention ends.
+#[utoipa::path(post, path = "/api/v1/admin/system/archive", tag = "admin", request_body = ArchiveRequest, security(("bearer" = [])), responses((status = 202, body = ArchiveResponse), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody, description = "JOB_EXISTS"), (status = 422, body = ProblemBody, description = "INVALID_FIELD")))]
+pub async fn archive(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body, _): CallerWith<may::AdminSystem, ArchiveRequest>,
+) -> Result<HttpResponse, Problem> {
+    if body.older_than_days > 36_600 {
+        return Err(Error::unprocessable_field("INVALID_FIELD", "older_than_days", "at most 36600").into());
+    }
+    let words = "public, internal, confidential, secret, top_secret";
+    let classification = body.classification.as_deref().map(|c| crate::wire::word("classification", c, words)).transpose()?;
+    let order = ArchiveOrder {
+        created_before: (state.clock.now() - time::Duration::days(i64::from(body.older_than_days))).unix_timestamp(),
+        department: body.department,
+        project: body.project,
+        classification,
+    };
+    let job = state.jobs.archive(&actor, order).await?;
+    Ok(HttpResponse::Accepted()
+        .insert_header(("location", format!("/api/v1/admin/jobs/{job}")))
+        .json(ArchiveResponse { job: job.0 }))
 }

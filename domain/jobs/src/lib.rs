@@ -10,6 +10,6 @@ pub mod rules;
 mod runner;
 mod service;
 
-pub use model::{Handler, JobError, NewJob, Progress, Schedule};
+pub use model::{ARCHIVE, ArchiveOrder, Handler, JobError, NewJob, Progress, Schedule};
 pub use runner::Runner;
 pub use service::Jobs;

@@ -94,3 +94,20 @@ impl Schedule {
 
 /// The identifier of a job that was made, or none where one with its key lives.
 pub type Made = Result<Option<JobId>>;
+
+/// The kind of jobs that archive what is old.
+pub const ARCHIVE: &str = "archive";
+
+/// What such a job archives: signed manifests made before a time, of one department, project and classification where they are
+/// named.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ArchiveOrder {
+    /// Made before, seconds since 1970.
+    pub created_before: i64,
+    /// Department.
+    pub department: Option<String>,
+    /// Project.
+    pub project: Option<String>,
+    /// Classification.
+    pub classification: Option<omt_kernel::manifest::Classification>,
+}

@@ -1,9 +1,10 @@
 //! Making jobs, and what administrators do with them.
 
-use crate::model::{Made, NewJob};
+use crate::model::{ARCHIVE, ArchiveOrder, Made, NewJob};
 use omt_audit::{AuditTrail, Event};
 use omt_kernel::{
     Actor, Error, JobId, Kind, Permission, Result,
+    error::Context as _,
     job::{JobFilter, JobRecord, JobState},
     port::{Clock, Database, Entropy, Page, UnitOfWork},
 };
@@ -44,6 +45,28 @@ impl Jobs {
         actor.require(Permission::AdminJobRead)?;
         let found = self.database.read().await?.jobs().get(id).await?;
         found.filter(|job| sees(actor, job)).ok_or_else(|| Error::not_found("job"))
+    }
+
+    /// Has a tenant's old manifests archived; the job that does it. Only one at a time.
+    pub async fn archive(&self, actor: &Actor, order: ArchiveOrder) -> Result<JobId> {
+        actor.require(Permission::AdminSystem)?;
+        let now = self.clock.now();
+        let unit = self.database.begin().await?;
+        let new = NewJob {
+            tenant: Some(actor.tenant.clone()),
+            kind: ARCHIVE,
+            payload: serde_json::to_value(&order).context("an order cannot be written")?,
+            unique_key: Some(format!("{ARCHIVE}:{}", actor.tenant)),
+            priority: 0,
+            run_at: now,
+            max_attempts: 5,
+        };
+        let made = self.enqueue(unit.as_ref(), new).await?;
+        let id =
+            made.ok_or_else(|| Error::new(Kind::Conflict, "JOB_EXISTS", "an archive job of the tenant is queued or running"))?;
+        self.audit.append(unit.as_ref(), actor, Event::new("system.archive", "job", id).after(&order)).await?;
+        unit.commit().await?;
+        Ok(id)
     }
 
     /// Calls a job off. One that runs is stopped at its worker's next sign of life.
