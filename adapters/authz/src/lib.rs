@@ -19,9 +19,6 @@ use time::OffsetDateTime;
 
 const MODEL: &str = include_str!("../../../policies/access/model.conf");
 const ROLES: &str = include_str!("../../../policies/access/roles.csv");
-/// The tenant of the lines that hold everywhere.
-const EVERYWHERE: &str = "*";
-
 /// Roles of a tenant at a version of its own roles.
 type Key = (TenantId, i64, BTreeSet<String>);
 
@@ -44,9 +41,9 @@ impl CasbinAuthorizer {
         let (mut lines, mut roles) = (Vec::new(), BTreeMap::<String, BTreeSet<Permission>>::new());
         for line in ROLES.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let parts: Vec<&str> = line.split(',').map(str::trim).collect();
-            let ["p", role, EVERYWHERE, permission] = parts[..] else { return Err(malformed(line)) };
+            let ["p", role, permission] = parts[..] else { return Err(malformed(line)) };
             roles.entry(role.to_owned()).or_default().insert(permission.parse().map_err(|()| malformed(line))?);
-            lines.push(vec![role.to_owned(), EVERYWHERE.to_owned(), permission.to_owned()]);
+            lines.push(vec![role.to_owned(), permission.to_owned()]);
         }
         let record = |(name, permissions)| RoleRecord {
             tenant: TenantId::default_tenant(),
@@ -77,7 +74,7 @@ impl CasbinAuthorizer {
         let mut enforcer = Enforcer::new(model, MemoryAdapter::default()).await.map_err(fault)?;
         let (tenant, mut lines, mut links) = (table.tenant.to_string(), self.lines.clone(), Vec::new());
         for role in table.roles.iter() {
-            lines.extend(role.permissions.iter().map(|p| vec![role.name.clone(), tenant.clone(), p.to_string()]));
+            lines.extend(role.permissions.iter().map(|p| vec![role.name.clone(), p.to_string()]));
             links.extend(role.inherits.iter().map(|parent| vec![role.name.clone(), parent.clone(), tenant.clone()]));
         }
         enforcer.add_policies(lines).await.map_err(fault)?;
