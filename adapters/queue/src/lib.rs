@@ -9,10 +9,7 @@ use apalis_postgres::PostgresStorage;
 use apalis_redis::{ConnectionManager, RedisStorage};
 use apalis_sqlite::SqliteStorage;
 use async_trait::async_trait;
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, try_join_all},
-};
+use futures_util::{FutureExt, future::BoxFuture};
 use omt_kernel::{Error, JobId, Kind, Result, port::JobTransport, url::without_secret};
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -21,7 +18,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinSet};
 
 /// A worker without a sign of life for twice this gives back its tickets.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -122,11 +119,16 @@ impl ApalisQueue {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<()> {
         let (stop, room) = (stop.boxed().shared(), Arc::new(Semaphore::new(concurrency)));
-        let workers = kinds.iter().map(|kind| {
+        let mut workers = JoinSet::new();
+        for kind in kinds {
             let taker = Taker { kind, handle: handle.clone(), room: room.clone() };
-            self.work_on(&format!("{worker}-{kind}"), concurrency, taker, stop.clone())
-        });
-        try_join_all(workers).await.map(drop)
+            // A task of its own: joined in one, each would be polled whenever another wakes.
+            workers.spawn(self.work_on(&format!("{worker}-{kind}"), concurrency, taker, stop.clone()));
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended.map_err(|e| Error::internal("the queue's worker ended in a defect").caused_by(e))??;
+        }
+        Ok(())
     }
 
     fn work_on(
