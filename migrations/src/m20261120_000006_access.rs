@@ -28,12 +28,14 @@ impl MigrationTrait for Migration {
                     .col(text(column("username_folded")))
                     .col(text(column("source")))
                     .col(text_null(column("external_id")))
+                    .col(text_null(column("identity")))
                     .col(boolean(column("active")))
                     .col(json_binary(column("data")))
                     .take(),
             )
             .await?;
         index(manager, "accounts", "accounts_name", &["tenant", "username_folded"], true).await?;
+        index(manager, "accounts", "accounts_identity", &["tenant", "identity"], true).await?;
         index(manager, "accounts", "accounts_external", &["tenant", "external_id"], false).await?;
         index(manager, "accounts", "accounts_list", &["tenant", "id"], false).await?;
         manager

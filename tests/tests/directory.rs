@@ -121,6 +121,11 @@ async fn directory_users_log_in_over_starttls_and_ldaps() {
             let answer = login(name, password).await;
             assert!(matches!(answer.status().as_u16(), 401 | 429), "{name:?}: {}", answer.status());
         }
+        // A local user of the same name is not theirs, however the name is padded.
+        for name in ["admin ", " admin", "petra ", "petra  "] {
+            let answer = login(name, "petra-secret").await;
+            assert!(matches!(answer.status().as_u16(), 401 | 429), "{name:?}: {}", answer.status());
+        }
         // A name that has to be escaped is found all the same.
         problem(login("we(ird", "weird-secret").await, 403, "NO_ROLE").await;
         problem(login("otto", "otto-secret").await, 403, "NO_ROLE").await;

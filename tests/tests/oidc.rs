@@ -264,6 +264,33 @@ async fn tokens_of_a_trusted_issuer_count_and_others_do_not() {
     ok(server.request("PUT", &path).json(&json!({ "active": false })).send().await.unwrap(), StatusCode::OK).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     problem(me(&server, &creator).await, 401, "USER_INACTIVE").await;
+    // A name that somebody may have chosen does not make them a user whom a SCIM client announced, nor does a forged link.
+    let key = server
+        .key("default", &["admin:user:read", "admin:user:manage", "manifest:read", "manifest:create", "workflow:initiate"])
+        .await;
+    let scim = |body: Value| {
+        server
+            .anonymous("POST", "/scim/v2/Users")
+            .bearer_auth(&key)
+            .header("content-type", "application/scim+json")
+            .body(body.to_string())
+    };
+    let boss = json!({ "userName": "boss", "externalId": "77" });
+    assert_eq!(scim(boss).send().await.unwrap().status(), StatusCode::CREATED);
+    let thief = issuer.token(&with(json!({ "sub": "666", "cognito:username": "boss", "cognito:groups": [] })));
+    let who = ok(me(&server, &thief).await, StatusCode::OK).await;
+    assert!(who["name"].as_str().unwrap().starts_with("boss#"), "{who}");
+    let forged = json!({ "userName": "mallory", "externalId": format!("oidc:{}|0815", issuer.url) });
+    assert_eq!(scim(forged).send().await.unwrap().status(), StatusCode::CREATED);
+    let rightful = issuer.token(&with(json!({ "sub": "77", "cognito:username": "boss", "cognito:groups": ["approver"] })));
+    let who = ok(me(&server, &rightful).await, StatusCode::OK).await;
+    assert_eq!((who["name"].as_str(), &who["roles"]), (Some("boss"), &json!([])));
+    // Once linked, nobody sets a password for them here.
+    let linked = server.json("/api/v1/admin/users?username=boss").await;
+    let linked = linked["items"].as_array().unwrap().iter().find(|u| u["username"] == "boss").unwrap().clone();
+    let path = format!("/api/v1/admin/users/{}", omt_tests::id(&linked));
+    let stolen = server.request("PUT", &path).json(&json!({ "password": "a very long password" })).send().await.unwrap();
+    problem(stolen, 409, "NOT_LOCAL").await;
     // All of it is in the log.
     let log = server.json("/api/v1/admin/audit-logs?limit=200").await.to_string();
     assert!(log.contains("auth.token") && log.contains("TOKEN_EXPIRED") && log.contains("INVALID_TOKEN"));

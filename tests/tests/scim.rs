@@ -90,6 +90,16 @@ async fn users_and_groups_are_provisioned() {
     ok(server.request("POST", "/api/v1/admin/group-mappings").json(&mapping).send().await.unwrap(), StatusCode::CREATED).await;
     let add = patch(json!([{ "op": "add", "path": "members", "value": [{ "value": id }] }]));
     scim.refused("PATCH", &format!("Groups/{}", mighty["id"].as_str().unwrap()), add, 403, "").await;
+    // Nor by a mapping that gives a wider view than its own.
+    let narrow = json!({ "name": "narrow", "scopes": scopes, "clearance": "internal" });
+    let narrow =
+        ok(server.request("POST", "/api/v1/admin/api-keys").json(&narrow).send().await.unwrap(), StatusCode::CREATED).await;
+    let narrow = Client { server: &server, key: narrow["key"].as_str().unwrap().to_owned() };
+    let cleared = scim.ok("POST", "Groups", json!({ "displayName": "Cleared" }), StatusCode::CREATED).await;
+    let mapping = json!({ "group": "cleared", "clearance": "top_secret" });
+    ok(server.request("POST", "/api/v1/admin/group-mappings").json(&mapping).send().await.unwrap(), StatusCode::CREATED).await;
+    let add = patch(json!([{ "op": "add", "path": "members", "value": [{ "value": id }] }]));
+    narrow.refused("PATCH", &format!("Groups/{}", cleared["id"].as_str().unwrap()), add, 403, "").await;
     // Deactivation, as Entra and Okta send it.
     for value in [json!("False"), json!(false)] {
         let off = scim.ok("PATCH", &user, patch(json!([{ "op": "Replace", "path": "active", "value": value }])), StatusCode::OK);

@@ -79,6 +79,18 @@ async fn nobody_gives_what_they_do_not_hold() {
         problem(admin(&server, "PUT", &first, body).await, 409, "LAST_ADMINISTRATOR").await;
     }
     problem(admin(&server, "DELETE", &first, Value::Null).await, 409, "LAST_ADMINISTRATOR").await;
+    for body in [json!({ "password": "a very long new password" }), json!({ "reset_second_factor": true })] {
+        problem(admin(&server, "PUT", &first, body).await, 409, "OWN_CREDENTIALS").await;
+    }
+    // Nor by way of a role of one's own.
+    let path = "/api/v1/admin/roles/boss";
+    let boss = json!({ "name": "boss", "inherits": ["administrator"] });
+    ok(admin(&server, "POST", "/api/v1/admin/roles", boss).await, StatusCode::CREATED).await;
+    ok(admin(&server, "PUT", &first, json!({ "roles": ["boss"] })).await, StatusCode::OK).await;
+    problem(admin(&server, "PUT", path, json!({ "permissions": ["admin:system:config"] })).await, 409, "LAST_ADMINISTRATOR")
+        .await;
+    ok(admin(&server, "PUT", &first, json!({ "roles": ["administrator"] })).await, StatusCode::OK).await;
+    ok(admin(&server, "PUT", path, json!({})).await, StatusCode::OK).await;
     // A role that manages users, and cannot sign.
     let made = admin(
         &server,
@@ -351,6 +363,7 @@ async fn what_is_dangerous_needs_a_fresh_second_factor() {
         ("POST", "/api/v1/admin/roles", role("two")),
         ("POST", "/api/v1/admin/tenants", json!({ "id": "acme" })),
         ("GET", "/api/v1/audit/export", Value::Null),
+        ("POST", "/api/v1/admin/api-keys", json!({ "name": "k", "scopes": ["manifest:read"] })),
         ("POST", "/api/v1/admin/group-mappings", json!({ "group": "g", "roles": ["creator"] })),
         ("DELETE", path, Value::Null),
     ] {

@@ -35,6 +35,7 @@ entity!(accounts, "accounts", {
     pub username_folded: String,
     pub source: String,
     pub external_id: Option<String>,
+    pub identity: Option<String>,
     pub active: bool,
     #[sea_orm(column_type = "JsonBinary")]
     pub data: Json,

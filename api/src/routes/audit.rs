@@ -160,12 +160,12 @@ pub async fn export(
     caller: Caller<may::AuditExport>,
     query: web::Query<AuditQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let (actor, filter) = (caller.0, query.filter()?);
+    let (actor, filter, subject) = (caller.0, query.filter()?, query.actor.clone());
     state.access.require_step_up(&actor).await?;
     // The first page now, so that a refusal is an answer and not a broken stream.
-    let first = state.audit.export(&actor, &filter, Page { after: None, limit: EXPORT_PAGE }).await?;
+    let first = state.audit.export(&actor, subject.as_deref(), &filter, Page { after: None, limit: EXPORT_PAGE }).await?;
     let body = stream::try_unfold((Some(first), state), move |(page, state)| {
-        let (actor, filter) = (actor.clone(), filter.clone());
+        let (actor, filter, subject) = (actor.clone(), filter.clone(), subject.clone());
         async move {
             let Some(page) = page else { return Ok::<_, actix_web::Error>(None) };
             let mut lines = Vec::new();
@@ -176,7 +176,7 @@ pub async fn export(
             let next = match page.last().filter(|_| page.len() == EXPORT_PAGE as usize) {
                 Some(last) => {
                     let page = Page { after: Some(last.id.0), limit: EXPORT_PAGE };
-                    Some(state.audit.export(&actor, &filter, page).await.map_err(Problem)?)
+                    Some(state.audit.export(&actor, subject.as_deref(), &filter, page).await.map_err(Problem)?)
                 }
                 None => None,
             };

@@ -321,15 +321,16 @@ pub async fn create_group(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::AdminUsers, ScimGroup>,
 ) -> Result<HttpResponse, ScimError> {
-    let (group, members) = state.access.put_group(&actor, None, change(body)?).await?;
+    let (group, members) = state.access.put_group(&actor, None, replacement(body)?).await?;
     let mut response = HttpResponse::Created();
     response.insert_header((header::LOCATION, location(&state, "Groups", group.id)));
     Ok(answer(response, &group_body(&state, &group, &members)))
 }
 
-fn change(body: ScimGroup) -> Result<GroupChange, ScimError> {
+fn replacement(body: ScimGroup) -> Result<impl Fn(Option<(GroupRecord, Vec<UserId>)>) -> Result<GroupChange, Error>, ScimError> {
     let members = scim_patch::members(&Value::Array(body.members))?;
-    Ok(GroupChange { name: body.display_name, external_id: body.external_id, members: Some(members) })
+    let change = GroupChange { name: body.display_name, external_id: body.external_id, members: Some(members) };
+    Ok(move |_| Ok(change.clone()))
 }
 
 /// Lists groups.
@@ -382,7 +383,7 @@ pub async fn replace_group(
     CallerWith(actor, body, _): CallerWith<may::AdminUsers, ScimGroup>,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ScimError> {
-    let (group, members) = state.access.put_group(&actor, Some(*id), change(body)?).await?;
+    let (group, members) = state.access.put_group(&actor, Some(*id), replacement(body)?).await?;
     Ok(answer(HttpResponse::Ok(), &group_body(&state, &group, &members)))
 }
 
@@ -393,8 +394,10 @@ pub async fn patch_group(
     CallerWith(actor, body, _): CallerWith<may::AdminUsers, PatchRequest>,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ScimError> {
-    let (group, members) = state.access.group_for_change(&actor, *id).await?;
-    let change = scim_patch::group(&body.operations, group, members)?;
+    let change = |current: Option<(GroupRecord, Vec<UserId>)>| {
+        let (group, members) = current.ok_or_else(|| Error::not_found("group"))?;
+        scim_patch::group(&body.operations, group, members)
+    };
     let (group, members) = state.access.put_group(&actor, Some(*id), change).await?;
     Ok(answer(HttpResponse::Ok(), &group_body(&state, &group, &members)))
 }

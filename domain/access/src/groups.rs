@@ -4,7 +4,7 @@ use crate::{Access, rules};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Permission, Result, UserId,
-    access::GroupRecord,
+    access::{GroupRecord, UserSource},
     port::{Page, UnitOfWork},
 };
 use std::collections::BTreeSet;
@@ -37,19 +37,16 @@ impl Access {
         Ok((group, members))
     }
 
-    /// One group with its members, as whoever changes it needs to know it.
-    pub async fn group_for_change(&self, actor: &Actor, id: Uuid) -> Result<(GroupRecord, Vec<UserId>)> {
-        actor.require(Permission::AdminUsers)?;
-        let read = self.deps.database.read().await?;
-        let group = read.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?;
-        let members = read.groups().members(&actor.tenant, id).await?;
-        Ok((group, members))
-    }
-
     /// Makes a group, or replaces one. What its mappings give changes at once, and nobody changes what they do not hold.
-    pub async fn put_group(&self, actor: &Actor, id: Option<Uuid>, change: GroupChange) -> Result<(GroupRecord, Vec<UserId>)> {
+    ///
+    /// `change` says what it becomes, of what it is: it is asked inside the transaction, so that changes at once add up.
+    pub async fn put_group(
+        &self,
+        actor: &Actor,
+        id: Option<Uuid>,
+        change: impl Fn(Option<(GroupRecord, Vec<UserId>)>) -> Result<GroupChange>,
+    ) -> Result<(GroupRecord, Vec<UserId>)> {
         actor.require(Permission::AdminUsers)?;
-        rules::check_words("displayName", &change.name)?;
         let now = self.deps.clock.now();
         self.transaction(async |unit| {
             unit.lock(&format!("administrators:{}", actor.tenant)).await?;
@@ -57,6 +54,12 @@ impl Access {
                 Some(id) => Some(unit.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?),
                 None => None,
             };
+            let current = match &old {
+                Some(old) => Some((old.clone(), unit.groups().members(&actor.tenant, old.id).await?)),
+                None => None,
+            };
+            let change = change(current)?;
+            rules::check_words("displayName", &change.name)?;
             let group = GroupRecord {
                 id: old.as_ref().map_or_else(|| self.deps.entropy.uuid_v7(now), |old| old.id),
                 tenant: actor.tenant.clone(),
@@ -65,6 +68,9 @@ impl Access {
                 created_at: old.as_ref().map_or(now, |old| old.created_at),
             };
             self.check_group_grant(unit, actor, &group.name).await?;
+            if let Some(old) = &old {
+                self.check_group_grant(unit, actor, &old.name).await?;
+            }
             unit.groups().put(&group).await?;
             let before = unit.groups().members(&actor.tenant, group.id).await?;
             let wanted: BTreeSet<UserId> = change.members.clone().unwrap_or_else(|| before.clone()).into_iter().collect();
@@ -104,7 +110,7 @@ impl Access {
         let folded = name.to_lowercase();
         let mappings = unit.roles().mappings(&actor.tenant).await?;
         for mapping in mappings.iter().filter(|mapping| mapping.group.to_lowercase() == folded) {
-            self.check_roles(unit, actor, &mapping.roles).await?;
+            self.check_mapping(unit, actor, mapping).await?;
         }
         Ok(())
     }
@@ -114,13 +120,22 @@ impl Access {
         let mappings = unit.roles().mappings(&actor.tenant).await?;
         for id in users {
             let Some(user) = unit.users().get(&actor.tenant, id).await? else { continue };
+            // Others' groups come from where they log in.
+            if !matches!(user.source, UserSource::Scim | UserSource::Local) {
+                continue;
+            }
             let groups: BTreeSet<String> =
                 unit.groups().of_user(&actor.tenant, id).await?.into_iter().map(|group| group.name).collect();
             let mut next = user.clone();
             next.mapped = rules::apply_mappings(&mappings, &groups, self.deps.clock.now());
             next.revision += 1;
+            if next.mapped.roles != user.mapped.roles || next.effective_reach() != user.effective_reach() {
+                self.check_outranked(unit, actor, &user).await?;
+            }
             self.check_administrators(unit, &user, Some(&next)).await?;
-            unit.users().update(&next, user.revision).await?;
+            if !unit.users().update(&next, user.revision).await? {
+                return Err(crate::roles::changed_meanwhile());
+            }
         }
         Ok(())
     }

@@ -65,6 +65,7 @@ impl Access {
     /// makes the tenant with default settings if it does not exist.
     pub async fn create_api_key(&self, actor: &Actor, new: NewApiKey) -> Result<(ApiKeyRecord, String)> {
         actor.require(Permission::AdminApiKeys)?;
+        self.require_step_up(actor).await?;
         rules::check_words("name", &new.name)?;
         if new.scopes.is_empty() {
             return Err(Error::unprocessable_field("INVALID_FIELD", "scopes", "at least one scope is needed"));

@@ -9,8 +9,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_audit::{Event, Outcome};
 use omt_kernel::{
     Actor, Error, Kind, Result, SessionId, TenantId, UserId, Via,
-    access::{Attempts, RefreshTokenRecord, SessionRecord, UserRecord, UserSource},
-    port::{DirectoryUser, UnitOfWork},
+    access::{Attempts, RefreshTokenRecord, SessionRecord, UserFilter, UserRecord, UserSource},
+    port::{DirectoryUser, Page, UnitOfWork},
 };
 use time::OffsetDateTime;
 
@@ -23,7 +23,7 @@ pub struct Tokens {
     pub refresh: String,
     /// Seconds that the access token is good.
     pub expires_in: i64,
-    /// A second factor must be enrolled before anything else.
+    /// A second factor must be enrolled or given before anything else.
     pub limited: bool,
 }
 
@@ -48,6 +48,10 @@ fn bad_credentials() -> Error {
     unauthenticated("INVALID_CREDENTIALS", "the user name or the password is wrong")
 }
 
+fn ldap_identity(dn: &str) -> String {
+    format!("ldap:{}", dn.to_lowercase())
+}
+
 fn reused() -> Error {
     unauthenticated("REFRESH_TOKEN_REUSED", "the refresh token was used before; log in again")
 }
@@ -58,11 +62,13 @@ impl Access {
         let default =
             if self.deps.directory.is_some() { self.settings.directory_tenant.clone() } else { TenantId::default_tenant() };
         let tenant = credentials.tenant.clone().unwrap_or(default);
-        let name = digest(&credentials.username.to_lowercase());
+        // Directories look past spaces, so the count does too.
+        let folded = credentials.username.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+        let name = digest(&folded);
         self.reserve_attempt(&tenant, &name).await?;
         let checked = self.check_password(&tenant, &credentials).await;
         let outcome = match checked {
-            Ok(Some(user)) => self.check_second_factor(user, credentials.second_factor.as_deref()).await,
+            Ok(Some(user)) => self.check_counted_second_factor(user, credentials.second_factor.as_deref()).await,
             Ok(None) => Err(bad_credentials()),
             Err(error) => Err(error),
         };
@@ -129,7 +135,13 @@ impl Access {
             && *tenant == self.settings.directory_tenant
         {
             // An empty password would be an anonymous bind, which succeeds (RFC 4513 §5.1.2).
-            if given.is_empty() || given.len() > password::MAX_LEN || name.len() > 256 || name.chars().any(char::is_control) {
+            let padded = name.split_whitespace().collect::<Vec<_>>().join(" ") != *name;
+            if given.is_empty()
+                || given.len() > password::MAX_LEN
+                || name.len() > 256
+                || padded
+                || name.chars().any(char::is_control)
+            {
                 return Ok(None);
             }
             let Some(found) = directory.authenticate(name, given).await? else { return Ok(None) };
@@ -145,19 +157,38 @@ impl Access {
     /// The record of a directory's user, made or brought up to date. Whoever has no role here cannot log in.
     async fn take_in(&self, tenant: &TenantId, found: DirectoryUser) -> Result<UserRecord> {
         let now = self.deps.clock.now();
+        let identity = ldap_identity(&found.external_id);
+        let filter = UserFilter { identity: Some(identity.clone()), ..UserFilter::default() };
         let user = self
             .transaction(async |unit| {
-                let known = unit.users().by_name(tenant, &found.username).await?;
+                let linked = unit.users().list(tenant, &filter, Page { after: None, limit: 1 }).await?.pop();
+                let known = match linked {
+                    Some(user) => Some(user),
+                    None => unit.users().by_name(tenant, &found.username).await?,
+                };
                 let mappings = unit.roles().mappings(tenant).await?;
                 let mapped = rules::apply_mappings(&mappings, &found.groups, now);
                 let user = match known {
+                    // Rights that were given to somebody else's user of the same name are not this one's.
+                    Some(user)
+                        if user.identity.as_ref() != Some(&identity)
+                            && !(user.source == UserSource::Scim && user.identity.is_none()) =>
+                    {
+                        return Err(Error::new(Kind::Forbidden, "NAME_TAKEN", "another user here has this login name"));
+                    }
                     Some(mut user) => {
                         let expected = user.revision;
                         user.revision += 1;
                         user.updated_at = now;
-                        (user.source, user.external_id) = (UserSource::Ldap, Some(found.external_id.clone()));
+                        let before = user.mapped.clone();
+                        (user.source, user.identity) = (UserSource::Ldap, Some(identity.clone()));
                         (user.display_name, user.email) = (found.display_name.clone(), found.email.clone());
                         user.mapped = mapped;
+                        if user.mapped.roles != before.roles {
+                            let event =
+                                Event::new("user.groups", "user", user.id).before(&before.roles).after(&user.mapped.roles);
+                            self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await?;
+                        }
                         if !unit.users().update(&user, expected).await? {
                             return Err(Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, "the user was changed meanwhile"));
                         }
@@ -168,7 +199,7 @@ impl Access {
                         let user = UserRecord {
                             display_name: found.display_name.clone(),
                             email: found.email.clone(),
-                            external_id: Some(found.external_id.clone()),
+                            identity: Some(identity.clone()),
                             mapped,
                             ..UserRecord::new(id, tenant.clone(), found.username.clone(), UserSource::Ldap, now)
                         };
@@ -196,10 +227,8 @@ impl Access {
     /// A directory's user, looked up again when it is time. While the directory does not answer, what it said last counts for a
     /// time.
     pub(crate) async fn refreshed(&self, user: UserRecord, now: OffsetDateTime) -> Result<UserRecord> {
-        let (Some(directory), UserSource::Ldap, Some(external)) = (&self.deps.directory, user.source, user.external_id.clone())
-        else {
-            return Ok(user);
-        };
+        let external = user.identity.as_deref().and_then(|identity| identity.strip_prefix("ldap:")).map(str::to_owned);
+        let (Some(directory), Some(external)) = (&self.deps.directory, external) else { return Ok(user) };
         let age = user.mapped.seen_at.map_or(self.settings.directory_grace, |seen| now - seen);
         if age < self.settings.directory_refresh {
             return Ok(user);
@@ -213,7 +242,12 @@ impl Access {
                     next.mapped = rules::apply_mappings(&mappings, &groups, now);
                     next.revision += 1;
                     // Somebody else may have done so just now.
-                    unit.users().update(&next, user.revision).await?;
+                    let done = unit.users().update(&next, user.revision).await?;
+                    if done && next.mapped.roles != user.mapped.roles {
+                        let event =
+                            Event::new("user.groups", "user", user.id).before(&user.mapped.roles).after(&next.mapped.roles);
+                        self.deps.audit.append(unit, &Actor::system(user.tenant.clone()), event).await?;
+                    }
                     Ok(next)
                 })
                 .await
@@ -266,7 +300,7 @@ impl Access {
             self.deps.audit.append(unit, &actor, Event::new("auth.login", "session", session.id)).await
         })
         .await?;
-        let limited = self.needs_second_factor(user) && !user.has_second_factor();
+        let limited = self.needs_second_factor(user) && !second_factor;
         Ok(Tokens { access, refresh, expires_in: ACCESS_TOKEN.whole_seconds(), limited })
     }
 
@@ -345,7 +379,7 @@ impl Access {
         if !exchanged {
             return self.end_stolen(&session, &actor).await;
         }
-        let limited = self.needs_second_factor(&user) && !user.has_second_factor();
+        let limited = self.needs_second_factor(&user) && session.second_factor_at.is_none();
         Ok(Tokens { access, refresh: next, expires_in: ACCESS_TOKEN.whole_seconds(), limited })
     }
 

@@ -106,6 +106,7 @@ struct Keys {
 struct Issuer {
     settings: OidcSettings,
     keys: Mutex<Keys>,
+    discovered: Mutex<Option<(Instant, Value)>>,
 }
 
 /// The trusted issuers.
@@ -119,7 +120,10 @@ pub(crate) struct Issuers {
 /// What a verified token says.
 struct Stranger {
     tenant: TenantId,
-    external_id: String,
+    /// As [`UserRecord::identity`] has it.
+    identity: String,
+    /// The issuer's own name for somebody, which never changes.
+    subject: String,
     username: String,
     email: Option<String>,
     groups: BTreeSet<String>,
@@ -179,7 +183,10 @@ impl Issuers {
                 return bad(format!("auth.oidc: {} is there twice", one.issuer));
             }
         }
-        let all = settings.into_iter().map(|settings| Issuer { settings, keys: Mutex::default() }).collect();
+        let all = settings
+            .into_iter()
+            .map(|settings| Issuer { settings, keys: Mutex::default(), discovered: Mutex::default() })
+            .collect();
         let verified = moka::future::Cache::builder().max_capacity(10_000).time_to_live(StdDuration::from_secs(900)).build();
         Ok(Self { all, client, verified })
     }
@@ -190,6 +197,18 @@ impl Issuers {
     }
 
     async fn discovery(&self, issuer: &Issuer) -> Result<Value> {
+        let mut kept = issuer.discovered.lock().await;
+        if let Some((at, found)) = kept.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return Ok(found.clone());
+        }
+        let found = self.discover(issuer).await?;
+        *kept = Some((Instant::now(), found.clone()));
+        Ok(found)
+    }
+
+    async fn discover(&self, issuer: &Issuer) -> Result<Value> {
         let base = issuer.settings.issuer.trim_end_matches('/');
         let found = self.client.get(&format!("{base}/.well-known/openid-configuration")).await?;
         // OpenID Connect Discovery 1.0 §4.3.
@@ -228,8 +247,10 @@ impl Issuers {
             return Ok(key);
         }
         if keys.asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+            let fetched = self.fetch(issuer).await;
+            // After the answer: those who waited behind us need not ask again.
             keys.asked = Some(Instant::now());
-            match self.fetch(issuer).await {
+            match fetched {
                 Ok(fetched) => (keys.keys, keys.fetched) = (fetched, Some(Instant::now())),
                 Err(error) => {
                     tracing::warn!(issuer = issuer.settings.issuer, %error, "an issuer's keys cannot be fetched");
@@ -315,7 +336,8 @@ fn read(issuer: &Issuer, claims: &Map<String, Value>) -> Result<Stranger> {
     let at = number("auth_time").or_else(|| number("iat")).and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
     Ok(Stranger {
         tenant: issuer.settings.tenant.clone(),
-        external_id: format!("{}|{subject}", issuer.settings.issuer),
+        identity: format!("oidc:{}|{subject}", issuer.settings.issuer),
+        subject: subject.to_owned(),
         username: name.to_owned(),
         email: text("email").filter(|email| email.contains('@')).map(str::to_owned),
         groups: texts(claims.get(&issuer.settings.role_claim)),
@@ -357,7 +379,7 @@ impl Access {
     }
 
     async fn known(&self, stranger: &Stranger, now: OffsetDateTime) -> Result<Known> {
-        let key = (stranger.tenant.clone(), stranger.external_id.clone());
+        let key = (stranger.tenant.clone(), stranger.identity.clone());
         let load = async {
             let user = self.take_in_stranger(stranger, now).await?;
             if !user.active {
@@ -374,7 +396,7 @@ impl Access {
     async fn take_in_stranger(&self, stranger: &Stranger, now: OffsetDateTime) -> Result<UserRecord> {
         let tenant = &stranger.tenant;
         let read = self.deps.database.read().await?;
-        let filter = omt_kernel::access::UserFilter { external_id: Some(stranger.external_id.clone()), ..Default::default() };
+        let filter = omt_kernel::access::UserFilter { identity: Some(stranger.identity.clone()), ..Default::default() };
         let page = omt_kernel::port::Page { after: None, limit: 1 };
         let known = read.users().list(tenant, &filter, page).await?.pop();
         let mappings = read.roles().mappings(tenant).await?;
@@ -384,32 +406,53 @@ impl Access {
         // The operator named the claim whose values are roles.
         mapped.roles.extend(stranger.groups.intersection(&names).cloned());
         if let Some(user) = known {
+            // A SCIM client says which groups its users are in.
+            if user.source == UserSource::Scim {
+                return Ok(user);
+            }
             let current = Mapped { seen_at: mapped.seen_at, ..user.mapped.clone() } == mapped;
             if current && user.email == stranger.email {
                 return Ok(user);
             }
             let mut next = user.clone();
             (next.mapped, next.email, next.revision, next.updated_at) = (mapped, stranger.email.clone(), user.revision + 1, now);
-            // Another process may have done so just now.
-            self.transaction(async |unit| unit.users().update(&next, user.revision).await).await?;
+            self.transaction(async |unit| {
+                // Another process may have done so just now.
+                if unit.users().update(&next, user.revision).await? && next.mapped.roles != user.mapped.roles {
+                    let event = Event::new("user.groups", "user", user.id).before(&user.mapped.roles).after(&next.mapped.roles);
+                    self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await?;
+                }
+                Ok(())
+            })
+            .await?;
             return Ok(next);
         }
         let provisioned = read.users().by_name(tenant, &stranger.username).await?;
         let taken = provisioned.is_some();
-        if let Some(user) = provisioned.filter(|user| user.source == UserSource::Scim) {
-            // A SCIM client announced this user by name.
+        // A SCIM client announced this user, by the subject that the issuer knows them by. A name alone proves nothing: people may
+        // choose it.
+        let announced = |user: &UserRecord| {
+            user.source == UserSource::Scim && user.identity.is_none() && user.external_id.as_ref() == Some(&stranger.subject)
+        };
+        if let Some(user) = provisioned.filter(announced) {
             let mut next = user.clone();
-            (next.external_id, next.revision, next.updated_at) = (Some(stranger.external_id.clone()), user.revision + 1, now);
-            next.mapped.roles.extend(mapped.roles);
-            self.transaction(async |unit| unit.users().update(&next, user.revision).await).await?;
+            (next.identity, next.revision, next.updated_at) = (Some(stranger.identity.clone()), user.revision + 1, now);
+            self.transaction(async |unit| {
+                if !unit.users().update(&next, user.revision).await? {
+                    return Err(Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, "the user was changed meanwhile"));
+                }
+                let event = Event::new("user.link", "user", user.id);
+                self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await
+            })
+            .await?;
             return Ok(next);
         }
-        let suffix = &digest(&stranger.external_id)[..8];
+        let suffix = &digest(&stranger.identity)[..8];
         let username = if taken { format!("{}#{suffix}", stranger.username) } else { stranger.username.clone() };
         let id = UserId(self.deps.entropy.uuid_v7(now));
         let user = UserRecord {
             email: stranger.email.clone(),
-            external_id: Some(stranger.external_id.clone()),
+            identity: Some(stranger.identity.clone()),
             mapped,
             ..UserRecord::new(id, tenant.clone(), username, UserSource::Oidc, now)
         };

@@ -1,6 +1,6 @@
 //! The rights of persons: what is known of somebody, and forgetting it (GDPR articles 15 and 17, PDPA sections 21 and 25).
 
-use crate::Access;
+use crate::{Access, rules};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, UserId,
@@ -50,7 +50,9 @@ impl Access {
         let now = self.deps.clock.now();
         let page = Page { after: None, limit: 1000 };
         let sessions = self.deps.database.read().await?.sessions().list(&actor.tenant, Some(id), now, page).await?;
-        let manifests = self.manifests_of(&user).await?;
+        rules::check_reach(&actor.reach, &user.effective_reach())?;
+        let mut manifests = self.manifests_of(&user).await?;
+        manifests.retain(|record| actor.reach.sees(record));
         self.deps.audit.record(actor, Event::new("privacy.export", "user", id)).await?;
         Ok(SubjectExport { user, sessions, manifests })
     }
@@ -66,12 +68,20 @@ impl Access {
             return Err(Error::new(Kind::Conflict, "OWN_ERASURE", "somebody else has to erase you"));
         }
         let manifests = self.manifests_of(&user).await?;
+        if manifests.iter().any(|record| !actor.reach.sees(record)) {
+            let words = "the person made content beyond your reach; somebody who sees it has to erase them";
+            return Err(Error::new(Kind::Forbidden, "REACH_NOT_HELD", words));
+        }
         let held = manifests.iter().filter(|record| record.legal_hold.is_some()).count();
         if held > 0 {
             let words = format!("{held} of the person's manifests are under a legal hold; release it first");
             return Err(Error::new(Kind::Conflict, "LEGAL_HOLD", words));
         }
-        let names: Vec<&str> = [Some(user.username.as_str()), user.display_name.as_deref()].into_iter().flatten().collect();
+        let names: Vec<&str> = [Some(user.username.as_str()), user.display_name.as_deref()]
+            .into_iter()
+            .flatten()
+            .chain(user.former_names.iter().map(String::as_str))
+            .collect();
         let now = self.deps.clock.now();
         let signed: Vec<ManifestId> = manifests
             .iter()
@@ -82,6 +92,7 @@ impl Access {
         self.transaction(async |unit| {
             unit.lock(&format!("administrators:{}", actor.tenant)).await?;
             let user = unit.users().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("user"))?;
+            self.check_outranked(unit, actor, &user).await?;
             self.check_administrators(unit, &user, None).await?;
             for record in manifests.iter().filter(|record| names.contains(&record.creator.as_str())) {
                 let mut next = record.clone();
@@ -99,6 +110,7 @@ impl Access {
             self.deps.audit.append(unit, actor, Event::new("privacy.erase", "user", id).detail(detail)).await
         })
         .await?;
+        self.forget_known();
         Ok(signed)
     }
 }

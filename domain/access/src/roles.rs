@@ -4,7 +4,7 @@ use crate::{Access, rules};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, MappingId, Permission, Reach, Result,
-    access::{GroupMapping, RoleRecord, UserFilter, UserRecord},
+    access::{GroupMapping, RoleRecord, UserFilter, UserRecord, UserSource},
     manifest::Classification,
     port::{Page, UnitOfWork},
 };
@@ -120,6 +120,7 @@ impl Access {
         self.refuse_built_in(name)?;
         let now = self.deps.clock.now();
         self.transaction(async |unit| {
+            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
             unit.lock(&format!("roles:{}", actor.tenant)).await?;
             let old = unit.roles().list(&actor.tenant).await?.into_iter().find(|role| role.name == name).ok_or_else(unknown)?;
             if if_match.is_some_and(|wanted| wanted != old.revision) {
@@ -134,7 +135,9 @@ impl Access {
                 updated_at: now,
                 ..old.clone()
             };
+            self.check_role(unit, actor, &old).await?;
             self.check_role(unit, actor, &role).await?;
+            self.check_still_administered(unit, &old, &role).await?;
             unit.roles().update(&role, old.revision).await?;
             unit.roles().bump(&actor.tenant).await?;
             let event = Event::new("role.update", "role", name).before(&old).after(&role);
@@ -142,6 +145,28 @@ impl Access {
             Ok(role)
         })
         .await
+    }
+
+    /// Refuses a change after which nobody would administer the tenant.
+    async fn check_still_administered(&self, unit: &dyn UnitOfWork, old: &RoleRecord, new: &RoleRecord) -> Result<()> {
+        let before = self.all_roles(&self.role_table(unit, &old.tenant).await?);
+        let after: Vec<RoleRecord> = before.iter().map(|role| if role.name == new.name { new } else { role }).cloned().collect();
+        let (mut administered, mut page_after) = (false, None);
+        loop {
+            let filter = UserFilter { active: Some(true), ..UserFilter::default() };
+            let page = unit.users().list(&old.tenant, &filter, Page { after: page_after, limit: 500 }).await?;
+            if page.iter().any(|user| rules::administers(user, &after)) {
+                return Ok(());
+            }
+            administered |= page.iter().any(|user| rules::administers(user, &before));
+            let Some(last) = page.last() else { break };
+            page_after = Some(last.id.0);
+        }
+        if !administered {
+            // Nobody did before either.
+            return Ok(());
+        }
+        Err(Error::new(Kind::Conflict, "LAST_ADMINISTRATOR", "the tenant would be left without an administrator"))
     }
 
     fn refuse_built_in(&self, name: &str) -> Result<()> {
@@ -159,6 +184,8 @@ impl Access {
         self.refuse_built_in(name)?;
         self.transaction(async |unit| {
             unit.lock(&format!("roles:{}", actor.tenant)).await?;
+            let old = unit.roles().list(&actor.tenant).await?.into_iter().find(|role| role.name == name).ok_or_else(unknown)?;
+            self.check_role(unit, actor, &old).await?;
             let in_use = |what: &str| Error::new(Kind::Conflict, "ROLE_IN_USE", format!("{what} still has the role"));
             if unit.roles().list(&actor.tenant).await?.iter().any(|role| role.inherits.contains(name)) {
                 return Err(in_use("another role"));
@@ -171,7 +198,7 @@ impl Access {
                 let page = unit.users().list(&actor.tenant, &UserFilter::default(), Page { after, limit: 500 }).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.id.0);
-                if page.iter().any(|user| user.roles.contains(name)) {
+                if page.iter().any(|user| user.all_roles().contains(name)) {
                     return Err(in_use("a user"));
                 }
             }
@@ -200,19 +227,7 @@ impl Access {
         }
         new.department.as_deref().map_or(Ok(()), |words| rules::check_words("department", words))?;
         new.projects.iter().try_for_each(|words| rules::check_words("projects", words))?;
-        let reach = Reach {
-            department: new.department.clone(),
-            projects: new.projects.clone(),
-            clearance: new.clearance.unwrap_or(Classification::Public),
-        };
-        // What a mapping leaves open comes from the user's own record, which nobody widens beyond their own reach either.
-        let own = Reach {
-            department: new.department.as_ref().and(actor.reach.department.clone()),
-            projects: if new.projects.is_empty() { BTreeSet::new() } else { actor.reach.projects.clone() },
-            clearance: actor.reach.clearance,
-        };
-        rules::check_reach(&own, &reach)?;
-        Ok(GroupMapping {
+        let mapping = GroupMapping {
             id: MappingId(self.deps.entropy.uuid_v7(now)),
             tenant: actor.tenant.clone(),
             group,
@@ -221,7 +236,15 @@ impl Access {
             projects: new.projects,
             clearance: new.clearance,
             created_at: now,
-        })
+        };
+        check_mapping_reach(actor, &mapping)?;
+        Ok(mapping)
+    }
+
+    /// Refuses to give or to take what the actor does not hold, by way of a mapping.
+    pub(crate) async fn check_mapping(&self, unit: &dyn UnitOfWork, actor: &Actor, mapping: &GroupMapping) -> Result<()> {
+        check_mapping_reach(actor, mapping)?;
+        self.check_roles(unit, actor, &mapping.roles).await
     }
 
     /// Whom a mapping would give what, by the groups they were last seen in.
@@ -250,6 +273,7 @@ impl Access {
         self.require_step_up(actor).await?;
         let mapping = self.mapping(actor, new)?;
         self.transaction(async |unit| {
+            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
             self.check_roles(unit, actor, &mapping.roles).await?;
             let group = mapping.group.to_lowercase();
             if unit.roles().mappings(&actor.tenant).await?.iter().any(|other| other.group.to_lowercase() == group) {
@@ -270,9 +294,10 @@ impl Access {
         self.require_step_up(actor).await?;
         self.transaction(async |unit| {
             unit.lock(&format!("administrators:{}", actor.tenant)).await?;
-            if !unit.roles().delete_mapping(&actor.tenant, id).await? {
-                return Err(Error::not_found("group mapping"));
-            }
+            let old = unit.roles().mappings(&actor.tenant).await?.into_iter().find(|mapping| mapping.id == id);
+            let old = old.ok_or_else(|| Error::not_found("group mapping"))?;
+            self.check_mapping(unit, actor, &old).await?;
+            unit.roles().delete_mapping(&actor.tenant, id).await?;
             self.remap(unit, &actor.tenant).await?;
             self.deps.audit.append(unit, actor, Event::new("mapping.delete", "mapping", id)).await
         })
@@ -282,6 +307,8 @@ impl Access {
     /// Applies the mappings anew to the groups that users were last seen in.
     pub(crate) async fn remap(&self, unit: &dyn UnitOfWork, tenant: &omt_kernel::TenantId) -> Result<()> {
         let (mappings, mut after) = (unit.roles().mappings(tenant).await?, None);
+        let table = self.role_table(unit, tenant).await?;
+        let names: BTreeSet<String> = self.all_roles(&table).into_iter().map(|role| role.name).collect();
         loop {
             let page = unit.users().list(tenant, &UserFilter::default(), Page { after, limit: 500 }).await?;
             let Some(last) = page.last() else { return Ok(()) };
@@ -290,14 +317,41 @@ impl Access {
                 let mut next = user.clone();
                 let seen = user.mapped.seen_at;
                 next.mapped = rules::apply_mappings(&mappings, &user.mapped.groups, self.deps.clock.now());
+                if user.source == UserSource::Oidc {
+                    // Values of an issuer's claim that are roles count by themselves.
+                    next.mapped.roles.extend(user.mapped.groups.intersection(&names).cloned());
+                }
                 next.mapped.seen_at = seen;
                 if next.mapped != user.mapped {
+                    self.check_administrators(unit, &user, Some(&next)).await?;
                     next.revision += 1;
-                    unit.users().update(&next, user.revision).await?;
+                    if !unit.users().update(&next, user.revision).await? {
+                        return Err(changed_meanwhile());
+                    }
                 }
             }
         }
     }
+}
+
+/// What a mapping leaves open comes from the user's own record, which nobody widens beyond their own reach either.
+fn check_mapping_reach(actor: &Actor, mapping: &GroupMapping) -> Result<()> {
+    let given = Reach {
+        department: mapping.department.clone(),
+        projects: mapping.projects.clone(),
+        clearance: mapping.clearance.unwrap_or(Classification::Public),
+    };
+    let own = Reach {
+        department: mapping.department.as_ref().and(actor.reach.department.clone()),
+        projects: if mapping.projects.is_empty() { BTreeSet::new() } else { actor.reach.projects.clone() },
+        clearance: actor.reach.clearance,
+    };
+    rules::check_reach(&own, &given)
+}
+
+/// A user who logged in just now has another revision; the transaction is tried again.
+pub(crate) fn changed_meanwhile() -> Error {
+    Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, "a user was changed meanwhile").retry_after(1)
 }
 
 fn check_description(words: &str) -> Result<()> {

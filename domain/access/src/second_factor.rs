@@ -10,7 +10,7 @@ use omt_kernel::{
     Actor, Error, Kind, Result, UserId,
     access::{Totp, UserRecord},
     error::Context as _,
-    port::UnitOfWork,
+    port::{Page, UnitOfWork},
 };
 use totp_rs::Builder;
 
@@ -30,6 +30,11 @@ pub struct Enrolment {
     pub recovery_codes: Vec<String>,
 }
 
+/// Under what guesses at a user's codes are counted.
+fn guesses(id: UserId) -> String {
+    digest(&format!("second-factor:{id}"))
+}
+
 fn refused() -> Error {
     unauthenticated("INVALID_SECOND_FACTOR", "the code is wrong, too old, or was used before")
 }
@@ -46,7 +51,7 @@ impl Access {
         format!("totp/{}", user.id)
     }
 
-    /// Begins enrolment. Nothing is protected until a first code confirms it; beginning again begins anew.
+    /// Begins enrolment. Until a first code confirms it, one that was there before stays; beginning again begins anew.
     pub async fn enrol(&self, actor: &Actor) -> Result<Enrolment> {
         let id = self.user_of(actor).ok_or_else(not_a_user)?;
         let user = self.own_record(actor, id).await?;
@@ -64,8 +69,8 @@ impl Access {
             qr: STANDARD.encode(totp.to_qr_png().context("a QR code cannot be made")?),
             recovery_codes: codes.clone(),
         };
-        let state = Totp { sealed, confirmed: false, last_step: 0, recovery: codes.iter().map(|code| digest(code)).collect() };
-        self.change_own(actor, user, "auth.second_factor.begin", |user| user.totp = Some(state)).await?;
+        let state = Totp { sealed, last_step: 0, recovery: codes.iter().map(|code| digest(code)).collect() };
+        self.change_own(actor, user, "auth.second_factor.begin", |user| user.totp_pending = Some(state)).await?;
         Ok(enrolment)
     }
 
@@ -74,16 +79,16 @@ impl Access {
         let id = self.user_of(actor).ok_or_else(not_a_user)?;
         let user = self.own_record(actor, id).await?;
         let missing = || Error::new(Kind::Conflict, "NO_ENROLMENT", "begin enrolment first: POST /api/v1/auth/second-factor");
-        if user.totp.as_ref().ok_or_else(missing)?.confirmed {
-            return Err(Error::new(Kind::Conflict, "ALREADY_ENROLLED", "the second factor is confirmed already"));
-        }
-        let step = self.step_of(&user, code)?.ok_or_else(refused)?;
+        let pending = user.totp_pending.clone().ok_or_else(missing)?;
+        self.reserve_attempt(&user.tenant, &guesses(id)).await?;
+        let step = self.step_of(&user, &pending, code)?.ok_or_else(refused)?;
         self.change_own(actor, user, "auth.second_factor.enrol", |user| {
-            if let Some(totp) = &mut user.totp {
-                (totp.confirmed, totp.last_step) = (true, step);
-            }
+            user.totp = Some(Totp { last_step: step, ..pending });
+            user.totp_pending = None;
         })
         .await?;
+        self.transaction(async |unit| unit.users().set_attempts(&actor.tenant, &guesses(id), None).await).await?;
+        self.end_others(actor, id).await?;
         self.give(actor).await
     }
 
@@ -105,19 +110,25 @@ impl Access {
         if !user.has_second_factor() {
             return Err(Error::new(Kind::Conflict, "NO_ENROLMENT", "you have no second factor"));
         }
-        let name = digest(&format!("step-up:{id}"));
-        self.reserve_attempt(&user.tenant, &name).await?;
-        match self.check_second_factor(user.clone(), Some(code)).await {
-            Ok(_) => {
-                self.transaction(async |unit| unit.users().set_attempts(&user.tenant, &name, None).await).await?;
-                self.give(actor).await
-            }
+        match self.check_counted_second_factor(user, Some(code)).await {
+            Ok(_) => self.give(actor).await,
             Err(error) => {
                 let event = Event::new("auth.step_up", "user", id).outcome(Outcome::Denied, error.code);
                 self.deps.audit.record(actor, event).await?;
                 Err(error)
             }
         }
+    }
+
+    /// Ends every session of the user but the actor's own.
+    async fn end_others(&self, actor: &Actor, user: UserId) -> Result<()> {
+        let now = self.deps.clock.now();
+        let page = Page { after: None, limit: 1000 };
+        let sessions = self.deps.database.read().await?.sessions().list(&actor.tenant, Some(user), now, page).await?;
+        for session in sessions.into_iter().filter(|session| Some(session.id) != actor.session) {
+            self.end_session(actor, Some(user), session.id).await?;
+        }
+        Ok(())
     }
 
     async fn give(&self, actor: &Actor) -> Result<()> {
@@ -133,11 +144,22 @@ impl Access {
     }
 
     /// The step of a code that fits now.
-    fn step_of(&self, user: &UserRecord, code: &str) -> Result<Option<u64>> {
-        let Some(totp) = &user.totp else { return Ok(None) };
+    fn step_of(&self, user: &UserRecord, totp: &Totp, code: &str) -> Result<Option<u64>> {
         let secret = self.sealer.open(&totp.sealed, &Self::purpose(user)).context("a sealed secret cannot be opened")?;
         let now = u64::try_from(self.deps.clock.now().unix_timestamp()).unwrap_or(0);
         Ok(self.totp(user, secret.to_vec())?.check(code, now))
+    }
+
+    /// The same, with a bound on guesses that counts for the user, by whatever name or way they come.
+    pub(crate) async fn check_counted_second_factor(&self, user: UserRecord, given: Option<&str>) -> Result<(UserRecord, bool)> {
+        if !user.has_second_factor() || given.is_none() {
+            return self.check_second_factor(user, given).await;
+        }
+        let (tenant, name) = (user.tenant.clone(), guesses(user.id));
+        self.reserve_attempt(&tenant, &name).await?;
+        let done = self.check_second_factor(user, given).await?;
+        self.transaction(async |unit| unit.users().set_attempts(&tenant, &name, None).await).await?;
+        Ok(done)
     }
 
     /// Checks a login's second factor, where the user has one; whether one was given. A code counts once, over all replicas.
@@ -148,7 +170,8 @@ impl Access {
         let Some(code) = given else {
             return Err(unauthenticated("SECOND_FACTOR_REQUIRED", "a one-time password is needed too"));
         };
-        let step = self.step_of(&user, code)?;
+        let Some(totp) = &user.totp else { return Ok((user, false)) };
+        let step = self.step_of(&user, totp, code)?;
         let recovery = digest(&code.trim().to_lowercase());
         let (tenant, id) = (user.tenant.clone(), user.id);
         self.transaction(async |unit: &dyn UnitOfWork| {
@@ -159,7 +182,10 @@ impl Access {
             match step {
                 Some(step) if step > totp.last_step => totp.last_step = step,
                 Some(_) => return Err(refused()),
-                None if totp.recovery.remove(&recovery) => {}
+                None if totp.recovery.remove(&recovery) => {
+                    let event = Event::new("auth.recovery_code", "user", id);
+                    self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await?;
+                }
                 None => return Err(refused()),
             }
             user.revision += 1;

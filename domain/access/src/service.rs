@@ -192,7 +192,10 @@ impl Access {
                 (user.revision, user.updated_at) = (expected + 1, now);
                 let unit = self.deps.database.begin().await?;
                 // Another process may have done the same just now.
-                unit.users().update(&user, expected).await?;
+                if unit.users().update(&user, expected).await? {
+                    let event = Event::new("auth.password", "user", user.id);
+                    self.deps.audit.append(unit.as_ref(), &Actor::system(user.tenant.clone()), event).await?;
+                }
                 unit.commit().await?;
                 Ok(None)
             }
@@ -285,6 +288,10 @@ impl Access {
         let claims = verified.at(now.unix_timestamp())?;
         let principal = self.principal(claims.sid, now).await?;
         if principal.limited && !limited {
+            if principal.user.has_second_factor() {
+                let words = "your role needs a second factor: POST /api/v1/auth/step-up";
+                return Err(Error::new(Kind::Forbidden, "STEP_UP_REQUIRED", words));
+            }
             let words = "your role needs a second factor; enrol one first";
             return Err(Error::new(Kind::Forbidden, "SECOND_FACTOR_ENROLMENT_REQUIRED", words));
         }
@@ -322,7 +329,7 @@ impl Access {
             self.transaction(async |unit| unit.sessions().touch(id, now, false).await).await?;
         }
         let permissions = self.permissions(read.as_ref(), &user).await?;
-        let limited = self.needs_second_factor(&user) && !user.has_second_factor();
+        let limited = self.needs_second_factor(&user) && session.second_factor_at.is_none();
         Ok(Principal { session, user, permissions, limited })
     }
 
@@ -349,6 +356,12 @@ impl Access {
         }
         let words = "this needs a second factor given in the last minutes: POST /api/v1/auth/step-up";
         Err(Error::new(Kind::Forbidden, "STEP_UP_REQUIRED", words))
+    }
+
+    /// Rights have changed: here they hold at once, elsewhere when what is known there is read anew.
+    pub(crate) fn forget_known(&self) {
+        self.principals.invalidate_all();
+        self.strangers.invalidate_all();
     }
 
     /// The user that an actor is, if it is one.

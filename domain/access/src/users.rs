@@ -57,17 +57,17 @@ pub struct UserChange {
     pub reset_second_factor: bool,
 }
 
-/// What an entry's hashes are made of: no secret, and nothing that changes with every login.
+/// What an entry's hashes are made of: no secret, no name that could be guessed from its hash, and nothing that changes with every
+/// login.
 #[derive(Serialize)]
 struct Audited<'a> {
-    username: &'a str,
     roles: &'a BTreeSet<String>,
     reach: &'a Reach,
     active: bool,
 }
 
 fn audited(user: &UserRecord) -> Audited<'_> {
-    Audited { username: &user.username, roles: &user.roles, reach: &user.reach, active: user.active }
+    Audited { roles: &user.roles, reach: &user.reach, active: user.active }
 }
 
 fn check_texts(display_name: Option<&str>, email: Option<&str>) -> Result<()> {
@@ -153,6 +153,14 @@ impl Access {
     /// Changes a user. Whoever holds more than the actor cannot be changed by the actor.
     pub async fn update_user(&self, actor: &Actor, id: UserId, change: UserChange, if_match: Option<i64>) -> Result<UserRecord> {
         actor.require(Permission::AdminUsers)?;
+        let credentials = change.password.is_some() || change.reset_second_factor;
+        if credentials || change.roles.is_some() {
+            self.require_step_up(actor).await?;
+        }
+        if credentials && self.user_of(actor) == Some(id) {
+            let words = "your own password and second factor are changed under /api/v1/auth, where the old ones are asked for";
+            return Err(Error::new(Kind::Conflict, "OWN_CREDENTIALS", words));
+        }
         let name = change.username.clone();
         name.as_deref().map_or(Ok(()), rules::check_username)?;
         check_texts(change.display_name.as_ref().and_then(Option::as_deref), change.email.as_ref().and_then(Option::as_deref))?;
@@ -183,7 +191,7 @@ impl Access {
                     if other.is_some_and(|other| other.id != id) {
                         return Err(name_taken());
                     }
-                    next.username = username;
+                    next.former_names.insert(std::mem::replace(&mut next.username, username));
                 }
                 if let Some(value) = change.display_name.clone() {
                     next.display_name = value;
@@ -195,7 +203,7 @@ impl Access {
                     next.external_id = value;
                 }
                 if let Some(hash) = hash.clone() {
-                    if matches!(user.source, UserSource::Ldap | UserSource::Oidc) {
+                    if matches!(user.source, UserSource::Ldap | UserSource::Oidc) || user.identity.is_some() {
                         return Err(Error::new(Kind::Conflict, "NOT_LOCAL", "somebody else keeps the user's password"));
                     }
                     (next.password_hash, next.source) = (Some(hash), UserSource::Local);
@@ -210,7 +218,7 @@ impl Access {
                 }
                 next.active = change.active.unwrap_or(next.active);
                 if change.reset_second_factor {
-                    next.totp = None;
+                    (next.totp, next.totp_pending) = (None, None);
                 }
                 (next.revision, next.updated_at) = (user.revision + 1, now);
                 self.check_administrators(unit, &user, Some(&next)).await?;
@@ -226,6 +234,7 @@ impl Access {
                 Ok(next)
             })
             .await?;
+        self.forget_known();
         Ok(next)
     }
 
@@ -241,11 +250,13 @@ impl Access {
             let event = Event::new("user.delete", "user", id).before(&audited(&user));
             self.deps.audit.append(unit, actor, event).await
         })
-        .await
+        .await?;
+        self.forget_known();
+        Ok(())
     }
 
     /// Refuses to touch somebody who holds what the actor does not: whoever sets their password would hold it too.
-    async fn check_outranked(&self, unit: &dyn UnitOfWork, actor: &Actor, user: &UserRecord) -> Result<()> {
+    pub(crate) async fn check_outranked(&self, unit: &dyn UnitOfWork, actor: &Actor, user: &UserRecord) -> Result<()> {
         let held = self.permissions(unit, user).await?;
         if held.is_subset(&actor.permissions) && actor.reach.includes(&user.effective_reach()) {
             return Ok(());

@@ -21,6 +21,8 @@ use std::{sync::Arc, time::Duration};
 const BATCH: u32 = 4096;
 /// Pause between looks.
 const LOOK: Duration = Duration::from_millis(500);
+/// Looks until everything is looked at anew.
+const RECHECK: u64 = 120;
 /// Where the newest signed tree head lies.
 const CHECKPOINT: &str = "checkpoint";
 
@@ -43,7 +45,11 @@ impl Integrator {
 
     /// Looks twice a second, for ever. Faults are logged and tried again.
     pub async fn run(mut self) {
-        loop {
+        for look in 0_u64.. {
+            if look.is_multiple_of(RECHECK) {
+                // As if nothing were known: whatever is missing in the blob store is written anew.
+                self.edge = Edge::default();
+            }
             match self.integrate().await {
                 // A full batch: more is waiting.
                 Ok(n) if n == BATCH as usize => continue,
@@ -65,6 +71,8 @@ impl Integrator {
             return Ok(0);
         }
         drop(read);
+        // Before the lock where it can be: writing tiles takes time, and on SQLite the lock is everybody's.
+        self.catch_up(current.as_ref()).await?;
         let unit = self.database.begin().await?;
         unit.lock("audit").await?;
         let current = unit.audit().checkpoint().await?;
@@ -87,7 +95,11 @@ impl Integrator {
         unit.audit().add_checkpoint(&checkpoint).await?;
         unit.commit().await?;
         self.edge = edge;
-        self.publish(full, &checkpoint).await?;
+        if let Err(error) = self.publish(full, &checkpoint).await {
+            // The next look finds the tiles behind and begins where they are.
+            self.edge = Edge::default();
+            return Err(error);
+        }
         Ok(waiting.len())
     }
 
@@ -183,7 +195,10 @@ impl Integrator {
             .buffer_unordered(8)
             .try_collect::<Vec<()>>()
             .await?;
-        tiles.put_tile(CHECKPOINT, Bytes::from(checkpoint.note.clone())).await?;
+        // Another process may be ahead by now.
+        if self.published().await? <= checkpoint.size {
+            tiles.put_tile(CHECKPOINT, Bytes::from(checkpoint.note.clone())).await?;
+        }
         for path in obsolete {
             tiles.remove_tile(&path).await?;
         }

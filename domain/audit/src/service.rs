@@ -178,8 +178,12 @@ impl AuditTrail {
         if let Some(known) = self.pseudonyms.get(&key).await {
             return Ok(known);
         }
-        if let Some(person) = unit.audit().person(&actor.tenant, &actor.subject).await? {
+        // Only what is committed is kept: this transaction may yet be rolled back.
+        if let Some(person) = self.database.read().await?.audit().person(&actor.tenant, &actor.subject).await? {
             self.pseudonyms.insert(key, person.pseudonym.clone()).await;
+            return Ok(person.pseudonym);
+        }
+        if let Some(person) = unit.audit().person(&actor.tenant, &actor.subject).await? {
             return Ok(person.pseudonym);
         }
         let salt = self.entropy.secret();
@@ -231,12 +235,23 @@ impl AuditTrail {
     }
 
     /// One page of a copy of the tenant's log, oldest last. The first page is itself written into the log.
-    pub async fn export(&self, actor: &Actor, filter: &AuditFilter, page: Page) -> Result<Vec<AuditEntry>> {
+    pub async fn export(
+        &self,
+        actor: &Actor,
+        subject: Option<&str>,
+        filter: &AuditFilter,
+        page: Page,
+    ) -> Result<Vec<AuditEntry>> {
         actor.require(Permission::AuditExport)?;
         if page.after.is_none() {
             self.record(actor, Event::new("audit.export", "audit", "log")).await?;
         }
-        self.database.replica().await?.audit().search(&actor.tenant, filter, page).await
+        let (read, mut filter) = (self.database.replica().await?, filter.clone());
+        if let Some(subject) = subject {
+            let person = read.audit().person(&actor.tenant, subject).await?;
+            filter.actors = Some(person.into_iter().map(|person| person.pseudonym).collect());
+        }
+        read.audit().search(&actor.tenant, &filter, page).await
     }
 
     /// The newest tree head, once there is one.

@@ -55,8 +55,6 @@ pub struct Mapped {
 pub struct Totp {
     /// The shared secret, encrypted.
     pub sealed: Vec<u8>,
-    /// Whether a first code was given; before that it protects nothing.
-    pub confirmed: bool,
     /// The time step of the last code taken: no code counts twice.
     pub last_step: u64,
     /// SHA-256 of recovery codes that are left, hexadecimal.
@@ -80,8 +78,15 @@ pub struct UserRecord {
     pub email: Option<String>,
     /// Who vouches for the user.
     pub source: UserSource,
-    /// The source's own name for the user.
+    /// A SCIM client's own name for the user. It proves nothing.
     pub external_id: Option<String>,
+    /// Who the user is where they log in: `ldap:` and a distinguished name, or `oidc:`, issuer and subject. Written only after
+    /// the source vouched for it, and unique in the tenant.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// Login names that the user had before.
+    #[serde(default)]
+    pub former_names: BTreeSet<String>,
     /// Argon2id PHC string, of local users.
     pub password_hash: Option<String>,
     /// Roles given here.
@@ -94,6 +99,9 @@ pub struct UserRecord {
     pub active: bool,
     /// Second factor.
     pub totp: Option<Totp>,
+    /// One that waits for its first code.
+    #[serde(default)]
+    pub totp_pending: Option<Totp>,
     /// Creation.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -114,12 +122,15 @@ impl UserRecord {
             email: None,
             source,
             external_id: None,
+            identity: None,
+            former_names: BTreeSet::new(),
             password_hash: None,
             roles: BTreeSet::new(),
             mapped: Mapped::default(),
             reach: Reach { clearance: Classification::Internal, ..Reach::ALL },
             active: true,
             totp: None,
+            totp_pending: None,
             created_at: now,
             updated_at: now,
         }
@@ -142,7 +153,7 @@ impl UserRecord {
     }
     /// Whether a second factor protects the user.
     pub fn has_second_factor(&self) -> bool {
-        self.totp.as_ref().is_some_and(|totp| totp.confirmed)
+        self.totp.is_some()
     }
 }
 
@@ -153,8 +164,10 @@ pub struct UserFilter {
     pub username_contains: Option<String>,
     /// Exact login name, in lower case.
     pub username: Option<String>,
-    /// Exact name that the source has for the user.
+    /// Exact name that a SCIM client has for the user.
     pub external_id: Option<String>,
+    /// Exact identity.
+    pub identity: Option<String>,
     /// Only active or only inactive ones.
     pub active: Option<bool>,
 }

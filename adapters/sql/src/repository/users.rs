@@ -24,6 +24,7 @@ fn to_row(user: &UserRecord) -> Result<rows::ActiveModel> {
         username_folded: Set(user.username.to_lowercase()),
         source: Set(user.source.as_str().to_owned()),
         external_id: Set(user.external_id.clone()),
+        identity: Set(user.identity.clone()),
         active: Set(user.active),
         data: Set(to_json(user)?),
     })
@@ -76,6 +77,9 @@ impl<C: Finish> UserRepository for Unit<C> {
         }
         if let Some(id) = &filter.external_id {
             query = query.filter(rows::Column::ExternalId.eq(id.as_str()));
+        }
+        if let Some(identity) = &filter.identity {
+            query = query.filter(rows::Column::Identity.eq(identity.as_str()));
         }
         if let Some(active) = filter.active {
             query = query.filter(rows::Column::Active.eq(active));
