@@ -321,16 +321,16 @@ pub async fn create_group(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::AdminUsers, ScimGroup>,
 ) -> Result<HttpResponse, ScimError> {
-    let (group, members) = state.access.put_group(&actor, None, replacement(body)?).await?;
+    let change = replacement(body)?;
+    let (group, members) = state.access.put_group(&actor, None, |_| Ok(change.clone())).await?;
     let mut response = HttpResponse::Created();
     response.insert_header((header::LOCATION, location(&state, "Groups", group.id)));
     Ok(answer(response, &group_body(&state, &group, &members)))
 }
 
-fn replacement(body: ScimGroup) -> Result<impl Fn(Option<(GroupRecord, Vec<UserId>)>) -> Result<GroupChange, Error>, ScimError> {
+fn replacement(body: ScimGroup) -> Result<GroupChange, ScimError> {
     let members = scim_patch::members(&Value::Array(body.members))?;
-    let change = GroupChange { name: body.display_name, external_id: body.external_id, members: Some(members) };
-    Ok(move |_| Ok(change.clone()))
+    Ok(GroupChange { name: body.display_name, external_id: body.external_id, members: Some(members) })
 }
 
 /// Lists groups.
@@ -383,7 +383,8 @@ pub async fn replace_group(
     CallerWith(actor, body, _): CallerWith<may::AdminUsers, ScimGroup>,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ScimError> {
-    let (group, members) = state.access.put_group(&actor, Some(*id), replacement(body)?).await?;
+    let change = replacement(body)?;
+    let (group, members) = state.access.put_group(&actor, Some(*id), |_| Ok(change.clone())).await?;
     Ok(answer(HttpResponse::Ok(), &group_body(&state, &group, &members)))
 }
 
