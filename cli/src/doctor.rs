@@ -5,7 +5,8 @@ use crate::{
     fault::Fault,
     platform::{self, SystemClock},
 };
-use omt_kernel::port::{BlobStore, Clock, Database};
+use omt_directory::LdapDirectory;
+use omt_kernel::port::{BlobStore, Clock, Database, Directory};
 use omt_pki::{Certificate, profile};
 use omt_sql::SqlDatabase;
 use std::process::ExitCode;
@@ -35,6 +36,9 @@ pub async fn run(config: &Config) -> Result<ExitCode, Fault> {
     buckets(config, &mut show).await;
     show("queue", queue(config).await);
     show("cache", cache(config).await);
+    if !config.auth.ldap.directory.urls.is_empty() {
+        show("directory", directory(config).await);
+    }
     show("key store", keys(config));
     if let Ok(database) = &database {
         show("certificates", certificates(database).await);
@@ -60,6 +64,12 @@ async fn schema(database: &SqlDatabase) -> Finding {
         Ok(()) => Ok(database.describe().to_owned()),
         Err(error) => Err((error.to_string(), "run `openmediatrust migrate up` with this version, or use a newer version")),
     }
+}
+
+async fn directory(config: &Config) -> Finding {
+    let mend = "check [auth.ldap]: urls, starttls, ca_file, bind_dn and its password";
+    let directory = LdapDirectory::new(config.auth.ldap.directory.clone()).map_err(|e| (e.to_string(), mend))?;
+    directory.check().await.map(|()| directory.describe()).map_err(|e| (e.to_string(), mend))
 }
 
 async fn blobs(config: &Config) -> Finding {

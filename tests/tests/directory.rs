@@ -164,12 +164,9 @@ async fn servers_with_the_wrong_certificate_are_not_believed() {
     let Some(ldap) = ldap() else { return };
     for url in [format!("ldap://{}", ldap.plain), format!("ldaps://{}", ldap.secure)] {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = Server::command(dir.path(), &ldap.config(&[url], "other"))
-            .arg("serve")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let config = ldap.config(&[url], "other");
+        let mut child =
+            Server::command(dir.path(), &config).arg("serve").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let url = omt_tests::address(&mut child);
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let login = json!({ "username": "petra", "password": "petra-secret" });
@@ -182,6 +179,9 @@ async fn servers_with_the_wrong_certificate_are_not_believed() {
         assert_eq!((directory["status"].as_str(), directory["code"].as_str()), (Some("failed"), Some("DIRECTORY_UNAVAILABLE")));
         child.kill().unwrap();
         child.wait().unwrap();
+        let doctor = Server::command(dir.path(), &config).arg("doctor").output().unwrap();
+        let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
+        assert!(!doctor.status.success() && found.contains("FAIL  directory") && found.contains("ca_file"), "{found}");
     }
     // Without TLS nothing begins.
     let dir = tempfile::tempdir().unwrap();

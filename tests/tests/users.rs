@@ -58,6 +58,10 @@ async fn users_are_made_changed_and_removed() {
     tokio::time::sleep(Duration::from_millis(600)).await;
     let me = ok(send(&server, &token, "GET", "/api/v1/auth/me", Value::Null).await, StatusCode::OK).await;
     assert_eq!(me["roles"], json!(["auditor"]));
+    // What a database cannot keep is refused, or found nowhere.
+    for path in ["/api/v1/admin/users?username=%00", "/api/v1/admin/audit-logs?action=%00", "/api/v1/manifests?q=%00"] {
+        assert!(!server.get(path).await.status().is_server_error(), "{path}");
+    }
     let listed = server.json("/api/v1/admin/users?username=LIC").await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 1);
     // Inactive users are out.

@@ -103,6 +103,11 @@ pub(crate) fn failed(error: DbErr) -> Error {
                 let words = "the database is busy with other changes to the same things";
                 return Error::new(Kind::Unavailable, BUSY, words).retry_after(1).caused_by(error);
             }
+            // PostgreSQL keeps no zero characters in texts.
+            Some("22021") => {
+                let words = "a text has a character that cannot be kept";
+                return Error::new(Kind::Invalid, "INVALID_TEXT", words).caused_by(error);
+            }
             // Connection exceptions, resources, an operator's intervention.
             Some(code) => ["08", "53", "57"].iter().any(|class| code.len() == 5 && code.starts_with(class)),
             None => false,

@@ -6,6 +6,7 @@
 
 mod explain;
 mod groups;
+mod issuers;
 mod keys;
 mod login;
 mod oidc;
@@ -22,9 +23,10 @@ mod users;
 
 pub use explain::{Explanation, RoleReason};
 pub use groups::GroupChange;
+pub use issuers::{OidcSettings, TokenUse};
 pub use keys::NewApiKey;
 pub use login::{Credentials, Tokens};
-pub use oidc::{Authorization, OidcSettings, TokenUse};
+pub use oidc::Authorization;
 pub use privacy::SubjectExport;
 pub use roles::{MappingEffect, NewMapping, RoleChange};
 pub use second_factor::Enrolment;

@@ -62,6 +62,9 @@ impl Access {
         let default =
             if self.deps.directory.is_some() { self.settings.directory_tenant.clone() } else { TenantId::default_tenant() };
         let tenant = credentials.tenant.clone().unwrap_or(default);
+        if credentials.username.chars().any(char::is_control) {
+            return Err(bad_credentials());
+        }
         // Directories look past spaces, so the count does too.
         let folded = credentials.username.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
         let name = digest(&folded);

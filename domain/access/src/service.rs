@@ -1,7 +1,7 @@
 //! The room: what it needs, and how a credential becomes an actor.
 
 use crate::{
-    oidc::{Issuers, OidcSettings},
+    issuers::{Issuers, OidcSettings},
     password,
     rules::{ADMINISTRATOR, Lockout},
     token,

@@ -1,0 +1,315 @@
+//! Trusted issuers of tokens (OpenID Connect Core 1.0): their keys, and what their tokens say.
+
+use crate::service::unauthenticated;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::Jwk};
+use omt_kernel::{Error, Kind, Result, TenantId, port::IssuerClient};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeSet, sync::Arc, time::Duration as StdDuration};
+use time::OffsetDateTime;
+use tokio::{sync::Mutex, time::Instant};
+
+/// Algorithms that are taken; nothing symmetric, lest a public key be used as a secret, and never `none`.
+const ALGORITHMS: &[Algorithm] = &[
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+/// Keys are fetched anew after so long.
+const FRESH: StdDuration = StdDuration::from_secs(600);
+/// Keys that cannot be fetched anew count for so long.
+const STALE: StdDuration = StdDuration::from_secs(86_400);
+/// A key that is not known makes us ask again, but no oftener than this.
+const ASK_AGAIN: StdDuration = StdDuration::from_secs(5);
+/// Clocks differ by so many seconds.
+pub(crate) const LEEWAY: u64 = 30;
+/// The most keys of an issuer.
+const MAX_KEYS: usize = 100;
+/// Which of an issuer's tokens are taken (Amazon Cognito's claim `token_use`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenUse {
+    /// ID tokens.
+    Id,
+    /// Access tokens.
+    Access,
+}
+
+/// A trusted issuer: `[[auth.oidc]]`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcSettings {
+    /// Its identifier, as in `iss`.
+    pub issuer: String,
+    /// Which audiences are ours: `aud`, or `client_id` where a token has no audience.
+    pub audience: Vec<String>,
+    /// Where its keys are; found by discovery when absent.
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    /// The tenant of its users.
+    #[serde(default = "TenantId::default_tenant")]
+    pub tenant: TenantId,
+    /// The claim with groups or roles: a text, or a list of texts.
+    #[serde(default = "default_role_claim")]
+    pub role_claim: String,
+    /// Which tokens are taken; both when absent.
+    #[serde(default)]
+    pub token_use: Option<TokenUse>,
+    /// Our name there, for logging in by browser.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// Our secret there, if it gave us one.
+    #[serde(default)]
+    pub client_secret: Option<String>,
+    /// Its name in our URLs.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+fn default_role_claim() -> String {
+    "cognito:groups".to_owned()
+}
+
+impl std::fmt::Debug for OidcSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OidcSettings({})", self.issuer)
+    }
+}
+
+#[derive(Default)]
+struct Keys {
+    keys: Vec<Jwk>,
+    fetched: Option<Instant>,
+    asked: Option<Instant>,
+}
+
+pub(crate) struct Issuer {
+    pub(crate) settings: OidcSettings,
+    keys: Mutex<Keys>,
+    discovered: Mutex<Option<(Instant, Value)>>,
+}
+
+/// The trusted issuers.
+pub(crate) struct Issuers {
+    pub(crate) all: Vec<Issuer>,
+    pub(crate) client: Arc<dyn IssuerClient>,
+    /// Tokens verified of late, by digest.
+    verified: moka::future::Cache<[u8; 32], Arc<Stranger>>,
+}
+
+/// What a verified token says.
+pub(crate) struct Stranger {
+    pub(crate) tenant: TenantId,
+    /// As a user's record has it.
+    pub(crate) identity: String,
+    /// The issuer's own name for somebody, which never changes.
+    pub(crate) subject: String,
+    pub(crate) username: String,
+    pub(crate) email: Option<String>,
+    pub(crate) groups: BTreeSet<String>,
+    pub(crate) expires_at: i64,
+    pub(crate) second_factor_at: Option<OffsetDateTime>,
+}
+
+pub(crate) fn refused(words: &str) -> Error {
+    unauthenticated("INVALID_TOKEN", words)
+}
+
+pub(crate) fn unavailable(issuer: &str) -> Error {
+    let words = format!("the issuer {issuer} does not answer as it should, so its tokens cannot be verified");
+    Error::new(Kind::Unavailable, "ISSUER_UNAVAILABLE", words).retry_after(5)
+}
+
+fn texts(value: Option<&Value>) -> BTreeSet<String> {
+    match value {
+        Some(Value::String(text)) => [text.clone()].into(),
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).take(1000).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+impl Issuers {
+    pub(crate) fn new(settings: Vec<OidcSettings>, client: Arc<dyn IssuerClient>) -> Result<Self> {
+        let bad = |words: String| Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", words));
+        let mut seen = BTreeSet::new();
+        for one in &settings {
+            let urls = [Some(&one.issuer), one.jwks_url.as_ref()];
+            if urls.into_iter().flatten().any(|url| !url.starts_with("https://") && !is_local(url)) {
+                return bad(format!("auth.oidc: {} must be reached by https", one.issuer));
+            }
+            if one.audience.is_empty() {
+                return bad(format!("auth.oidc: {} has no audience, so tokens for anybody would count", one.issuer));
+            }
+            if !seen.insert(one.issuer.clone()) {
+                return bad(format!("auth.oidc: {} is there twice", one.issuer));
+            }
+        }
+        let all = settings
+            .into_iter()
+            .map(|settings| Issuer { settings, keys: Mutex::default(), discovered: Mutex::default() })
+            .collect();
+        let verified = moka::future::Cache::builder().max_capacity(10_000).time_to_live(StdDuration::from_secs(900)).build();
+        Ok(Self { all, client, verified })
+    }
+
+    /// Whether an issuer is trusted.
+    pub(crate) fn knows(&self, issuer: &str) -> bool {
+        self.all.iter().any(|known| known.settings.issuer == issuer)
+    }
+
+    pub(crate) async fn discovery(&self, issuer: &Issuer) -> Result<Value> {
+        let mut kept = issuer.discovered.lock().await;
+        if let Some((at, found)) = kept.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return Ok(found.clone());
+        }
+        let found = self.discover(issuer).await?;
+        *kept = Some((Instant::now(), found.clone()));
+        Ok(found)
+    }
+
+    async fn discover(&self, issuer: &Issuer) -> Result<Value> {
+        let base = issuer.settings.issuer.trim_end_matches('/');
+        let found = self.client.get(&format!("{base}/.well-known/openid-configuration")).await?;
+        // OpenID Connect Discovery 1.0 §4.3.
+        if found["issuer"].as_str() != Some(&issuer.settings.issuer) {
+            return Err(unavailable(&issuer.settings.issuer));
+        }
+        Ok(found)
+    }
+
+    async fn fetch(&self, issuer: &Issuer) -> Result<Vec<Jwk>> {
+        let url = match &issuer.settings.jwks_url {
+            Some(url) => url.clone(),
+            None => {
+                let found = self.discovery(issuer).await?;
+                found["jwks_uri"].as_str().ok_or_else(|| unavailable(&issuer.settings.issuer))?.to_owned()
+            }
+        };
+        let found = self.client.get(&url).await?;
+        let keys = found["keys"].as_array().ok_or_else(|| unavailable(&issuer.settings.issuer))?;
+        // Keys of kinds that we do not know are none of ours.
+        Ok(keys.iter().take(MAX_KEYS).filter_map(|key| serde_json::from_value(key.clone()).ok()).collect())
+    }
+
+    /// The issuer's key of this identifier, fetched when it is not known or old.
+    async fn key(&self, issuer: &Issuer, kid: Option<&str>) -> Result<Jwk> {
+        let mut keys = issuer.keys.lock().await;
+        let pick = |keys: &Keys| match kid {
+            Some(kid) => keys.keys.iter().find(|key| key.common.key_id.as_deref() == Some(kid)).cloned(),
+            // Without an identifier there must be no doubt.
+            None => keys.keys.first().filter(|_| keys.keys.len() == 1).cloned(),
+        };
+        let age = keys.fetched.map(|at| at.elapsed());
+        if age.is_some_and(|age| age < FRESH)
+            && let Some(key) = pick(&keys)
+        {
+            return Ok(key);
+        }
+        if keys.asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+            let fetched = self.fetch(issuer).await;
+            // After the answer: those who waited behind us need not ask again.
+            keys.asked = Some(Instant::now());
+            match fetched {
+                Ok(fetched) => (keys.keys, keys.fetched) = (fetched, Some(Instant::now())),
+                Err(error) => {
+                    tracing::warn!(issuer = issuer.settings.issuer, %error, "an issuer's keys cannot be fetched");
+                    if age.is_none_or(|age| age > STALE) {
+                        return Err(unavailable(&issuer.settings.issuer));
+                    }
+                }
+            }
+        }
+        if keys.fetched.is_none() {
+            return Err(unavailable(&issuer.settings.issuer));
+        }
+        pick(&keys).ok_or_else(|| refused("the token's key is not the issuer's"))
+    }
+
+    /// The claims of a token whose signature, issuer, audience and times hold.
+    pub(crate) async fn claims(&self, issuer: &Issuer, token: &str) -> Result<Map<String, Value>> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| refused("the token is malformed"))?;
+        if !ALGORITHMS.contains(&header.alg) {
+            return Err(refused("the token's algorithm is not taken"));
+        }
+        let key = self.key(issuer, header.kid.as_deref()).await?;
+        // The key says what it is for, not the token.
+        if key.common.key_algorithm.is_some_and(|alg| alg.to_string() != format!("{:?}", header.alg)) {
+            return Err(refused("the token's algorithm is not its key's"));
+        }
+        let decoding = DecodingKey::from_jwk(&key).map_err(|_| refused("the token's key cannot be used"))?;
+        let mut validation = Validation::new(header.alg);
+        validation.leeway = LEEWAY;
+        validation.validate_nbf = true;
+        // Access tokens of some issuers have a `client_id` and no audience; both are looked at below.
+        validation.validate_aud = false;
+        validation.set_issuer(&[&issuer.settings.issuer]);
+        validation.required_spec_claims = ["exp", "iss"].map(str::to_owned).into();
+        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, &decoding, &validation)
+            .map_err(|error| match error.kind() {
+                jsonwebtoken::errors::ErrorKind::ExpiredSignature => unauthenticated("TOKEN_EXPIRED", "the token has expired"),
+                _ => refused("the token is not valid"),
+            })?
+            .claims;
+        let audience = texts(claims.get("aud").or_else(|| claims.get("client_id")));
+        if !issuer.settings.audience.iter().any(|ours| audience.contains(ours)) {
+            return Err(refused("the token is for somebody else"));
+        }
+        let wanted = issuer.settings.token_use.map(|wanted| if wanted == TokenUse::Id { "id" } else { "access" });
+        if wanted.is_some_and(|wanted| claims.get("token_use").and_then(Value::as_str) != Some(wanted)) {
+            return Err(refused("the token is of the wrong kind"));
+        }
+        Ok(claims)
+    }
+
+    pub(crate) async fn stranger(&self, token: &str) -> Result<(Arc<Stranger>, bool)> {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        if let Some(known) = self.verified.get(&digest).await {
+            return Ok((known, false));
+        }
+        let named = crate::token::claimed_issuer(token).ok_or_else(|| refused("the token is malformed"))?;
+        let issuer = self.all.iter().find(|known| known.settings.issuer == named);
+        let issuer = issuer.ok_or_else(|| refused("the token's issuer is not trusted"))?;
+        let stranger = Arc::new(read(issuer, &self.claims(issuer, token).await?)?);
+        self.verified.insert(digest, stranger.clone()).await;
+        Ok((stranger, true))
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Issuer> {
+        self.all.iter().find(|known| known.settings.name.as_deref() == Some(name) && known.settings.client_id.is_some())
+    }
+}
+
+fn is_local(url: &str) -> bool {
+    ["http://127.0.0.1", "http://localhost", "http://[::1]"]
+        .iter()
+        .any(|prefix| url.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/'])))
+}
+
+/// What claims say of somebody.
+pub(crate) fn read(issuer: &Issuer, claims: &Map<String, Value>) -> Result<Stranger> {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty() && text.len() <= 254);
+    let subject = text("sub").ok_or_else(|| refused("the token names nobody"))?;
+    let name = ["preferred_username", "cognito:username", "username", "email"].into_iter().find_map(text).unwrap_or(subject);
+    let strong = texts(claims.get("amr")).iter().any(|method| matches!(method.as_str(), "mfa" | "otp" | "hwk" | "swk"));
+    let number = |name: &str| claims.get(name).and_then(Value::as_i64);
+    let at = number("auth_time").or_else(|| number("iat")).and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+    Ok(Stranger {
+        tenant: issuer.settings.tenant.clone(),
+        identity: format!("oidc:{}|{subject}", issuer.settings.issuer),
+        subject: subject.to_owned(),
+        username: name.to_owned(),
+        email: text("email").filter(|email| email.contains('@')).map(str::to_owned),
+        groups: texts(claims.get(&issuer.settings.role_claim)),
+        expires_at: number("exp").unwrap_or(0),
+        second_factor_at: at.filter(|_| strong),
+    })
+}
