@@ -93,6 +93,10 @@ impl<N: Needs> FromRequest for Caller<N> {
             if let Some(permission) = N::PERMISSION {
                 actor.require(permission)?;
             }
+            let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| Error::internal("no application state"))?;
+            // Before the handler runs: what cannot be written down does not happen.
+            let route = request.match_pattern().unwrap_or_default();
+            state.access.note_allowed(&actor, &format!("{} {route}", request.method())).await?;
             Ok(Self(actor, PhantomData))
         })
     }

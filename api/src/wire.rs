@@ -449,12 +449,18 @@ pub fn clearance(value: &str) -> Result<Classification> {
     word("clearance", value, "public, internal, confidential, secret, top_secret")
 }
 
-/// A reach out of its parts; what is absent is the actor's own, but no clearance above `internal`.
-pub fn reach(actor: &Actor, department: Option<String>, projects: Vec<String>, given: Option<&str>) -> Result<Reach> {
+/// A reach out of its parts; what is absent is the actor's own, but no clearance above `usual`.
+pub fn reach(
+    actor: &Actor,
+    department: Option<String>,
+    projects: Vec<String>,
+    given: Option<&str>,
+    usual: Classification,
+) -> Result<Reach> {
     Ok(Reach {
         department: department.or_else(|| actor.reach.department.clone()),
         projects: if projects.is_empty() { actor.reach.projects.clone() } else { projects.into_iter().collect() },
-        clearance: given.map_or(Ok(actor.reach.clearance.min(Classification::Internal)), clearance)?,
+        clearance: given.map_or(Ok(actor.reach.clearance.min(usual)), clearance)?,
     })
 }
 

@@ -65,7 +65,7 @@ async fn what_is_done_is_written_and_proved() {
     assert_eq!(find("manifest.release")["entry"]["before"], find("manifest.hold")["entry"]["after"]);
     assert_eq!(find("access.denied")["entry"]["code"], "INVALID_API_KEY");
     let failed = items.iter().find(|i| i["entry"]["action"] == "auth.login" && i["entry"]["outcome"] == "denied").unwrap();
-    assert_eq!(failed["actor"], "anonymous");
+    assert_eq!((failed["actor"].as_str(), failed["entry"]["via"].as_str()), (Some("anonymous"), Some("nothing")));
     // No name of a person is in what cannot be changed.
     assert!(items.iter().all(|item| !item["entry"].to_string().contains("admin\"")), "{log}");
     // Search.
@@ -119,6 +119,20 @@ async fn what_is_done_is_written_and_proved() {
     let lines: Vec<Value> = copy.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["action"], "audit.export");
     assert!(lines.len() > items.len());
+}
+
+#[tokio::test]
+async fn every_decision_is_written_where_that_is_asked_for() {
+    for (level, written) in [("standard", 0), ("full", 2)] {
+        let server = Server::start_with(&format!("[audit]\nlevel = \"{level}\"\n")).await;
+        server.json("/api/v1/manifests").await;
+        server.json("/api/v1/admin/users").await;
+        let log = server.json("/api/v1/admin/audit-logs?action=access.allowed").await;
+        let paths: Vec<&str> =
+            log["items"].as_array().unwrap().iter().map(|i| i["entry"]["resource"]["id"].as_str().unwrap()).collect();
+        let reads = paths.iter().filter(|path| ["GET /api/v1/manifests", "GET /api/v1/admin/users"].contains(path));
+        assert_eq!(reads.count(), written, "{level}: {log}");
+    }
 }
 
 #[tokio::test]

@@ -64,6 +64,11 @@ async fn users_are_made_changed_and_removed() {
     }
     let listed = server.json("/api/v1/admin/users?username=LIC").await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+    // What is not named stays.
+    let narrowed = admin(&server, "PUT", &path, json!({ "department": "news", "projects": ["p"] })).await;
+    ok(narrowed, StatusCode::OK).await;
+    let cleared = ok(admin(&server, "PUT", &path, json!({ "clearance": "public" })).await, StatusCode::OK).await;
+    assert_eq!((cleared["department"].as_str(), &cleared["projects"]), (Some("news"), &json!(["p"])));
     // Inactive users are out.
     ok(admin(&server, "PUT", &path, json!({ "active": false })).await, StatusCode::OK).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
@@ -230,6 +235,11 @@ async fn what_is_out_of_reach_does_not_exist() {
 async fn names_close_after_failed_logins() {
     let server = Server::start_with("[auth]\nlockout_attempts = 3\nlockout_seconds = 2\n").await;
     server.user("alice", json!({ "roles": ["creator"] })).await;
+    // A tenant that does not exist is a wrong password like any other, and nothing is written under its name.
+    let stranger = json!({ "username": "eve", "password": PASSWORD, "tenant": "made-up" });
+    problem(server.log_in(stranger).await, 401, "INVALID_CREDENTIALS").await;
+    let log = server.json("/api/v1/admin/audit-logs?action=auth.login&outcome=denied").await;
+    assert_eq!(log["items"][0]["entry"]["tenant"], "default");
     for name in ["alice", "nobody"] {
         for _ in 0..3 {
             problem(server.log_in(json!({ "username": name, "password": "wrong" })).await, 401, "INVALID_CREDENTIALS").await;

@@ -8,7 +8,7 @@ use crate::{
 };
 use actix_web::{HttpResponse, web};
 use omt_access::NewApiKey;
-use omt_kernel::{ApiKeyId, Error, Permission, Reach, TenantId};
+use omt_kernel::{ApiKeyId, Error, Permission, TenantId, manifest::Classification};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -61,12 +61,7 @@ pub async fn create_api_key(
     let scopes = body.scopes.iter().map(|s| s.parse().map_err(|()| unknown(s))).collect::<Result<_, _>>()?;
     let tenant = body.tenant.as_deref().map(TenantId::parse).transpose();
     let tenant = tenant.map_err(|reason| Error::unprocessable_field("INVALID_TENANT", "tenant", reason))?;
-    let own = &actor.reach;
-    let reach = Reach {
-        department: body.department.or_else(|| own.department.clone()),
-        projects: if body.projects.is_empty() { own.projects.clone() } else { body.projects.into_iter().collect() },
-        clearance: body.clearance.as_deref().map_or(Ok(own.clearance), wire::clearance)?,
-    };
+    let reach = wire::reach(&actor, body.department, body.projects, body.clearance.as_deref(), Classification::TopSecret)?;
     let new = NewApiKey { name: body.name, tenant, scopes, reach: Some(reach), expires_in_days: body.expires_in_days };
     let (record, key) = state.access.create_api_key(&actor, new).await?;
     Ok(HttpResponse::Created().insert_header(("cache-control", "no-store")).json(NewKeyResponse { key, details: record.into() }))

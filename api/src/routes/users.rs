@@ -4,11 +4,11 @@ use crate::{
     ApiState,
     extract::{Caller, CallerWith, IfMatch, may},
     problem::{Problem, ProblemBody},
-    wire::{self, PageQuery, Paged, Session, User, reach},
+    wire::{self, PageQuery, Paged, Session, User},
 };
 use actix_web::{HttpResponse, http::header, web};
 use omt_access::{Explanation, NewUser, UserChange};
-use omt_kernel::{Error, ManifestId, Permission, SessionId, UserId, access::UserFilter};
+use omt_kernel::{Error, ManifestId, Permission, SessionId, UserId, access::UserFilter, manifest::Classification};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -124,7 +124,9 @@ pub async fn create(
         external_id: None,
         scim: false,
         roles: body.roles.into_iter().collect(),
-        reach: given.then(|| reach(&actor, body.department, body.projects, body.clearance.as_deref())).transpose()?,
+        reach: given
+            .then(|| wire::reach(&actor, body.department, body.projects, body.clearance.as_deref(), Classification::Internal))
+            .transpose()?,
         active: body.active,
     };
     Ok(one(state.access.create_user(&actor, new).await?, HttpResponse::Created()))
@@ -167,19 +169,6 @@ pub async fn update(
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     let id = UserId(*id);
-    let touched = body.department.is_some() || body.projects.is_some() || body.clearance.is_some();
-    let reach = match touched {
-        true => {
-            let old = state.access.user_for_change(&actor, id).await?.reach;
-            let clearance = body.clearance.as_deref().map_or(Ok(old.clearance), wire::clearance)?;
-            Some(omt_kernel::Reach {
-                department: body.department.unwrap_or(old.department),
-                projects: body.projects.map_or(old.projects, |projects| projects.into_iter().collect()),
-                clearance,
-            })
-        }
-        false => None,
-    };
     let change = UserChange {
         username: body.username,
         display_name: body.display_name,
@@ -187,7 +176,9 @@ pub async fn update(
         external_id: None,
         password: body.password,
         roles: body.roles.map(|roles| roles.into_iter().collect()),
-        reach,
+        department: body.department,
+        projects: body.projects.map(|projects| projects.into_iter().collect()),
+        clearance: body.clearance.as_deref().map(wire::clearance).transpose()?,
         active: body.active,
         reset_second_factor: body.reset_second_factor,
     };

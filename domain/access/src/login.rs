@@ -65,11 +65,12 @@ impl Access {
         if credentials.username.chars().any(char::is_control) {
             return Err(bad_credentials());
         }
-        // Directories look past spaces, so the count does too.
-        let folded = credentials.username.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
-        let name = digest(&folded);
+        // Strangers may name any tenant; nothing is counted or written under one that does not exist.
+        let exists = self.deps.database.read().await?.tenants().settings(&tenant).await?.is_some();
+        let tenant = if exists { tenant } else { TenantId::default_tenant() };
+        let name = digest(&rules::counted_name(&credentials.username));
         self.reserve_attempt(&tenant, &name).await?;
-        let checked = self.check_password(&tenant, &credentials).await;
+        let checked = self.check_password(Some(&tenant).filter(|_| exists), &credentials).await;
         let outcome = match checked {
             Ok(Some(user)) => self.check_counted_second_factor(user, credentials.second_factor.as_deref()).await,
             Ok(None) => Err(bad_credentials()),
@@ -128,17 +129,20 @@ impl Access {
         .await
     }
 
-    /// The user whose password this is.
-    async fn check_password(&self, tenant: &TenantId, credentials: &Credentials) -> Result<Option<UserRecord>> {
+    /// The user whose password this is. Where there is no such tenant it takes as long to find nobody.
+    async fn check_password(&self, tenant: Option<&TenantId>, credentials: &Credentials) -> Result<Option<UserRecord>> {
         let (name, given) = (&credentials.username, &credentials.password);
-        let known = self.deps.database.read().await?.users().by_name(tenant, name).await?;
+        let known = match tenant {
+            Some(tenant) => self.deps.database.read().await?.users().by_name(tenant, name).await?,
+            None => None,
+        };
         let local = known.as_ref().is_some_and(|user| user.source == UserSource::Local);
-        if let Some(directory) = &self.deps.directory
+        if let (Some(directory), Some(tenant)) = (&self.deps.directory, tenant)
             && !local
             && *tenant == self.settings.directory_tenant
         {
             // An empty password would be an anonymous bind, which succeeds (RFC 4513 §5.1.2).
-            let padded = name.split_whitespace().collect::<Vec<_>>().join(" ") != *name;
+            let padded = rules::counted_name(name) != name.to_lowercase();
             if given.is_empty()
                 || given.len() > password::MAX_LEN
                 || name.len() > 256

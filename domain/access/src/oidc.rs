@@ -12,6 +12,7 @@ use omt_kernel::{
     Actor, Error, Kind, Result, UserId, Via,
     access::{Mapped, UserRecord, UserSource},
     error::Context as _,
+    retry::BUSY,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -76,7 +77,11 @@ impl Access {
     async fn known(&self, stranger: &Stranger, now: OffsetDateTime) -> Result<Known> {
         let key = (stranger.tenant.clone(), stranger.identity.clone());
         let load = async {
-            let user = self.take_in_stranger(stranger, now).await?;
+            let user = match self.take_in_stranger(stranger, now).await {
+                // Another replica made the record first; now it is found.
+                Err(error) if error.code == BUSY => self.take_in_stranger(stranger, now).await?,
+                done => done?,
+            };
             if !user.active {
                 return Err(unauthenticated("USER_INACTIVE", "the user is not active here"));
             }
@@ -134,7 +139,7 @@ impl Access {
             (next.identity, next.revision, next.updated_at) = (Some(stranger.identity.clone()), user.revision + 1, now);
             self.transaction(async |unit| {
                 if !unit.users().update(&next, user.revision).await? {
-                    return Err(Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, "the user was changed meanwhile"));
+                    return Err(Error::new(Kind::Unavailable, BUSY, "the user was changed meanwhile"));
                 }
                 let event = Event::new("user.link", "user", user.id);
                 self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await
@@ -153,7 +158,7 @@ impl Access {
         };
         self.transaction(async |unit| {
             if !unit.users().insert(&user).await? {
-                return Err(Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, "the user was made meanwhile"));
+                return Err(Error::new(Kind::Unavailable, BUSY, "the user was made meanwhile"));
             }
             let event = Event::new("user.create", "user", user.id);
             self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await

@@ -103,7 +103,7 @@ impl Access {
                 }
             }
             unit.idempotency().forget_subject(&actor.tenant, &user.subject()).await?;
-            unit.users().set_attempts(&actor.tenant, &crate::service::digest(&user.username.to_lowercase()), None).await?;
+            unit.users().set_attempts(&actor.tenant, &crate::service::digest(&rules::counted_name(&user.username)), None).await?;
             unit.users().delete(&actor.tenant, id).await?;
             self.deps.audit.forget(unit, &actor.tenant, &user.subject()).await?;
             let detail = json!({ "records": manifests.len(), "signed_with_name": signed.len() });

@@ -75,6 +75,11 @@ pub fn check_password(password: &str, username: &str, min: usize) -> Result<()> 
     Ok(())
 }
 
+/// A login name as failed logins are counted under: directories look past case and spaces, so the count does too.
+pub fn counted_name(name: &str) -> String {
+    name.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
 /// Refuses a login name that cannot be one.
 pub fn check_username(name: &str) -> Result<()> {
     let proper = !name.is_empty()

@@ -8,7 +8,7 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
-use omt_audit::{AuditTrail, Event, Outcome};
+use omt_audit::{AuditTrail, Event, Level, Outcome};
 use omt_crypto::{Algorithm, KeyStore, KeyStoreError, seal::Sealer};
 use omt_kernel::{
     Actor, Error, Kind, Permission, Reach, Result, SessionId, TenantId, TenantSettings, UserId, Via,
@@ -367,6 +367,14 @@ impl Access {
     /// The user that an actor is, if it is one.
     pub(crate) fn user_of(&self, actor: &Actor) -> Option<UserId> {
         actor.subject.strip_prefix("user:").and_then(|id| id.parse().ok())
+    }
+
+    /// Writes down that an operation was allowed, where the audit log is to hold every decision.
+    pub async fn note_allowed(&self, actor: &Actor, action: &str) -> Result<()> {
+        if self.deps.audit.level() < Level::Full {
+            return Ok(());
+        }
+        self.deps.audit.record(actor, Event::new("access.allowed", "operation", action)).await
     }
 
     /// Writes a refusal into the audit log, whoever was refused.

@@ -48,7 +48,7 @@ impl Access {
         let (UserSource::Local, Some(hash)) = (user.source, user.password_hash.clone()) else {
             return Err(Error::new(Kind::Conflict, "NOT_LOCAL", "your password is kept elsewhere; change it there"));
         };
-        let name = crate::service::digest(&user.username.to_lowercase());
+        let name = crate::service::digest(&rules::counted_name(&user.username));
         self.reserve_attempt(&user.tenant, &name).await?;
         if !self.deps.pool.run(move || Ok(password::verify(&current, &hash))).await? {
             return Err(crate::service::unauthenticated("INVALID_CREDENTIALS", "the current password is wrong"));

@@ -49,8 +49,12 @@ pub struct UserChange {
     pub password: Option<String>,
     /// Roles.
     pub roles: Option<BTreeSet<String>>,
-    /// Reach.
-    pub reach: Option<Reach>,
+    /// The one department of which the user sees content; every one when null.
+    pub department: Option<Option<String>>,
+    /// The projects of which the user sees content; every one when empty.
+    pub projects: Option<BTreeSet<String>>,
+    /// The most sensitive classification.
+    pub clearance: Option<Classification>,
     /// Whether the user may log in.
     pub active: Option<bool>,
     /// Removes a lost second factor.
@@ -144,12 +148,6 @@ impl Access {
         self.own_record(actor, id).await
     }
 
-    /// One user, as whoever changes it needs to know it.
-    pub async fn user_for_change(&self, actor: &Actor, id: UserId) -> Result<UserRecord> {
-        actor.require(Permission::AdminUsers)?;
-        self.own_record(actor, id).await
-    }
-
     /// Changes a user. Whoever holds more than the actor cannot be changed by the actor.
     pub async fn update_user(&self, actor: &Actor, id: UserId, change: UserChange, if_match: Option<i64>) -> Result<UserRecord> {
         actor.require(Permission::AdminUsers)?;
@@ -212,9 +210,13 @@ impl Access {
                     self.check_roles(unit, actor, &roles.difference(&user.roles).cloned().collect()).await?;
                     next.roles = roles;
                 }
-                if let Some(reach) = change.reach.clone() {
-                    rules::check_reach(&actor.reach, &reach)?;
-                    next.reach = reach;
+                next.reach = Reach {
+                    department: change.department.clone().unwrap_or(next.reach.department),
+                    projects: change.projects.clone().unwrap_or(next.reach.projects),
+                    clearance: change.clearance.unwrap_or(next.reach.clearance),
+                };
+                if next.reach != user.reach {
+                    rules::check_reach(&actor.reach, &next.reach)?;
                 }
                 next.active = change.active.unwrap_or(next.active);
                 if change.reset_second_factor {

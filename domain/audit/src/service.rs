@@ -168,9 +168,7 @@ impl AuditTrail {
             std::mem::take(&mut flood.dropped)
         };
         let event = if dropped > 0 { event.detail(serde_json::json!({ "left_out_before": dropped })) } else { event };
-        let mut actor = Actor::system(tenant);
-        (actor.subject, actor.name, actor.request_id) = ("anonymous".into(), "anonymous".into(), request_id);
-        self.record(&actor, event).await
+        self.record(&Actor::anonymous(tenant, request_id), event).await
     }
 
     async fn pseudonym(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<String> {

@@ -11,7 +11,7 @@ pub use drafts::{Changes, NewIngredient, NewManifest, Offline, SignRequest};
 pub use verification::VerifyTarget;
 
 use crate::{Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, media, metadata::Extracted};
-use omt_audit::{AuditTrail, Event, Level};
+use omt_audit::{AuditTrail, Event};
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
@@ -138,15 +138,12 @@ impl Manifests {
     pub async fn list(&self, actor: &Actor, mut filter: ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>> {
         actor.require(Permission::ManifestRead)?;
         filter.reach = Some(actor.reach.clone());
-        if self.deps.audit.level() == Level::Full {
-            self.deps.audit.record(actor, Event::new("manifest.list", "manifest", "")).await?;
-        }
         self.deps.database.replica().await?.manifests().list(&actor.tenant, &filter, page).await
     }
 
-    /// Writes down who read what is confidential or above; at the full level who read anything.
+    /// Writes down who read what is confidential or above.
     async fn note_read(&self, actor: &Actor, record: &ManifestRecord) -> Result<()> {
-        if record.classification < Classification::Confidential && self.deps.audit.level() < Level::Full {
+        if record.classification < Classification::Confidential {
             return Ok(());
         }
         self.deps.audit.record(actor, Event::new("manifest.read", "manifest", record.id)).await

@@ -121,6 +121,8 @@ pub enum Via {
     CommandLine,
     /// The platform itself, in a background job.
     System,
+    /// Not at all.
+    Nothing,
 }
 
 impl Via {
@@ -133,6 +135,7 @@ impl Via {
             Self::ApiKey => "api_key",
             Self::CommandLine => "command_line",
             Self::System => "system",
+            Self::Nothing => "nothing",
         }
     }
 }
@@ -212,6 +215,19 @@ impl Actor {
             session: None,
             second_factor_at: None,
             request_id: String::new(),
+        }
+    }
+
+    /// Whoever has not proved who they are: may do nothing, and is only written down.
+    pub fn anonymous(tenant: TenantId, request_id: String) -> Self {
+        Self {
+            subject: "anonymous".into(),
+            name: "anonymous".into(),
+            permissions: BTreeSet::new(),
+            reach: Reach { clearance: Classification::Public, ..Reach::ALL },
+            via: Via::Nothing,
+            request_id,
+            ..Self::system(tenant)
         }
     }
 
