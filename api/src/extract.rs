@@ -23,6 +23,8 @@ const MAX_JSON: usize = 1 << 20;
 pub trait Needs: 'static {
     /// The permission; any caller will do when there is none.
     const PERMISSION: Option<Permission>;
+    /// One of these, where there are any.
+    const ONE_OF: &'static [Permission] = &[];
     /// Whether it is for those, too, who have yet to enrol a second factor.
     const LIMITED: bool = false;
 }
@@ -37,6 +39,18 @@ macro_rules! needs {
                 pub struct $name;
                 impl Needs for $name { const PERMISSION: Option<Permission> = Some(Permission::$name); }
             )+
+            /// One of the permissions of workflows.
+            pub struct WorkflowPart;
+            impl Needs for WorkflowPart {
+                const PERMISSION: Option<Permission> = Some(Permission::ManifestRead);
+                const ONE_OF: &'static [Permission] = Permission::WORKFLOW;
+            }
+            /// One of the permissions to say what content is.
+            pub struct Declare;
+            impl Needs for Declare {
+                const PERMISSION: Option<Permission> = Some(Permission::ManifestRead);
+                const ONE_OF: &'static [Permission] = Permission::DECLARE;
+            }
             /// Any caller, for what concerns the caller alone.
             pub struct Anything;
             impl Needs for Anything {
@@ -54,6 +68,10 @@ needs!(
     ManifestDelete,
     ManifestSign,
     ManifestHold,
+    WorkflowInitiate,
+    ComplianceCheck,
+    ComplianceOverride,
+    AdminPolicies,
     AuditRead,
     AuditExport,
     AdminUserRead,
@@ -92,6 +110,9 @@ impl<N: Needs> FromRequest for Caller<N> {
             }
             if let Some(permission) = N::PERMISSION {
                 actor.require(permission)?;
+            }
+            if !N::ONE_OF.is_empty() {
+                actor.require_one(N::ONE_OF)?;
             }
             let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| Error::internal("no application state"))?;
             // Before the handler runs: what cannot be written down does not happen.

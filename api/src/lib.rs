@@ -21,12 +21,15 @@ use actix_web::{
 use omt_access::Access;
 use omt_audit::AuditTrail;
 use omt_claims::service::Manifests;
+use omt_compliance::Compliance;
 use omt_jobs::Jobs;
 use omt_kernel::{
     Error,
     port::{BlobStore, Clock, Database, Telemetry},
 };
+use omt_notify::Notices;
 use omt_pki::Pki;
+use omt_workflow::Workflows;
 use problem::Problem;
 use std::sync::Arc;
 
@@ -52,6 +55,12 @@ pub struct ApiState {
     pub pki: Arc<Pki>,
     /// Background jobs.
     pub jobs: Arc<Jobs>,
+    /// Approval.
+    pub workflows: Arc<Workflows>,
+    /// Compliance.
+    pub compliance: Arc<Compliance>,
+    /// Messages to people.
+    pub notices: Arc<Notices>,
     /// The database, for what metrics read from it.
     pub database: Arc<dyn Database>,
     /// What is counted.

@@ -46,6 +46,19 @@ pub struct ProblemBody {
     pub errors: Vec<FieldError>,
 }
 
+impl Problem {
+    /// The code and the words that callers may see.
+    pub fn public(&self) -> (String, String) {
+        let error = &self.0;
+        if error.kind != Kind::Internal {
+            return (error.code.to_owned(), error.message.clone());
+        }
+        tracing::error!(%error, "a request failed by our fault");
+        let words = "something went wrong on our side; the request id names it in our logs";
+        (error.code.to_owned(), words.to_owned())
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -84,13 +97,8 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let status = self.status_code();
         let error = &self.0;
-        let detail = if error.kind == Kind::Internal {
-            tracing::error!(%error, "a request failed by our fault");
-            "something went wrong on our side; the request id names it in our logs".to_owned()
-        } else {
-            tracing::debug!(%error, "a request was refused");
-            error.message.clone()
-        };
+        tracing::debug!(%error, "a request was refused");
+        let (_, detail) = self.public();
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
         let mut response = HttpResponse::build(status);
         response.insert_header((header::CONTENT_TYPE, "application/problem+json"));

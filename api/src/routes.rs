@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod audit;
 pub mod auth;
+pub mod compliance;
 pub mod health;
 pub mod jobs;
 pub mod manifests;
@@ -12,9 +13,11 @@ pub mod privacy;
 pub mod roles;
 pub mod scim;
 pub mod storage;
+pub mod tasks;
 pub mod trust;
 pub mod users;
 pub mod verify;
+pub mod workflows;
 
 use crate::problem::Problem;
 use actix_web::{HttpResponse, http::header, web};
@@ -152,6 +155,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 .route(web::patch().to(manifests::update))
                 .route(web::delete().to(manifests::archive)),
         )
+        .configure(governance)
         .service(at("/api/v1/verify", "POST").route(web::post().to(verify::verify)))
         .service(at("/api/v1/verify/{id}/history", "GET").route(web::get().to(verify::history)))
         .service(at("/api/v1/verify/{id}/chain-of-custody", "GET").route(web::get().to(verify::chain_of_custody)))
@@ -160,6 +164,55 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(
             utoipa_swagger_ui::SwaggerUi::new("/api/docs/{_:.*}").config(utoipa_swagger_ui::Config::from("/api/openapi.json")),
         );
+}
+
+/// Workflows, tasks and compliance.
+fn governance(config: &mut web::ServiceConfig) {
+    let at = |path: &str, allow: &'static str| {
+        web::resource(path.to_owned()).default_service(web::to(move || method_not_allowed(allow)))
+    };
+    config
+        .service(
+            at("/api/v1/workflows", "POST, GET").route(web::post().to(workflows::create)).route(web::get().to(workflows::list)),
+        )
+        .service(at("/api/v1/workflows/{id}/transition", "POST").route(web::post().to(workflows::transition)))
+        .service(at("/api/v1/workflows/{id}/comments", "POST").route(web::post().to(workflows::comment)))
+        .service(at("/api/v1/workflows/{id}/compliance", "PUT").route(web::put().to(workflows::compliance)))
+        .service(at("/api/v1/workflows/{id}/history", "GET").route(web::get().to(workflows::history)))
+        .service(at("/api/v1/workflows/{id}", "GET").route(web::get().to(workflows::get)))
+        .service(at("/api/v1/workflow-definitions", "GET").route(web::get().to(workflows::definitions)))
+        .service(at("/api/v1/workflow-definitions/{name}/diagram.svg", "GET").route(web::get().to(workflows::diagram)))
+        .service(at("/api/v1/workflow-definitions/{name}/migrate", "POST").route(web::post().to(workflows::migrate)))
+        .service(
+            at("/api/v1/workflow-definitions/{name}", "GET, PUT")
+                .route(web::get().to(workflows::definition))
+                .route(web::put().to(workflows::put_definition)),
+        )
+        .service(at("/api/v1/tasks", "GET").route(web::get().to(tasks::list)))
+        .service(at("/api/v1/tasks/counts", "GET").route(web::get().to(tasks::counts)))
+        .service(at("/api/v1/tasks/decide", "POST").route(web::post().to(tasks::decide_many)))
+        .service(at("/api/v1/tasks/{id}/claim", "POST").route(web::post().to(tasks::claim)))
+        .service(at("/api/v1/tasks/{id}/unclaim", "POST").route(web::post().to(tasks::unclaim)))
+        .service(at("/api/v1/tasks/{id}/delegate", "POST").route(web::post().to(tasks::delegate)))
+        .service(at("/api/v1/tasks/{id}/decide", "POST").route(web::post().to(tasks::decide)))
+        .service(at("/api/v1/notifications", "GET").route(web::get().to(tasks::notifications)))
+        .service(at("/api/v1/notifications/{id}/read", "POST").route(web::post().to(tasks::mark_read)))
+        .service(at("/api/v1/compliance/check", "POST").route(web::post().to(compliance::check)))
+        .service(at("/api/v1/compliance/reports/{id}", "GET").route(web::get().to(compliance::reports)))
+        .service(at("/api/v1/compliance/policies", "GET").route(web::get().to(compliance::policies)))
+        .service(at("/api/v1/compliance/policies/{name}", "PUT").route(web::put().to(compliance::put_policy)))
+        .service(at("/api/v1/compliance/consents", "POST").route(web::post().to(compliance::add_consent)))
+        .service(at("/api/v1/compliance/clearances", "POST").route(web::post().to(compliance::add_clearance)))
+        .service(at("/api/v1/compliance/rights", "POST").route(web::post().to(compliance::add_rights)))
+        .service(at("/api/v1/compliance/declarations", "POST").route(web::post().to(compliance::declare)))
+        .service(at("/api/v1/compliance/records", "GET").route(web::get().to(compliance::records)))
+        .service(
+            at("/api/v1/compliance/records/{id}", "GET, DELETE")
+                .route(web::get().to(compliance::get_record))
+                .route(web::delete().to(compliance::withdraw)),
+        )
+        .service(at("/api/v1/compliance/override", "POST").route(web::post().to(compliance::ask_override)))
+        .service(at("/api/v1/compliance/override/{id}/approve", "POST").route(web::post().to(compliance::approve_override)));
 }
 
 /// 405 with the methods that the path takes (RFC 9110 §15.5.6).

@@ -10,7 +10,7 @@ use omt_audit::Integrator;
 use omt_jobs::{Handler, Runner};
 use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
-use omt_workers::{Archive, Housekeeping, Lifecycle, Retention, Sweep};
+use omt_workers::{Archive, Effects, Housekeeping, Lifecycle, OldMessages, Recheck, Retention, Sweep, Timers};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
@@ -36,6 +36,10 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
     let settings = &config.lifecycle;
     vec![
         Arc::new(Archive { database: database.clone(), clock: clock.clone(), audit: platform.audit.clone() }),
+        Arc::new(Effects(platform.workflows.clone())),
+        Arc::new(Timers { workflows: platform.workflows.clone(), every: seconds(config.workflow.timers_every_seconds) }),
+        Arc::new(Recheck(platform.compliance.clone())),
+        Arc::new(OldMessages { database: database.clone(), clock: clock.clone() }),
         Arc::new(Housekeeping { database: database.clone(), clock: clock.clone() }),
         Arc::new(Lifecycle {
             database: database.clone(),

@@ -36,6 +36,8 @@ pub struct Config {
     pub blob: Blob,
     /// Life cycle of stored blobs.
     pub lifecycle: Lifecycle,
+    /// Workflows.
+    pub workflow: Workflow,
     /// Queue.
     pub queue: Named,
     /// Cache.
@@ -121,6 +123,14 @@ pub struct Lifecycle {
     pub sweep_every_seconds: u32,
     /// Seconds that an object without a record is left alone.
     pub sweep_after_seconds: u32,
+}
+
+/// `[workflow]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workflow {
+    /// Seconds between looks for tasks that are due.
+    pub timers_every_seconds: u32,
 }
 
 /// `[queue]` and `[cache]`
@@ -365,8 +375,8 @@ impl Config {
         }
         let lifecycle = &self.lifecycle;
         let periods = [lifecycle.move_every_seconds, lifecycle.retention_every_seconds, lifecycle.sweep_every_seconds];
-        if periods.contains(&0) {
-            return Err(Fault::new("the periods of [lifecycle] must be at least 1 second"));
+        if periods.contains(&0) || self.workflow.timers_every_seconds == 0 {
+            return Err(Fault::new("the periods of [lifecycle] and [workflow] must be at least 1 second"));
         }
         let auth = &self.auth;
         if auth.password_min_length < 8 || auth.lockout_attempts == 0 || auth.lockout_seconds == 0 {

@@ -4,7 +4,7 @@ use crate::{
     config::{Config, StepUp},
     fault::Fault,
 };
-use omt_access::{Access, rules::Lockout};
+use omt_access::{Access, Registry, rules::Lockout};
 use omt_audit::{AuditTrail, LogKeys};
 use omt_authz::CasbinAuthorizer;
 use omt_blob::TieredBlobStore;
@@ -13,18 +13,21 @@ use omt_claims::{
     Engine, TrustLists,
     service::{Dependencies, Manifests, SharedResults},
 };
+use omt_compliance::{Compliance, Subjects};
 use omt_crypto::KeyStore;
 use omt_directory::{HttpIssuerClient, LdapDirectory};
 use omt_jobs::Jobs;
 use omt_kernel::{
     OffsetDateTime,
     pool::WorkPool,
-    port::{BlobStore, Cache, Clock, Database, Directory, Entropy, Telemetry, TieredStore, TileStore},
+    port::{Authorizer, BlobStore, Cache, Clock, Database, Directory, Entropy, People, Telemetry, TieredStore, TileStore},
     storage::Tier,
 };
 use omt_keys::KeystoreFile;
+use omt_notify::Notices;
 use omt_pki::{AnchorSource, Hierarchy, Pki, PkiSettings};
 use omt_sql::SqlDatabase;
+use omt_workflow::{Definitions, Gate, Workflows};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -82,6 +85,14 @@ pub struct Platform {
     pub audit: Arc<AuditTrail>,
     /// Background jobs.
     pub jobs: Arc<Jobs>,
+    /// Approval.
+    pub workflows: Arc<Workflows>,
+    /// Compliance.
+    pub compliance: Arc<Compliance>,
+    /// Messages to people.
+    pub notices: Arc<Notices>,
+    /// What roles may do.
+    pub authorizer: Arc<dyn Authorizer>,
     /// What is counted.
     pub telemetry: Arc<dyn Telemetry>,
     /// Clock.
@@ -200,6 +211,35 @@ impl Platform {
             LogKeys::open(keys.clone(), &config.audit.origin)?,
             config.audit.level,
         ));
+        let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone(), audit.clone()));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(CasbinAuthorizer::new()?);
+        let people: Arc<dyn People> = Arc::new(Registry { database: database.clone(), authorizer: authorizer.clone() });
+        let notices = Arc::new(Notices::new(database.clone(), clock.clone(), entropy.clone(), people.clone()));
+        let subjects = {
+            let unit = database.begin().await?;
+            let secret = unit.certificates().shared_secret("subjects", entropy.secret(), clock.now()).await?;
+            unit.commit().await?;
+            Subjects(secret)
+        };
+        let compliance = Arc::new(Compliance::new(omt_compliance::Dependencies {
+            database: database.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            audit: audit.clone(),
+            jobs: jobs.clone(),
+            people: people.clone(),
+            notices: notices.clone(),
+            subjects,
+        }));
+        let definitions = Arc::new(Definitions::new()?);
+        let gate = Gate {
+            database: database.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            audit: audit.clone(),
+            definitions: definitions.clone(),
+            compliance: compliance.clone(),
+        };
         let manifests = Arc::new(Manifests::new(
             config.limits.result_cache_bytes,
             Dependencies {
@@ -214,10 +254,41 @@ impl Platform {
                 telemetry: telemetry.clone(),
                 shared,
                 audit: audit.clone(),
+                governance: Arc::new(gate),
             },
         ));
-        let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone(), audit.clone()));
-        Ok(Self { database, blobs, tiers, tiles, keys, pki, manifests, cache, audit, jobs, telemetry, clock, entropy })
+        let workflows = Arc::new(Workflows::new(omt_workflow::Dependencies {
+            database: database.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            audit: audit.clone(),
+            jobs: jobs.clone(),
+            people,
+            manifests: manifests.clone(),
+            definitions,
+            compliance: compliance.clone(),
+            policy: Arc::new(omt_policy::Policies),
+            notices: notices.clone(),
+        }));
+        Ok(Self {
+            database,
+            blobs,
+            tiers,
+            tiles,
+            keys,
+            pki,
+            manifests,
+            cache,
+            audit,
+            jobs,
+            workflows,
+            compliance,
+            notices,
+            authorizer,
+            telemetry,
+            clock,
+            entropy,
+        })
     }
 
     /// Opens the access room; the second part is the first user's password when it had to be made up.
@@ -236,7 +307,7 @@ impl Platform {
             // Logins wait for each other, never for signing or the reverse.
             pool: Arc::new(WorkPool::start(1, 64)?),
             audit: self.audit.clone(),
-            authorizer: Arc::new(CasbinAuthorizer::new()?),
+            authorizer: self.authorizer.clone(),
             directory,
             issuers: Arc::new(HttpIssuerClient::new()?),
         };

@@ -46,6 +46,9 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     let state = web::Data::new(ApiState {
         manifests: platform.manifests.clone(),
         jobs: platform.jobs.clone(),
+        workflows: platform.workflows.clone(),
+        compliance: platform.compliance.clone(),
+        notices: platform.notices.clone(),
         database: platform.database.clone(),
         telemetry: platform.telemetry.clone(),
         open_metrics: config.metrics.open,

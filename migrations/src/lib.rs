@@ -11,6 +11,7 @@ mod m20261120_000004_secrets;
 mod m20261120_000005_search;
 mod m20261120_000006_access;
 mod m20261120_000007_audit;
+mod m20261121_000008_governance;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000005_search::Migration),
             Box::new(m20261120_000006_access::Migration),
             Box::new(m20261120_000007_audit::Migration),
+            Box::new(m20261121_000008_governance::Migration),
         ]
     }
 }

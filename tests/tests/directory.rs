@@ -13,19 +13,19 @@ use tokio::net::{TcpListener, TcpStream};
 const APPROVERS: &str = "cn=approvers,ou=groups,dc=example,dc=test";
 
 /// Where the directory is, where there is one: its plain port, its TLS port and its certificates.
-struct Ldap {
-    plain: String,
-    secure: String,
+pub(crate) struct Ldap {
+    pub(crate) plain: String,
+    pub(crate) secure: String,
     dir: String,
 }
 
-fn ldap() -> Option<Ldap> {
+pub(crate) fn ldap() -> Option<Ldap> {
     let variable = |name| std::env::var(name).ok();
     Some(Ldap { plain: variable("OMT_TEST_LDAP")?, secure: variable("OMT_TEST_LDAPS")?, dir: variable("OMT_TEST_LDAP_DIR")? })
 }
 
 impl Ldap {
-    fn config(&self, urls: &[String], ca: &str) -> String {
+    pub(crate) fn config(&self, urls: &[String], ca: &str) -> String {
         format!(
             "[auth.ldap]\nurls = {urls:?}\nca_file = \"{}/{ca}.pem\"\nbind_dn = \"uid=searcher,dc=example,dc=test\"\n\
              bind_password = \"search-secret\"\nuser_base = \"ou=people,dc=example,dc=test\"\n\
@@ -48,7 +48,7 @@ impl Ldap {
     }
 
     /// A person and a group of their own, named after the test; the group's name.
-    fn person(&self, name: &str) -> String {
+    pub(crate) fn person(&self, name: &str) -> String {
         self.change(&format!(
             "dn: uid={name},ou=people,dc=example,dc=test\nchangetype: add\nobjectClass: inetOrgPerson\nuid: {name}\ncn: {name}\n\
              sn: {name}\nuserPassword: {name}-secret\n\n\
@@ -59,13 +59,13 @@ impl Ldap {
     }
 }
 
-async fn map(server: &Server, group: &str, fields: Value) -> Value {
+pub(crate) async fn map(server: &Server, group: &str, fields: Value) -> Value {
     let mut body = json!({ "group": group });
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     ok(server.request("POST", "/api/v1/admin/group-mappings").json(&body).send().await.unwrap(), StatusCode::CREATED).await
 }
 
-fn unique(name: &str) -> String {
+pub(crate) fn unique(name: &str) -> String {
     format!("{name}-{}", uuid::Uuid::new_v4().simple())
 }
 

@@ -22,3 +22,4 @@ mod removal;
 mod scim;
 mod storage;
 mod users;
+mod workflow;

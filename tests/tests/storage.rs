@@ -58,7 +58,7 @@ async fn idle_blobs_move_down_and_stay_readable() {
 
 #[tokio::test]
 async fn retention_ends_and_legal_holds_win() {
-    let config = format!("{QUICK}[tenant_defaults]\nretention_days = 0\n");
+    let config = format!("{QUICK}[tenant_defaults.retention_days_by_classification]\ninternal = 0\n");
     let server = Server::start_with(&config).await;
     // Two manifests of the same sidecar content, and one that is held.
     let text = fixture("a.txt");

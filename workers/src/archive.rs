@@ -54,7 +54,7 @@ impl Archive {
 
     async fn run_for(&self, tenant: &TenantId, order: &ArchiveOrder, progress: &Progress) -> Result<()> {
         let settings = self.database.read().await?.tenants().settings(tenant).await?;
-        let days = settings.ok_or_else(|| Error::internal("the tenant of an archive job is gone"))?.retention_days;
+        let settings = settings.ok_or_else(|| Error::internal("the tenant of an archive job is gone"))?;
         let before = OffsetDateTime::from_unix_timestamp(order.created_before);
         let filter = ManifestFilter {
             state: Some(ManifestState::Signed),
@@ -72,7 +72,9 @@ impl Archive {
             for record in page {
                 if record.legal_hold.is_some() {
                     tally.held += 1;
-                } else if self.archive(record, self.clock.now(), days).await? {
+                } else if let days = settings.retention_for(record.classification)
+                    && self.archive(record, self.clock.now(), days).await?
+                {
                     tally.archived += 1;
                 } else {
                     tally.changed_meanwhile += 1;

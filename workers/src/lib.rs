@@ -1,6 +1,7 @@
 //! The handlers of background jobs.
 
 mod archive;
+mod governance;
 mod housekeeping;
 mod lifecycle;
 mod removal;
@@ -8,6 +9,7 @@ mod retention;
 mod sweep;
 
 pub use archive::Archive;
+pub use governance::{Effects, OldMessages, Recheck, Timers};
 pub use housekeeping::Housekeeping;
 pub use lifecycle::Lifecycle;
 pub use retention::Retention;

@@ -307,6 +307,148 @@ entity!(job_slots, "job_slots", {
     pub taken_at: i64,
 });
 
+entity!(workflow_definitions, "workflow_definitions", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub version: i32,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+    pub created_by: String,
+    pub created_at: i64,
+});
+
+entity!(policies, "policies", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub version: i32,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+    pub created_by: String,
+    pub created_at: i64,
+});
+
+entity!(workflows, "workflows", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub manifest_id: Uuid,
+    pub definition: String,
+    pub state: String,
+    pub open: bool,
+    pub revision: i64,
+    pub created_by: String,
+    pub created_at: i64,
+    pub updated_at: i64,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+});
+
+entity!(workflow_events, "workflow_events", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub workflow_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub sequence: i64,
+    pub tenant: String,
+    pub at: i64,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+});
+
+entity!(workflow_tasks, "workflow_tasks", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub workflow_id: Uuid,
+    pub manifest_id: Uuid,
+    pub due_at: Option<i64>,
+    pub next_at: Option<i64>,
+    pub created_at: i64,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+});
+
+entity!(workflow_candidates, "workflow_candidates", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub candidate: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub task_id: Uuid,
+});
+
+entity!(evidence, "evidence", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub kind: String,
+    pub about: String,
+    pub revision: i64,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+    pub created_by: String,
+    pub created_at: i64,
+    pub updated_at: i64,
+});
+
+entity!(compliance_reports, "compliance_reports", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub manifest_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub policy: String,
+    pub tenant: String,
+    pub status: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+    pub at: i64,
+});
+
+entity!(compliance_keys, "compliance_keys", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub about: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub manifest_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub policy: String,
+});
+
+entity!(compliance_overrides, "compliance_overrides", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub manifest_id: Uuid,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+    pub created_at: i64,
+});
+
+entity!(notifications, "notifications", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub audience: String,
+    pub kind: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+    pub classification: String,
+    pub created_at: i64,
+});
+
+entity!(notification_reads, "notification_reads", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub notification_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub subject: String,
+    pub at: i64,
+});
+
 /// Names of the migrations that were applied.
 pub(crate) async fn applied_migrations(connection: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
     let statement = Statement::from_string(connection.get_database_backend(), "SELECT version FROM seaql_migrations");

@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,
     port::{
-        ApiKeyRepository, AuditRepository, BlobRepository, CertificateRepository, Database, GroupRepository,
-        IdempotencyRepository, JobRepository, ManifestRepository, RoleRepository, SessionRepository, TenantRepository,
-        UnitOfWork, UserRepository, VerificationRepository,
+        ApiKeyRepository, AuditRepository, BlobRepository, CertificateRepository, ComplianceRepository, Database,
+        GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository, NotificationRepository, PolicyRepository,
+        RoleRepository, SessionRepository, TaskRepository, TenantRepository, UnitOfWork, UserRepository, VerificationRepository,
+        WorkflowRepository,
     },
     retry::BUSY,
 };
@@ -308,6 +309,21 @@ impl<C: Finish> UnitOfWork for Unit<C> {
         self
     }
     fn blobs(&self) -> &dyn BlobRepository {
+        self
+    }
+    fn workflows(&self) -> &dyn WorkflowRepository {
+        self
+    }
+    fn tasks(&self) -> &dyn TaskRepository {
+        self
+    }
+    fn compliance(&self) -> &dyn ComplianceRepository {
+        self
+    }
+    fn policies(&self) -> &dyn PolicyRepository {
+        self
+    }
+    fn notifications(&self) -> &dyn NotificationRepository {
         self
     }
     async fn lock(&self, name: &str) -> Result<()> {

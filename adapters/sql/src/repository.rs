@@ -3,11 +3,15 @@
 mod api_keys;
 mod audit;
 mod blobs;
+mod compliance;
 mod groups;
 mod jobs;
 mod manifests;
+mod notices;
 mod platform;
 mod roles;
 mod search;
 mod sessions;
+mod tasks;
 mod users;
+mod workflows;

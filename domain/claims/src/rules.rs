@@ -38,6 +38,13 @@ pub fn check_within(
     Ok(())
 }
 
+/// Refuses to sign at once what must be approved first.
+pub fn check_unapproved(classification: Classification, settings: &TenantSettings) -> Result<()> {
+    let Some(workflow) = settings.approval.get(&classification) else { return Ok(()) };
+    let words = format!("content classified {classification} is signed after the workflow {workflow} approved it");
+    Err(Error::new(Kind::Conflict, "APPROVAL_REQUIRED", words))
+}
+
 /// Checks a text field: not blank, no control characters, at most 512 bytes.
 pub fn check_text(field: &str, value: &str) -> Result<()> {
     let reason = if value.trim().is_empty() {

@@ -10,7 +10,9 @@ mod verification;
 pub use drafts::{Changes, NewIngredient, NewManifest, Offline, SignRequest};
 pub use verification::VerifyTarget;
 
-use crate::{Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, media, metadata::Extracted};
+use crate::{
+    Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, governance::Governance, media, metadata::Extracted,
+};
 use omt_audit::{AuditTrail, Event};
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
@@ -18,7 +20,6 @@ use omt_kernel::{
     manifest::{BlobRef, Classification, ManifestFilter, ManifestRecord, Relationship},
     pool::WorkPool,
     port::{BlobStore, ByteStream, Clock, Content, Database, Entropy, Page, Telemetry, UnitOfWork},
-    record::IdempotencyRecord,
 };
 use omt_pki::Pki;
 use serde_json::Value;
@@ -48,6 +49,8 @@ pub struct Dependencies {
     pub shared: Option<SharedResults>,
     /// The audit log.
     pub audit: Arc<AuditTrail>,
+    /// Who else has a say.
+    pub governance: Arc<dyn Governance>,
 }
 
 pub use shared::SharedResults;
@@ -81,32 +84,10 @@ pub struct Uploaded {
     pub declared_type: Option<String>,
 }
 
-/// A request that may come twice but must act once.
-#[derive(Clone)]
-pub struct Once {
-    /// The caller's key.
-    pub key: String,
-    /// SHA-256 over what the request says, hexadecimal.
-    pub fingerprint: String,
-    /// The status of the answer.
-    pub status: u16,
-    /// Makes the answer's body of the record.
-    pub render: fn(&ManifestRecord) -> Value,
-}
-
-/// What came of a request that acts.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It was done now.
-    Done(Box<ManifestRecord>),
-    /// It had been done before; this was the answer.
-    Replayed {
-        /// Status.
-        status: u16,
-        /// Body.
-        body: Value,
-    },
-}
+/// A request about a manifest that may come twice but must act once.
+pub type Once = omt_kernel::once::Once<ManifestRecord>;
+/// What came of it.
+pub type Outcome = omt_kernel::once::Outcome<ManifestRecord>;
 
 impl Manifests {
     /// The use cases over these dependencies, with this much memory for verification results.
@@ -194,9 +175,7 @@ impl Manifests {
     /// The stored answer to this request, if it was made before.
     pub async fn replay(&self, actor: &Actor, once: Option<&Once>) -> Result<Option<Outcome>> {
         let Some(once) = once else { return Ok(None) };
-        let unit = self.deps.database.read().await?;
-        let found = unit.idempotency().get(&actor.tenant, &actor.subject, &once.key).await?;
-        found.map(|stored| replayed(stored, once)).transpose()
+        once.replay(self.deps.database.read().await?.as_ref(), actor).await
     }
 
     /// Writes the audit entry and the answer in the mutation's own transaction. When another request with the key won, its answer
@@ -210,22 +189,11 @@ impl Manifests {
         event: Event,
     ) -> Result<Outcome> {
         self.deps.audit.append(unit.as_ref(), actor, event).await?;
-        if let Some(once) = once {
-            let stored = IdempotencyRecord {
-                tenant: actor.tenant.clone(),
-                subject: actor.subject.clone(),
-                key: once.key.clone(),
-                fingerprint: once.fingerprint.clone(),
-                status: once.status,
-                body: (once.render)(&record),
-                created_at: self.deps.clock.now(),
-            };
-            if !unit.idempotency().put(&stored).await? {
-                let winner = unit.idempotency().get(&actor.tenant, &actor.subject, &once.key).await?;
-                drop(unit);
-                let winner = winner.ok_or_else(|| Error::internal("a stored answer vanished"))?;
-                return replayed(winner, once);
-            }
+        if let Some(once) = once
+            && !once.keep(unit.as_ref(), actor, &record, self.deps.clock.now()).await?
+        {
+            let winner = once.replay(unit.as_ref(), actor).await?;
+            return winner.ok_or_else(|| Error::internal("a stored answer vanished"));
         }
         unit.commit().await?;
         Ok(Outcome::Done(Box::new(record)))
@@ -246,17 +214,6 @@ fn audited(record: &ManifestRecord) -> Value {
         "archived": record.archived.as_ref().map(|archived| archived.retain_until.unix_timestamp()),
         "held": record.legal_hold.is_some(),
     })
-}
-
-fn replayed(stored: IdempotencyRecord, once: &Once) -> Result<Outcome> {
-    if stored.fingerprint != once.fingerprint {
-        return Err(Error::new(
-            Kind::Unprocessable,
-            "IDEMPOTENCY_KEY_REUSED",
-            "this Idempotency-Key was used with a different request",
-        ));
-    }
-    Ok(Outcome::Replayed { status: stored.status, body: stored.body })
 }
 
 /// A manifest's plan from a record's parts.

@@ -86,6 +86,14 @@ permissions! {
     AdminSystem = "admin:system:config",
 }
 
+impl Permission {
+    /// One of these at least has whoever takes part in workflows.
+    pub const WORKFLOW: &'static [Self] =
+        &[Self::WorkflowInitiate, Self::WorkflowReview, Self::WorkflowApprove, Self::WorkflowReject];
+    /// One of these at least has whoever says what content is.
+    pub const DECLARE: &'static [Self] = &[Self::ManifestCreate, Self::ManifestUpdate, Self::ComplianceCheck];
+}
+
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -242,6 +250,15 @@ impl Actor {
             return Ok(());
         }
         Err(Error::new(Kind::Forbidden, "FORBIDDEN", format!("this needs the permission {permission}")))
+    }
+
+    /// Refuses with 403 `FORBIDDEN` unless the actor holds one of these.
+    pub fn require_one(&self, any: &[Permission]) -> Result<()> {
+        if any.iter().any(|permission| self.may(*permission)) {
+            return Ok(());
+        }
+        let names: Vec<&str> = any.iter().map(|permission| permission.as_str()).collect();
+        Err(Error::new(Kind::Forbidden, "FORBIDDEN", format!("this needs one of the permissions {}", names.join(", "))))
     }
 
     /// Whether the actor runs the platform: may configure the system, in the tenant that runs it.

@@ -57,6 +57,22 @@ uuid_id!(
     /// An entry of the audit log, before it has its place.
     AuditId
 );
+uuid_id!(
+    /// A workflow in progress.
+    WorkflowId
+);
+uuid_id!(
+    /// Something that waits for somebody in a workflow.
+    TaskId
+);
+uuid_id!(
+    /// A record of evidence: a consent, a clearance, rights.
+    EvidenceId
+);
+uuid_id!(
+    /// A message to somebody.
+    NotificationId
+);
 
 /// A tenant: 1 to 63 characters of `a-z 0-9 -`, beginning and ending with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

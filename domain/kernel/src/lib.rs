@@ -7,9 +7,11 @@ pub mod access;
 pub mod actor;
 pub mod audit;
 pub mod error;
+pub mod governance;
 pub mod ids;
 pub mod job;
 pub mod manifest;
+pub mod once;
 pub mod pool;
 pub mod port;
 pub mod record;
@@ -20,6 +22,9 @@ pub mod url;
 
 pub use actor::{Actor, Permission, Reach, Via};
 pub use error::{Error, FieldError, Kind, Result};
-pub use ids::{ApiKeyId, AuditId, JobId, ManifestId, MappingId, SessionId, TenantId, UserId, VerificationId};
-pub use tenant::{PqRequirement, TenantSettings};
+pub use ids::{
+    ApiKeyId, AuditId, EvidenceId, JobId, ManifestId, MappingId, NotificationId, SessionId, TaskId, TenantId, UserId,
+    VerificationId, WorkflowId,
+};
+pub use tenant::{Area, ExportRules, PqRequirement, TenantSettings};
 pub use time::OffsetDateTime;

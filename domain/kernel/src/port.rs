@@ -1,19 +1,26 @@
 //! The ports: what use cases need of the world. Each is small and object-safe; the composition root picks the adapters.
 
+mod access;
+mod governance;
+
+pub use access::{
+    ApiKeyRepository, Authorizer, Directory, DirectoryUser, GroupRepository, IssuerClient, People, Person, RoleRepository,
+    RoleTable, SessionRepository, UserRepository,
+};
+pub use governance::{ComplianceRepository, NotificationRepository, PolicyRepository, TaskRepository, WorkflowRepository};
+
 use crate::{
-    ApiKeyId, JobId, ManifestId, MappingId, Permission, Result, SessionId, TenantId, TenantSettings, UserId,
-    access::{Attempts, GroupMapping, GroupRecord, RefreshTokenRecord, RoleRecord, SessionRecord, UserFilter, UserRecord},
+    JobId, ManifestId, Result, TenantId, TenantSettings,
     audit::{AuditEntry, AuditFilter, AuditPerson, CheckpointRecord},
     job::{AttemptEnd, DueJob, JobFilter, JobRecord},
     manifest::{BlobRef, ManifestFilter, ManifestRecord},
-    record::{ApiKeyRecord, CertificateRecord, IdempotencyRecord, VerificationRecord},
+    record::{CertificateRecord, IdempotencyRecord, VerificationRecord},
     storage::{BlobRole, BlobUse, StoredBlob, Tier, Usage},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use std::{
-    collections::BTreeSet,
     ops::Range,
     path::{Path, PathBuf},
     time::Duration,
@@ -247,6 +254,16 @@ pub trait UnitOfWork: Send + Sync {
     fn jobs(&self) -> &dyn JobRepository;
     /// Stored blobs.
     fn blobs(&self) -> &dyn BlobRepository;
+    /// Workflows and their definitions.
+    fn workflows(&self) -> &dyn WorkflowRepository;
+    /// What waits for somebody.
+    fn tasks(&self) -> &dyn TaskRepository;
+    /// Evidence, reports and overrides.
+    fn compliance(&self) -> &dyn ComplianceRepository;
+    /// Organisational policies.
+    fn policies(&self) -> &dyn PolicyRepository;
+    /// Messages to people.
+    fn notifications(&self) -> &dyn NotificationRepository;
     /// Waits until no other transaction, in any process, holds the lock of this name, and holds it until this one ends.
     async fn lock(&self, name: &str) -> Result<()>;
     /// Makes everything durable. An error means that nothing was.
@@ -306,113 +323,6 @@ pub trait VerificationRepository: Send + Sync {
     async fn count(&self, tenant: &TenantId, since: OffsetDateTime) -> Result<u64>;
     /// A manifest's results, newest first.
     async fn history(&self, tenant: &TenantId, manifest: ManifestId, page: Page) -> Result<Vec<VerificationRecord>>;
-}
-
-/// Users. Every query names the tenant.
-#[async_trait]
-pub trait UserRepository: Send + Sync {
-    /// Adds a user; false when the tenant has one of that login name.
-    async fn insert(&self, user: &UserRecord) -> Result<bool>;
-    /// Finds a user.
-    async fn get(&self, tenant: &TenantId, id: UserId) -> Result<Option<UserRecord>>;
-    /// Finds a user by login name, whatever its case.
-    async fn by_name(&self, tenant: &TenantId, username: &str) -> Result<Option<UserRecord>>;
-    /// Replaces the record if its revision is still `expected`; false when it is not.
-    async fn update(&self, user: &UserRecord, expected: i64) -> Result<bool>;
-    /// Newest first.
-    async fn list(&self, tenant: &TenantId, filter: &UserFilter, page: Page) -> Result<Vec<UserRecord>>;
-    /// Removes a user with everything that is theirs; false when there is none.
-    async fn delete(&self, tenant: &TenantId, id: UserId) -> Result<bool>;
-    /// How many users; of every tenant when absent.
-    async fn count(&self, tenant: Option<&TenantId>) -> Result<u64>;
-    /// Failed logins under a name.
-    async fn attempts(&self, tenant: &TenantId, name_sha256: &str) -> Result<Attempts>;
-    /// Notes failed logins; none forgets them.
-    async fn set_attempts(&self, tenant: &TenantId, name_sha256: &str, attempts: Option<Attempts>) -> Result<()>;
-    /// Forgets failed logins before; how many names.
-    async fn forget_attempts(&self, before: OffsetDateTime) -> Result<u64>;
-}
-
-/// Sessions and refresh tokens.
-#[async_trait]
-pub trait SessionRepository: Send + Sync {
-    /// Adds a session.
-    async fn insert(&self, session: &SessionRecord) -> Result<()>;
-    /// Finds a session.
-    async fn get(&self, id: SessionId) -> Result<Option<SessionRecord>>;
-    /// Notes a use, and a second factor where one was given.
-    async fn touch(&self, id: SessionId, at: OffsetDateTime, second_factor: bool) -> Result<()>;
-    /// Live sessions of a tenant, or of one user, newest first.
-    async fn list(&self, tenant: &TenantId, user: Option<UserId>, now: OffsetDateTime, page: Page) -> Result<Vec<SessionRecord>>;
-    /// Ends a session of the tenant, and of the user where one is named; false when there is no such live one.
-    async fn revoke(&self, tenant: &TenantId, user: Option<UserId>, id: SessionId, at: OffsetDateTime) -> Result<bool>;
-    /// Ends every session of a user; how many.
-    async fn revoke_user(&self, tenant: &TenantId, user: UserId, at: OffsetDateTime) -> Result<u64>;
-    /// Adds a refresh token.
-    async fn insert_refresh_token(&self, token: &RefreshTokenRecord) -> Result<()>;
-    /// Finds a refresh token by its digest.
-    async fn refresh_token(&self, token_sha256: &str) -> Result<Option<RefreshTokenRecord>>;
-    /// Marks a refresh token as used; false when it was used already.
-    async fn use_refresh_token(&self, token_sha256: &str, at: OffsetDateTime) -> Result<bool>;
-    /// Forgets refresh tokens and sessions that ended before; how many.
-    async fn forget(&self, before: OffsetDateTime) -> Result<u64>;
-}
-
-/// A tenant's own roles, and what groups give.
-#[async_trait]
-pub trait RoleRepository: Send + Sync {
-    /// A tenant's roles, by name.
-    async fn list(&self, tenant: &TenantId) -> Result<Vec<RoleRecord>>;
-    /// Adds a role; false when there is one of that name.
-    async fn insert(&self, role: &RoleRecord) -> Result<bool>;
-    /// Replaces a role if its revision is still `expected`; false when it is not.
-    async fn update(&self, role: &RoleRecord, expected: i64) -> Result<bool>;
-    /// Removes a role; false when there is none.
-    async fn delete(&self, tenant: &TenantId, name: &str) -> Result<bool>;
-    /// A number that changes whenever the tenant's roles do.
-    async fn version(&self, tenant: &TenantId) -> Result<i64>;
-    /// Changes that number.
-    async fn bump(&self, tenant: &TenantId) -> Result<()>;
-    /// A tenant's group mappings.
-    async fn mappings(&self, tenant: &TenantId) -> Result<Vec<GroupMapping>>;
-    /// Adds or replaces a mapping.
-    async fn put_mapping(&self, mapping: &GroupMapping) -> Result<()>;
-    /// Removes a mapping; false when there is none.
-    async fn delete_mapping(&self, tenant: &TenantId, id: MappingId) -> Result<bool>;
-}
-
-/// Groups that SCIM clients made.
-#[async_trait]
-pub trait GroupRepository: Send + Sync {
-    /// Adds or replaces a group.
-    async fn put(&self, group: &GroupRecord) -> Result<()>;
-    /// Finds a group.
-    async fn get(&self, tenant: &TenantId, id: Uuid) -> Result<Option<GroupRecord>>;
-    /// A tenant's groups, newest first.
-    async fn list(&self, tenant: &TenantId, name: Option<&str>, page: Page) -> Result<Vec<GroupRecord>>;
-    /// Removes a group; false when there is none.
-    async fn delete(&self, tenant: &TenantId, id: Uuid) -> Result<bool>;
-    /// Its members.
-    async fn members(&self, tenant: &TenantId, id: Uuid) -> Result<Vec<UserId>>;
-    /// Replaces its members.
-    async fn set_members(&self, tenant: &TenantId, id: Uuid, members: &[UserId]) -> Result<()>;
-    /// The groups that a user is in.
-    async fn of_user(&self, tenant: &TenantId, user: UserId) -> Result<Vec<GroupRecord>>;
-}
-
-/// API keys.
-#[async_trait]
-pub trait ApiKeyRepository: Send + Sync {
-    /// Adds an API key.
-    async fn insert(&self, key: &ApiKeyRecord) -> Result<()>;
-    /// Finds an API key by its digest.
-    async fn by_digest(&self, key_sha256: &str) -> Result<Option<ApiKeyRecord>>;
-    /// API keys that this tenant's administrators manage, newest first.
-    async fn list(&self, managed_by: &TenantId, page: Page) -> Result<Vec<ApiKeyRecord>>;
-    /// Revokes an API key; false when there is no such unrevoked key.
-    async fn revoke(&self, managed_by: &TenantId, id: ApiKeyId, at: OffsetDateTime) -> Result<bool>;
-    /// Notes a use.
-    async fn touch(&self, id: ApiKeyId, at: OffsetDateTime) -> Result<()>;
 }
 
 /// The audit log. Entries are added and read, never changed or removed.
@@ -565,64 +475,4 @@ pub trait Telemetry: Send + Sync {
     fn cache(&self, cache: &'static str, hit: bool);
     /// Everything in the text format of Prometheus.
     fn render(&self, gauges: &Gauges) -> Result<String>;
-}
-
-/// What a role may do, by the platform's table and the tenant's own roles.
-#[async_trait]
-pub trait Authorizer: Send + Sync {
-    /// Every permission that these roles give in a tenant whose own roles, at this version, are these. Unknown roles give
-    /// nothing.
-    async fn permissions(&self, table: &RoleTable, roles: &BTreeSet<String>) -> Result<BTreeSet<Permission>>;
-    /// Why a role gives a permission: the chain of roles down to the one that has the line; none when it does not give it.
-    async fn because(&self, table: &RoleTable, role: &str, permission: Permission) -> Result<Option<Vec<String>>>;
-    /// The roles that every tenant has.
-    fn built_in(&self) -> Vec<RoleRecord>;
-}
-
-/// A tenant's own roles.
-#[derive(Debug, Clone)]
-pub struct RoleTable {
-    /// Tenant.
-    pub tenant: TenantId,
-    /// Changes whenever they do.
-    pub version: i64,
-    /// They.
-    pub roles: std::sync::Arc<Vec<RoleRecord>>,
-}
-
-/// A user as a directory knows them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryUser {
-    /// A name that never changes: the distinguished name, or a unique attribute.
-    pub external_id: String,
-    /// Login name.
-    pub username: String,
-    /// Name for people.
-    pub display_name: Option<String>,
-    /// Address.
-    pub email: Option<String>,
-    /// Groups, nested ones too, as distinguished names.
-    pub groups: BTreeSet<String>,
-}
-
-/// A directory of people.
-#[async_trait]
-pub trait Directory: Send + Sync {
-    /// Checks a password; none when there is no such user or it is wrong. Fails when the directory does not answer.
-    async fn authenticate(&self, username: &str, password: &str) -> Result<Option<DirectoryUser>>;
-    /// Looks a user up again; none when they are gone.
-    async fn lookup(&self, external_id: &str) -> Result<Option<DirectoryUser>>;
-    /// Does it answer? For readiness.
-    async fn check(&self) -> Result<()>;
-    /// What and where it is; no secret.
-    fn describe(&self) -> String;
-}
-
-/// Fetches what trusted issuers publish.
-#[async_trait]
-pub trait IssuerClient: Send + Sync {
-    /// Gets a JSON document of bounded size within bounded time.
-    async fn get(&self, url: &str) -> Result<serde_json::Value>;
-    /// Posts a form and gets a JSON document (RFC 6749 §4.1.3).
-    async fn post_form(&self, url: &str, form: &[(&str, &str)]) -> Result<serde_json::Value>;
 }

@@ -2,7 +2,7 @@
 
 use crate::{manifest::Classification, storage::TierRules};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// When a verification demands a good post-quantum countersignature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -47,9 +47,54 @@ pub struct TenantSettings {
     pub tiers: TierRules,
     /// The same for some classifications.
     pub tiers_by_classification: BTreeMap<Classification, TierRules>,
+    /// The workflow whose approval content of a classification needs before it is signed.
+    pub approval: BTreeMap<Classification, String>,
+    /// Compliance policies that workflows on content of a classification must pass.
+    pub compliance: BTreeMap<Classification, BTreeSet<String>>,
+    /// Organisational policies that workflows on content of a classification must pass.
+    pub policies: BTreeMap<Classification, BTreeSet<String>>,
+    /// Days that content of a classification is kept; `retention_days` where nothing is said.
+    pub retention_days_by_classification: BTreeMap<Classification, u32>,
+    /// What may be exported, and where.
+    pub export: ExportRules,
+    /// Roles that clear content, by area: `trademark` and `legal`.
+    pub clearance_roles: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Export control.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExportRules {
+    /// Destinations, ISO 3166-1 alpha-2, to which nothing goes.
+    pub denied_destinations: BTreeSet<String>,
+    /// Classification codes, such as `5A002`, and the destinations to which they may go; to none when empty.
+    pub controlled: BTreeMap<String, BTreeSet<String>>,
+    /// Audiences that must not get what is controlled.
+    pub denied_audiences: BTreeSet<String>,
+    /// Areas whose location in content is worth a warning.
+    pub areas: Vec<Area>,
+}
+
+/// A circle on the earth, in whole units so that settings compare exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Area {
+    /// What it is called.
+    pub name: String,
+    /// Latitude of its middle in millionths of a degree, north positive.
+    pub latitude_e6: i64,
+    /// Longitude of its middle in millionths of a degree, east positive.
+    pub longitude_e6: i64,
+    /// Radius in kilometres, including what counts as near.
+    pub radius_km: u32,
 }
 
 impl TenantSettings {
+    /// Days that content of a classification is kept.
+    pub fn retention_for(&self, classification: Classification) -> u32 {
+        self.retention_days_by_classification.get(&classification).copied().unwrap_or(self.retention_days)
+    }
+
     /// The rules for content of a classification.
     pub fn tiers_for(&self, classification: Classification) -> TierRules {
         self.tiers_by_classification.get(&classification).copied().unwrap_or(self.tiers)
@@ -65,6 +110,22 @@ impl Default for TenantSettings {
             retention_days: 3650,
             tiers: TierRules::default(),
             tiers_by_classification: BTreeMap::new(),
+            approval: BTreeMap::new(),
+            compliance: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            // Public content for seven years, secrets for twenty.
+            retention_days_by_classification: [
+                (Classification::Public, 2_555),
+                (Classification::Internal, 1_825),
+                (Classification::Confidential, 3_650),
+                (Classification::Secret, 7_300),
+                (Classification::TopSecret, 7_300),
+            ]
+            .into(),
+            export: ExportRules::default(),
+            clearance_roles: ["trademark", "legal"]
+                .map(|area| (area.to_owned(), ["approver", "manager"].map(String::from).into()))
+                .into(),
         }
     }
 }

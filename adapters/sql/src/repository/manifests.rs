@@ -87,7 +87,7 @@ fn first_id(at: OffsetDateTime) -> uuid::Uuid {
 }
 
 /// The rows that [`Reach::sees`] says are seen.
-fn within(reach: &Reach) -> Condition {
+pub(super) fn within(reach: &Reach) -> Condition {
     let mut all = Condition::all();
     if let Some(department) = &reach.department {
         let column = rows::Column::Department;

@@ -5,6 +5,7 @@ use crate::{
     definition::ClaimDefinition,
     digest::{BlobDigest, digest},
     engine::{self, PlannedIngredient},
+    governance::Alongside,
     guard,
     jumbf::ManifestStore,
     media::{self, Embedding, Media},
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use omt_audit::Event;
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
     error::Context as _,
     manifest::{Archived, BlobRef, Classification, IngredientRecord, ManifestRecord, ManifestState, Relationship, SignedParts},
     port::{BlobStore, Content},
@@ -94,6 +95,14 @@ pub(super) struct Change<'a> {
     pub(super) next: ManifestRecord,
     /// Blobs that were stored for it.
     pub(super) stored: Option<&'a Stored>,
+    /// When it is signed by this.
+    pub(super) signing: Option<Signing<'a>>,
+}
+
+/// What belongs to signing a draft.
+pub(super) struct Signing<'a> {
+    settings: &'a TenantSettings,
+    alongside: Option<&'a dyn Alongside>,
 }
 
 /// What a look at content finds.
@@ -246,6 +255,7 @@ impl Manifests {
         let identity = match new.sign {
             Some(scheme) => {
                 rules::check_scheme(scheme, &settings)?;
+                rules::check_unapproved(new.classification, &settings)?;
                 Some(self.identity(scheme).await?)
             }
             None => None,
@@ -358,6 +368,18 @@ impl Manifests {
         request: SignRequest,
         once: Option<Once>,
     ) -> Result<Outcome> {
+        self.sign_alongside(actor, id, request, once, None).await
+    }
+
+    /// Signs a draft, and writes something else in the same transaction.
+    pub async fn sign_alongside(
+        self: &Arc<Self>,
+        actor: &Actor,
+        id: ManifestId,
+        request: SignRequest,
+        once: Option<Once>,
+        alongside: Option<&dyn Alongside>,
+    ) -> Result<Outcome> {
         actor.require(Permission::ManifestSign)?;
         if let Some(outcome) = self.replay(actor, once.as_ref()).await? {
             return Ok(outcome);
@@ -374,14 +396,19 @@ impl Manifests {
         let settings = self.settings(actor).await?;
         rules::check_scheme(request.scheme, &settings)?;
         let identity = self.identity(request.scheme).await?;
-        let definition: ClaimDefinition =
+        let mut definition: ClaimDefinition =
             serde_json::from_value(record.definition.clone()).context("the record's definition cannot be read")?;
+        if let Some(approval) = self.deps.governance.may_sign(&record, &settings).await? {
+            // What really happened stands in the place of what the draft said about it.
+            definition.assertions.retain(|assertion| assertion.label != approval.label);
+            definition.assertions.push(approval);
+        }
         let content = self.deps.blobs.open(&actor.tenant, &record.source).await?;
         let mut contents = Vec::new();
         for ingredient in &record.ingredients {
             contents.push(self.deps.blobs.open(&actor.tenant, &ingredient.blob).await?);
         }
-        let (this, draft) = (self.clone(), record.clone());
+        let (this, draft, thumbnails) = (self.clone(), record.clone(), settings.thumbnails);
         let signed = self
             .deps
             .pool
@@ -393,7 +420,7 @@ impl Manifests {
                 let file = Uploaded { content, blob: draft.source.clone(), file_name: None, declared_type: None };
                 let inspected = inspect(&file, "file")?;
                 let planned = planned(&draft.ingredients, contents.into_iter());
-                sign_now(&this.deps, &draft.title, &file, &inspected, &definition, planned, identity, settings.thumbnails)
+                sign_now(&this.deps, &draft.title, &file, &inspected, &definition, planned, identity, thumbnails)
             })
             .await?;
         let now = self.deps.clock.now();
@@ -404,7 +431,8 @@ impl Manifests {
         next.updated_at = now;
         let mut stored = Stored::default();
         store_signed(&mut stored, self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
-        let change = Change { action: "manifest.sign", old: &record, next, stored: Some(&stored) };
+        let signing = Signing { settings: &settings, alongside };
+        let change = Change { action: "manifest.sign", old: &record, next, stored: Some(&stored), signing: Some(signing) };
         let outcome = self.replace(actor, change, once.as_ref()).await?;
         if matches!(outcome, Outcome::Done(_)) {
             self.deps.telemetry.manifest("signed");
@@ -435,7 +463,7 @@ impl Manifests {
         rules::check_within(actor, next.department.as_deref(), next.project.as_deref(), next.classification)?;
         next.revision += 1;
         next.updated_at = self.deps.clock.now();
-        let change = Change { action: "manifest.update", old: &record, next, stored: None };
+        let change = Change { action: "manifest.update", old: &record, next, stored: None, signing: None };
         match self.replace(actor, change, None).await? {
             Outcome::Done(record) => Ok(*record),
             Outcome::Replayed { .. } => Err(Error::internal("a change without a key was replayed")),
@@ -459,15 +487,18 @@ impl Manifests {
         next.revision += 1;
         next.state = ManifestState::Archived;
         next.updated_at = now;
-        next.archived = Some(Archived { at: now, retain_until: now + Duration::days(i64::from(settings.retention_days)) });
-        self.replace(actor, Change { action: "manifest.archive", old: &record, next, stored: None }, None).await?;
+        next.archived = Some(Archived {
+            at: now,
+            retain_until: now + Duration::days(i64::from(settings.retention_for(record.classification))),
+        });
+        self.replace(actor, Change { action: "manifest.archive", old: &record, next, stored: None, signing: None }, None).await?;
         self.deps.telemetry.manifest("archived");
         Ok(())
     }
 
     /// Writes a changed record, and its uses of blobs where some were stored for it.
     pub(super) async fn replace(&self, actor: &Actor, change: Change<'_>, once: Option<&Once>) -> Result<Outcome> {
-        let Change { action, old, next, stored } = change;
+        let Change { action, old, next, stored, signing } = change;
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             if !unit.manifests().update(&next, old.revision).await? {
@@ -475,6 +506,15 @@ impl Manifests {
             }
             if let Some(stored) = stored {
                 self.note_uses(unit.as_ref(), &next, stored).await?;
+            }
+            match &signing {
+                Some(signing) => {
+                    self.deps.governance.signing(unit.as_ref(), old, signing.settings).await?;
+                    if let Some(alongside) = signing.alongside {
+                        alongside.write(unit.as_ref(), &next).await?;
+                    }
+                }
+                None => self.deps.governance.changed(unit.as_ref(), actor, &next).await?,
             }
             let mut event = Event::new(action, "manifest", next.id).before(&super::audited(old)).after(&super::audited(&next));
             if let Some(signed) = next.signed.as_ref().filter(|_| stored.is_some()) {

@@ -99,7 +99,7 @@ impl Manifests {
         next.updated_at = self.deps.clock.now();
         next.legal_hold = hold;
         let action = if next.legal_hold.is_some() { "manifest.hold" } else { "manifest.release" };
-        match self.replace(actor, Change { action, old: &record, next, stored: None }, None).await? {
+        match self.replace(actor, Change { action, old: &record, next, stored: None, signing: None }, None).await? {
             super::Outcome::Done(record) => Ok(*record),
             super::Outcome::Replayed { .. } => Err(Error::internal("a hold has no stored answer")),
         }

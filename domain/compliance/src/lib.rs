@@ -1,0 +1,12 @@
+//! Compliance: rules that decide from evidence and say which, the records of that evidence, and overrides that stay visible.
+
+pub mod model;
+pub mod pii;
+pub mod rules;
+mod service;
+
+pub use model::{Policy, Report, RuleName, RuleResult, Status};
+pub use service::{Compliance, Dependencies, NewOverride, RECHECK, RecheckOrder, Subjects};
+
+#[cfg(test)]
+mod rule_tests;

@@ -1,0 +1,480 @@
+//! The rules: pure decisions from a manifest's record, the evidence about it and the tenant's settings.
+
+use crate::{
+    model::{
+        Area, Clearance, Consent, Declaration, Evidence, EvidenceSeen, Override, Policy, Report, Rights, RuleName, RuleResult,
+        Status,
+    },
+    pii,
+};
+use omt_claims::{
+    definition::{ClaimDefinition, MetadataInclusion},
+    metadata::{Extracted, PiiKind},
+};
+use omt_kernel::{
+    EvidenceId, OffsetDateTime, TenantSettings,
+    manifest::{Classification, ManifestRecord},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use time::Duration;
+
+/// What ends within this is worth a warning.
+const SOON: Duration = Duration::days(30);
+/// Metadata that names people in a picture.
+const PERSONS: [&str; 2] = ["Iptc4xmpExt:PersonInImage", "Iptc4xmpExt:PersonInImageWDetails"];
+/// Metadata that names who holds the rights.
+const HOLDERS: [&str; 5] =
+    ["dc:rights", "photoshop:Credit", "xmpRights:Owner", "plus:CopyrightOwnerName", "Iptc4xmpCore:CopyrightNotice"];
+/// Metadata that names the licence.
+const LICENCES: [&str; 4] = ["xmpRights:UsageTerms", "xmpRights:WebStatement", "plus:Licensor", "cc:license"];
+
+/// Everything that a decision depends on.
+pub struct Input<'a> {
+    /// The manifest.
+    pub record: &'a ManifestRecord,
+    /// Metadata found in its content.
+    pub extracted: &'a Extracted,
+    /// What its claim will say.
+    pub definition: &'a ClaimDefinition,
+    /// Evidence about its content and the people in it.
+    pub evidence: &'a [(EvidenceId, Evidence)],
+    /// The tenant's settings.
+    pub settings: &'a TenantSettings,
+    /// Its ingredients: title, and classification where it is known.
+    pub ingredients: &'a [(String, Option<Classification>)],
+    /// The definition of the workflow that decides on it.
+    pub workflow: Option<&'a str>,
+    /// The people that its metadata names, hashed.
+    pub found_persons: &'a BTreeSet<String>,
+    /// Now.
+    pub now: OffsetDateTime,
+}
+
+/// Names of people in metadata.
+pub fn named_persons(extracted: &Extracted) -> BTreeSet<String> {
+    let all = [&extracted.xmp, &extracted.iptc].into_iter();
+    let values = all.flat_map(|properties| PERSONS.iter().filter_map(|name| properties.get(*name)));
+    let split = values.flat_map(|value| value.split(';'));
+    split.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// Evaluates a policy. Overrides in force turn what stands against it into a warning.
+pub fn evaluate(policy: &Policy, input: &Input<'_>, overrides: &[Override]) -> Report {
+    let content = &input.record.source.sha256;
+    let mut rules: Vec<RuleResult> = policy.rules.iter().map(|rule| rule_result(*rule, input)).collect();
+    for result in rules.iter_mut().filter(|result| !result.status.lets_through()) {
+        let force = |o: &&Override| o.rule == result.rule && o.is_in_force(content, input.now);
+        if let Some(found) = overrides.iter().find(force) {
+            result.actual = format!("{} ({}, overridden: {})", result.actual, result.status, found.reason);
+            result.status = Status::Warning;
+            result.overridden_by = Some(found.id);
+        }
+    }
+    let status = rules.iter().map(|rule| rule.status).max().unwrap_or(Status::Passed);
+    Report {
+        manifest_id: input.record.id,
+        policy: policy.name.clone(),
+        status,
+        content_sha256: content.clone(),
+        checked_at: input.now,
+        rules,
+        overrides: overrides.to_vec(),
+    }
+}
+
+/// What one rule says.
+pub fn rule_result(rule: RuleName, input: &Input<'_>) -> RuleResult {
+    match rule {
+        RuleName::PdpaConsent => pdpa_consent(input),
+        RuleName::TrademarkClearance => clearance(rule, Area::Trademark, input),
+        RuleName::LegalReview => clearance(rule, Area::Legal, input),
+        RuleName::ExportControl => export_control(input),
+        RuleName::ClassificationValid => classification_valid(input),
+        RuleName::RetentionPolicy => retention_policy(input),
+        RuleName::PiiRedaction => pii_redaction(input),
+        RuleName::CopyrightValid => copyright_valid(input),
+    }
+}
+
+/// A result under construction.
+struct Finding(RuleResult);
+
+impl Finding {
+    fn new(rule: RuleName, expected: &str) -> Self {
+        Self(RuleResult {
+            rule,
+            status: Status::Passed,
+            locations: Vec::new(),
+            expected: expected.to_owned(),
+            actual: String::new(),
+            evidence: Vec::new(),
+            overridden_by: None,
+        })
+    }
+    /// Something that is so; the worst counts, and all of it is said.
+    fn say(&mut self, status: Status, actual: impl AsRef<str>) {
+        self.0.status = self.0.status.max(status);
+        if !self.0.actual.is_empty() {
+            self.0.actual.push_str("; ");
+        }
+        self.0.actual.push_str(actual.as_ref());
+    }
+    fn saw(&mut self, id: Option<EvidenceId>, kind: &str, says: impl Into<String>) {
+        self.0.evidence.push(EvidenceSeen { id, kind: kind.to_owned(), says: says.into() });
+    }
+    fn at(&mut self, location: impl Into<String>) {
+        self.0.locations.push(location.into());
+    }
+}
+
+impl Input<'_> {
+    /// The newest declaration about exactly this content.
+    pub fn declaration(&self) -> Option<(EvidenceId, &Declaration)> {
+        let content = &self.record.source.sha256;
+        let declared = self.evidence.iter().filter_map(|(id, evidence)| match evidence {
+            Evidence::Declaration(found) if found.content_sha256 == *content => Some((*id, found)),
+            _ => None,
+        });
+        declared.max_by_key(|(id, _)| *id)
+    }
+    fn audience(&self) -> &str {
+        let by_class = if self.record.classification == Classification::Public { "public" } else { "internal" };
+        self.declaration().map_or(by_class, |(_, declaration)| &declaration.audience)
+    }
+    fn purpose(&self) -> &str {
+        self.declaration().map_or("publication", |(_, declaration)| &declaration.purpose)
+    }
+    fn consents<'b>(&'b self, person: &'b str, purpose: &'b str) -> impl Iterator<Item = (EvidenceId, &'b Consent)> {
+        self.evidence.iter().filter_map(move |(id, evidence)| match evidence {
+            Evidence::Consent(consent) if consent.subject == person && consent.purpose == purpose => Some((*id, consent)),
+            _ => None,
+        })
+    }
+    fn is_live(&self, consent: &Consent) -> bool {
+        consent.withdrawn_at.is_none()
+            && consent.given_at <= self.now
+            && consent.expires_at.is_none_or(|expires| self.now < expires)
+    }
+    fn ends_soon(&self, at: Option<OffsetDateTime>) -> bool {
+        at.is_some_and(|at| at - self.now < SOON)
+    }
+}
+
+fn day(at: OffsetDateTime) -> String {
+    at.date().to_string()
+}
+
+fn pdpa_consent(input: &Input<'_>) -> RuleResult {
+    let mut finding = Finding::new(RuleName::PdpaConsent, "a live consent of everybody in it, for its purpose");
+    let declared = input.declaration();
+    if let Some((id, declaration)) = declared {
+        let words = format!("{} people declared, for {}", declaration.persons.len(), declaration.purpose);
+        finding.saw(Some(id), "declaration", words);
+    }
+    if !input.found_persons.is_empty() {
+        finding.saw(None, "metadata", format!("{} people named", input.found_persons.len()));
+        finding.at("metadata.Iptc4xmpExt:PersonInImage");
+    }
+    let purpose = input.purpose();
+    let mut persons = input.found_persons.clone();
+    persons.extend(declared.into_iter().flat_map(|(_, declaration)| declaration.persons.iter().cloned()));
+    if persons.is_empty() {
+        match declared {
+            Some(_) => finding.say(Status::Passed, "nobody can be recognised in it, its maker says"),
+            None => finding.say(Status::Pending, "nobody has said who is in it"),
+        }
+        return finding.0;
+    }
+    for person in &persons {
+        let consents: Vec<(EvidenceId, Consent)> =
+            input.consents(person, purpose).map(|(id, consent)| (id, consent.clone())).collect();
+        one_consent(&mut finding, input, person, purpose, &consents);
+    }
+    finding.0
+}
+
+fn one_consent(finding: &mut Finding, input: &Input<'_>, person: &str, purpose: &str, consents: &[(EvidenceId, Consent)]) {
+    let who = format!("person {}", person.get(..12).unwrap_or(person));
+    let lasting = |consent: &Consent| consent.expires_at.map_or(i64::MAX, OffsetDateTime::unix_timestamp);
+    let best = consents.iter().filter(|(_, consent)| input.is_live(consent)).max_by_key(|(_, consent)| lasting(consent));
+    if let Some((id, consent)) = best {
+        finding.saw(Some(*id), "consent", format!("{who}: given {}, scope {}", day(consent.given_at), consent.scope));
+        match consent.expires_at {
+            Some(expires) if input.ends_soon(Some(expires)) => {
+                finding.say(Status::Warning, format!("{who}: consent ends on {}", day(expires)));
+            }
+            _ => finding.say(Status::Passed, format!("{who}: consent given")),
+        }
+        return;
+    }
+    for (id, consent) in consents {
+        let words = match (consent.withdrawn_at, consent.expires_at) {
+            (Some(at), _) => format!("withdrawn on {}", day(at)),
+            (None, Some(at)) if at <= input.now => format!("ended on {}", day(at)),
+            _ => format!("begins on {}", day(consent.given_at)),
+        };
+        finding.saw(Some(*id), "consent", format!("{who}: {words}"));
+    }
+    finding.say(Status::Failed, format!("{who}: no live consent for {purpose}"));
+}
+
+fn clearance(rule: RuleName, area: Area, input: &Input<'_>) -> RuleResult {
+    let mut finding = Finding::new(rule, "a decision on exactly this content by somebody who may make it, that has not ended");
+    let of = |(id, evidence): &'_ (EvidenceId, Evidence)| match evidence {
+        Evidence::Clearance(found) if found.area == area => Some((*id, found.clone())),
+        _ => None,
+    };
+    let all: Vec<(EvidenceId, Clearance)> = input.evidence.iter().filter_map(of).collect();
+    let here = |(_, clearance): &&(EvidenceId, Clearance)| {
+        clearance.content_sha256 == input.record.source.sha256 && clearance.withdrawn_at.is_none()
+    };
+    let Some((id, newest)) = all.iter().filter(here).max_by_key(|(id, clearance)| (clearance.decided_at, *id)) else {
+        finding.say(Status::Pending, format!("nobody has decided about {} of this content", area.as_str()));
+        return finding.0;
+    };
+    let says = format!("{} on {} as {}", if newest.cleared { "cleared" } else { "refused" }, day(newest.decided_at), newest.role);
+    finding.saw(Some(*id), "clearance", says);
+    if !newest.cleared {
+        finding.say(Status::Failed, format!("refused: {}", newest.reason));
+    } else if newest.expires_at.is_some_and(|expires| expires <= input.now) {
+        finding.say(Status::Failed, "the clearance has ended");
+    } else if input.ends_soon(newest.expires_at) {
+        finding.say(Status::Warning, "the clearance ends within thirty days");
+    } else {
+        finding.say(Status::Passed, "cleared");
+    }
+    finding.0
+}
+
+fn export_control(input: &Input<'_>) -> RuleResult {
+    let mut finding = Finding::new(RuleName::ExportControl, "a declared classification, and only destinations that it may go to");
+    let rules = &input.settings.export;
+    for area in &rules.areas {
+        if let Some(km) =
+            position(input.extracted).map(|place| distance_km(place, area)).filter(|km| *km <= f64::from(area.radius_km))
+        {
+            finding.at("metadata.exif.exif:GPSLatitude");
+            finding.saw(None, "exif", format!("made {km:.0} km from the middle of {}", area.name));
+            finding.say(Status::Warning, format!("made in or near {}", area.name));
+        }
+    }
+    let Some((id, declaration)) = input.declaration() else {
+        finding.say(Status::Pending, "nobody has declared where it goes and what controls it");
+        return finding.0;
+    };
+    let code = declaration.export_code.as_deref();
+    let destinations: Vec<&str> = declaration.destinations.iter().map(String::as_str).collect();
+    finding.saw(Some(id), "declaration", format!("{} to {}", code.unwrap_or("not controlled"), destinations.join(", ")));
+    let denied: Vec<&str> = destinations.iter().filter(|d| rules.denied_destinations.contains(**d)).copied().collect();
+    if !denied.is_empty() {
+        finding.say(Status::Failed, format!("nothing goes to {}", denied.join(", ")));
+    }
+    if let Some(code) = code {
+        match rules.controlled.get(code) {
+            None => finding.say(Status::Failed, format!("{code} is on no list of this organisation")),
+            Some(allowed) => {
+                let out: Vec<&str> = destinations.iter().filter(|d| !allowed.contains(**d)).copied().collect();
+                if !out.is_empty() {
+                    finding.say(Status::Failed, format!("{code} does not go to {}", out.join(", ")));
+                }
+            }
+        }
+        if rules.denied_audiences.contains(&declaration.audience) {
+            finding.say(Status::Failed, format!("{code} is not for the audience {}", declaration.audience));
+        }
+    }
+    if finding.0.actual.is_empty() {
+        finding.say(Status::Passed, "its destinations are allowed");
+    }
+    finding.0
+}
+
+/// The place in EXIF, degrees north and east.
+fn position(extracted: &Extracted) -> Option<(f64, f64)> {
+    let read = |name: &str| [&extracted.exif, &extracted.xmp].into_iter().find_map(|properties| degrees(properties.get(name)?));
+    Some((read("exif:GPSLatitude")?, read("exif:GPSLongitude")?))
+}
+
+/// Degrees from the forms that metadata has: `1,17.5N`, `1,17,30N`, `1 deg 17 min 30 sec N` or decimal.
+fn degrees(text: &str) -> Option<f64> {
+    let negative = text.contains(['S', 'W']) && !text.contains("sec W.") || text.trim_start().starts_with('-');
+    let numbers: Vec<f64> = text
+        .split(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .filter(|part| part.bytes().any(|b| b.is_ascii_digit()))
+        .filter_map(|part| part.parse().ok())
+        .collect();
+    let value = numbers.iter().take(3).zip([1.0, 60.0, 3600.0]).map(|(number, unit)| number / unit).sum::<f64>();
+    (!numbers.is_empty() && value <= 180.0).then_some(if negative { -value } else { value })
+}
+
+/// Along a great circle, on a sphere.
+fn distance_km((latitude, longitude): (f64, f64), area: &omt_kernel::Area) -> f64 {
+    let (a, b) = (latitude.to_radians(), (area.latitude_e6 as f64 / 1e6).to_radians());
+    let across = (area.longitude_e6 as f64 / 1e6 - longitude).to_radians();
+    let h = ((b - a) / 2.0).sin().powi(2) + a.cos() * b.cos() * (across / 2.0).sin().powi(2);
+    2.0 * 6_371.0 * h.sqrt().min(1.0).asin()
+}
+
+fn classification_valid(input: &Input<'_>) -> RuleResult {
+    let mut finding =
+        Finding::new(RuleName::ClassificationValid, "at least as high as every ingredient's, and what its workflow is for");
+    let class = input.record.classification;
+    for (title, theirs) in input.ingredients {
+        match theirs {
+            Some(theirs) if *theirs > class => {
+                finding.at("ingredients");
+                finding.say(Status::Failed, format!("the ingredient {title:?} is {theirs}, this is {class}"));
+            }
+            Some(theirs) => finding.saw(None, "ingredient", format!("{title:?} is {theirs}")),
+            None => {
+                finding.at("ingredients");
+                finding.say(Status::Warning, format!("nobody here knows how the ingredient {title:?} is classified"));
+            }
+        }
+    }
+    if let (Some(required), Some(workflow)) = (input.settings.approval.get(&class), input.workflow)
+        && required != workflow
+    {
+        finding.say(Status::Failed, format!("{class} content goes through the workflow {required}, not {workflow}"));
+    }
+    if finding.0.actual.is_empty() {
+        finding.say(Status::Passed, format!("{class}"));
+    }
+    finding.0
+}
+
+fn retention_policy(input: &Input<'_>) -> RuleResult {
+    let mut finding = Finding::new(RuleName::RetentionPolicy, "kept for the days of its classification, and no less");
+    let class = input.record.classification;
+    let Some(days) = input.settings.retention_days_by_classification.get(&class) else {
+        finding.say(Status::Failed, format!("no retention is set for {class} content"));
+        return finding.0;
+    };
+    finding.saw(None, "settings", format!("{class}: {days} days"));
+    if let Some(hold) = &input.record.legal_hold {
+        finding.saw(None, "legal_hold", format!("held since {}", day(hold.placed_at)));
+        finding.say(Status::Passed, "held, whatever its retention");
+        return finding.0;
+    }
+    let Some(archived) = &input.record.archived else {
+        finding.say(Status::Passed, format!("kept for {days} days from when it is archived"));
+        return finding.0;
+    };
+    let due = archived.at + Duration::days(i64::from(*days));
+    if input.record.content_deleted_at.is_some_and(|at| at < due) {
+        finding.say(Status::Failed, "its content was deleted before its time");
+    } else if archived.retain_until < due {
+        let words = format!("kept until {}, and should be until {}", day(archived.retain_until), day(due));
+        finding.say(Status::Failed, words);
+    } else if input.ends_soon(Some(archived.retain_until)) {
+        finding.say(Status::Warning, format!("its content is deleted on {}", day(archived.retain_until)));
+    } else {
+        finding.say(Status::Passed, format!("kept until {}", day(archived.retain_until)));
+    }
+    finding.0
+}
+
+fn pii_redaction(input: &Input<'_>) -> RuleResult {
+    let mut finding = Finding::new(RuleName::PiiRedaction, "no personal data that its audience must not see");
+    let audience = input.audience();
+    let purpose = input.purpose();
+    let all_agreed = input.found_persons.iter().all(|person| input.consents(person, purpose).any(|(_, c)| input.is_live(c)));
+    let mut found: Vec<(String, pii::Kind)> = Vec::new();
+    // What is in the file goes out with the file, whatever the claim repeats.
+    for item in &input.extracted.pii {
+        let kind = match item.kind {
+            PiiKind::Gps => pii::Kind::Gps,
+            PiiKind::SerialNumber => pii::Kind::SerialNumber,
+            PiiKind::Email => pii::Kind::Email,
+        };
+        found.push((format!("metadata.{}.{}", item.source, item.property), kind));
+    }
+    for (source, properties) in [("exif", &input.extracted.exif), ("xmp", &input.extracted.xmp), ("iptc", &input.extracted.iptc)]
+    {
+        for (name, value) in properties {
+            found.extend(pii::scan(value).into_iter().map(|kind| (format!("metadata.{source}.{name}"), kind)));
+        }
+        let owners = ["exif:CameraOwnerName", "exifEX:CameraOwnerName", "aux:OwnerName"];
+        // Whoever agreed to this use agreed to be named; of those who did not, the name is one datum more.
+        let persons: &[&str] = if all_agreed { &[] } else { &PERSONS };
+        let named = owners.iter().chain(persons).filter(|name| properties.contains_key(**name));
+        found.extend(named.map(|name| (format!("metadata.{source}.{name}"), pii::Kind::Name)));
+    }
+    for (n, assertion) in input.definition.assertions.iter().enumerate() {
+        pii::scan_value(&assertion.data, &format!("assertions[{n}].data"), &mut found);
+    }
+    found.extend(pii::scan(&input.record.title).into_iter().map(|kind| ("title".to_owned(), kind)));
+    found.sort();
+    found.dedup();
+    if input.definition.metadata == MetadataInclusion::All && !found.is_empty() {
+        finding.saw(None, "definition", "the claim repeats all metadata");
+    }
+    let kinds: BTreeMap<&str, usize> = found.iter().fold(BTreeMap::new(), |mut kinds, (_, kind)| {
+        *kinds.entry(kind.as_str()).or_default() += 1;
+        kinds
+    });
+    let listed: Vec<String> = kinds.iter().map(|(kind, n)| format!("{n} × {kind}")).collect();
+    for (location, kind) in &found {
+        finding.at(location.clone());
+        finding.saw(None, kind.as_str(), location.clone());
+    }
+    if found.is_empty() {
+        finding.say(Status::Passed, "none found");
+    } else if audience == "internal" {
+        finding.say(Status::Warning, format!("for the house only: {}", listed.join(", ")));
+    } else {
+        finding.say(Status::Failed, format!("for the audience {audience}: {}", listed.join(", ")));
+    }
+    finding.0
+}
+
+fn copyright_valid(input: &Input<'_>) -> RuleResult {
+    let mut finding = Finding::new(RuleName::CopyrightValid, "a holder, a licence, and use within its time and territory");
+    let territories: BTreeSet<String> = input.declaration().map(|(_, d)| d.destinations.clone()).unwrap_or_default();
+    let of = |(id, evidence): &'_ (EvidenceId, Evidence)| match evidence {
+        Evidence::Rights(found) if found.content_sha256 == input.record.source.sha256 => Some((*id, found.clone())),
+        _ => None,
+    };
+    let records: Vec<(EvidenceId, Rights)> = input.evidence.iter().filter_map(of).collect();
+    if let Some((id, rights)) = records.iter().max_by_key(|(id, _)| *id) {
+        finding.saw(Some(*id), "rights", format!("{} of {}", rights.licence, rights.holder));
+        let outside: Vec<&str> = territories
+            .iter()
+            .filter(|t| !rights.territories.is_empty() && !rights.territories.contains(*t))
+            .map(String::as_str)
+            .collect();
+        if rights.withdrawn_at.is_some() {
+            finding.say(Status::Failed, "the right was taken back");
+        } else if rights.until.is_some_and(|until| until <= input.now) {
+            finding.say(Status::Failed, "the right has ended");
+        } else if rights.from.is_some_and(|from| input.now < from) {
+            finding.say(Status::Pending, "the right has not begun");
+        } else if !outside.is_empty() {
+            finding.say(Status::Failed, format!("no right for {}", outside.join(", ")));
+        } else if input.ends_soon(rights.until) {
+            finding.say(Status::Warning, "the right ends within thirty days");
+        } else {
+            finding.say(Status::Passed, "the right covers it");
+        }
+        return finding.0;
+    }
+    let find = |names: &[&str]| {
+        let all = [("xmp", &input.extracted.xmp), ("iptc", &input.extracted.iptc), ("exif", &input.extracted.exif)];
+        all.into_iter().find_map(|(source, properties)| {
+            names.iter().find(|name| properties.contains_key(**name)).map(|name| format!("metadata.{source}.{name}"))
+        })
+    };
+    let (holder, licence) = (find(&HOLDERS).or_else(|| find(&["tiff:Copyright", "exif:Copyright"])), find(&LICENCES));
+    for (place, kind) in [(&holder, "holder"), (&licence, "licence")] {
+        if let Some(place) = place {
+            finding.at(place.clone());
+            finding.saw(None, "metadata", format!("{kind} in {place}"));
+        }
+    }
+    match (holder, licence) {
+        (Some(_), Some(_)) => finding.say(Status::Passed, "metadata names holder and licence"),
+        (Some(_), None) => finding.say(Status::Warning, "metadata names a holder and no licence"),
+        _ => finding.say(Status::Failed, "neither a record of rights nor metadata says whose it is"),
+    }
+    finding.0
+}

@@ -1,0 +1,403 @@
+//! The use cases: record evidence, check a manifest, override a rule with two people. What a policy says is computed anew whenever
+//! it is asked for; what is kept serves to find what depends on evidence, and to notice when it turns.
+
+mod evidence;
+mod overrides;
+
+pub use overrides::NewOverride;
+
+use crate::{
+    model::{Evidence, Override, Policy, Report, Status},
+    rules::{self, Input},
+};
+use async_trait::async_trait;
+use hmac::{Hmac, KeyInit, Mac};
+use omt_audit::{AuditTrail, Event};
+use omt_claims::{definition::ClaimDefinition, metadata::Extracted};
+use omt_jobs::Jobs;
+use omt_kernel::{
+    Actor, Error, EvidenceId, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
+    error::Context as _,
+    governance::{PolicyRecord, ReportRecord},
+    manifest::{Classification, ManifestRecord},
+    port::{Clock, Database, Entropy, Page, People, UnitOfWork},
+    retry,
+};
+use omt_notify::{Notice, Notices};
+use omt_workflow::Standing;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::Sha256;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// The kind of jobs that look again at what depends on evidence that changed.
+pub const RECHECK: &str = "compliance_recheck";
+
+/// What such a job needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecheckOrder {
+    /// What the evidence is about.
+    pub key: String,
+}
+
+/// How people are hashed: with a secret of this platform, so that a name cannot be looked up by trying.
+pub struct Subjects(pub [u8; 32]);
+
+impl Subjects {
+    /// A person's hash. Case and spaces make no difference.
+    pub fn hash(&self, tenant: &TenantId, reference: &str) -> String {
+        let folded = reference.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+        // Any length of key is good for HMAC.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
+        mac.update(tenant.as_str().as_bytes());
+        mac.update(&[0]);
+        mac.update(folded.as_bytes());
+        hex::encode(mac.finalize().into_bytes())
+    }
+}
+
+/// Everything the use cases reach the world through.
+pub struct Dependencies {
+    /// The database.
+    pub database: Arc<dyn Database>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Identifiers.
+    pub entropy: Arc<dyn Entropy>,
+    /// The audit log.
+    pub audit: Arc<AuditTrail>,
+    /// Work for later.
+    pub jobs: Arc<Jobs>,
+    /// Who may do what.
+    pub people: Arc<dyn People>,
+    /// Messages.
+    pub notices: Arc<Notices>,
+    /// How people are hashed.
+    pub subjects: Subjects,
+}
+
+/// The use cases.
+pub struct Compliance {
+    deps: Dependencies,
+    shipped: Vec<Policy>,
+}
+
+/// The name under which a tenant's own compliance policy is kept.
+fn stored_name(name: &str) -> String {
+    format!("compliance/{name}")
+}
+
+impl Compliance {
+    /// The room, over its ports.
+    pub fn new(deps: Dependencies) -> Self {
+        Self { deps, shipped: Policy::shipped() }
+    }
+
+    /// Every policy of the tenant, by name.
+    pub async fn policies(&self, actor: &Actor) -> Result<Vec<Policy>> {
+        actor.require(Permission::ManifestRead)?;
+        let read = self.deps.database.read().await?;
+        let mut out: BTreeMap<String, Policy> = self.shipped.iter().map(|policy| (policy.name.clone(), policy.clone())).collect();
+        for record in read.policies().list(&actor.tenant).await? {
+            if record.name.starts_with("compliance/") {
+                let policy: Policy = serde_json::from_value(record.data).context("a compliance policy cannot be read")?;
+                out.insert(policy.name.clone(), policy);
+            }
+        }
+        Ok(out.into_values().collect())
+    }
+
+    /// Adds or changes a tenant's own policy. What is shipped stays as it is.
+    pub async fn put_policy(&self, actor: &Actor, policy: Policy) -> Result<Policy> {
+        actor.require(Permission::AdminPolicies)?;
+        let name = policy.name.as_bytes();
+        let good = !name.is_empty()
+            && name.len() <= 64
+            && name.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
+        if !good {
+            return Err(Error::unprocessable_field("INVALID_FIELD", "name", "1 to 64 of a-z, 0-9, underscores and hyphens"));
+        }
+        if self.shipped.iter().any(|shipped| shipped.name == policy.name) {
+            let words = "every tenant has this policy as it is; make one of another name";
+            return Err(Error::new(Kind::Conflict, "BUILT_IN_POLICY", words));
+        }
+        if policy.rules.is_empty() {
+            return Err(Error::unprocessable_field("INVALID_FIELD", "rules", "at least one rule is needed"));
+        }
+        if policy.description.len() > 2_000 {
+            return Err(Error::unprocessable_field("INVALID_FIELD", "description", "at most 2000 bytes are allowed"));
+        }
+        let attempt = async || {
+            let unit = self.deps.database.begin().await?;
+            unit.lock(&format!("policies:{}", actor.tenant)).await?;
+            let name = stored_name(&policy.name);
+            let newest = unit.policies().get(&actor.tenant, &name, None).await?;
+            let record = PolicyRecord {
+                tenant: actor.tenant.clone(),
+                name,
+                version: newest.map_or(0, |newest| newest.version) + 1,
+                data: serde_json::to_value(&policy).context("a policy cannot be written")?,
+                created_by: actor.subject.clone(),
+                created_at: self.deps.clock.now(),
+            };
+            unit.policies().insert(&record).await?;
+            let entry = Event::new("compliance_policy.put", "compliance_policy", &policy.name).after(&policy);
+            self.deps.audit.append(unit.as_ref(), actor, entry).await?;
+            unit.commit().await
+        };
+        retry::transaction(self.deps.entropy.as_ref(), attempt).await?;
+        Ok(policy)
+    }
+
+    async fn policy(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str) -> Result<Policy> {
+        if let Some(shipped) = self.shipped.iter().find(|policy| policy.name == name) {
+            return Ok(shipped.clone());
+        }
+        match unit.policies().get(tenant, &stored_name(name), None).await? {
+            Some(record) => serde_json::from_value(record.data).context("a compliance policy cannot be read"),
+            None => {
+                let words = format!("there is no compliance policy {name:?}");
+                Err(Error::unprocessable_field("UNKNOWN_POLICY", "policy_name", words))
+            }
+        }
+    }
+
+    /// Refuses names that are no policies.
+    pub async fn check_names(&self, actor: &Actor, names: &BTreeSet<String>) -> Result<()> {
+        let read = self.deps.database.read().await?;
+        for name in names {
+            self.policy(read.as_ref(), &actor.tenant, name).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks a manifest by a policy, and keeps the report.
+    pub async fn check(&self, actor: &Actor, manifest: ManifestId, policy: &str) -> Result<Report> {
+        actor.require(Permission::ComplianceCheck)?;
+        let attempt = async || {
+            let unit = self.deps.database.begin().await?;
+            let record = self.visible(unit.as_ref(), actor, manifest).await?;
+            let policy = self.policy(unit.as_ref(), &actor.tenant, policy).await?;
+            let report = self.evaluate_and_keep(unit.as_ref(), &record, &policy).await?;
+            let entry = Event::new("compliance.check", "manifest", manifest)
+                .detail(json!({ "policy": report.policy, "status": report.status }));
+            self.deps.audit.append(unit.as_ref(), actor, entry).await?;
+            unit.commit().await?;
+            Ok(report)
+        };
+        retry::transaction(self.deps.entropy.as_ref(), attempt).await
+    }
+
+    /// What every policy that was ever asked about a manifest says of it now.
+    pub async fn reports(&self, actor: &Actor, manifest: ManifestId) -> Result<Vec<Report>> {
+        actor.require(Permission::ManifestRead)?;
+        let read = self.deps.database.read().await?;
+        let record = self.visible(read.as_ref(), actor, manifest).await?;
+        let settings = settings(read.as_ref(), &actor.tenant).await?;
+        let mut names: BTreeSet<String> = settings.compliance.get(&record.classification).cloned().unwrap_or_default();
+        names.extend(read.compliance().reports(&actor.tenant, manifest).await?.into_iter().map(|report| report.policy));
+        let mut out = Vec::new();
+        for name in names {
+            let policy = self.policy(read.as_ref(), &actor.tenant, &name).await?;
+            out.push(self.evaluate(read.as_ref(), &record, &settings, &policy).await?.0);
+        }
+        Ok(out)
+    }
+
+    async fn visible(&self, unit: &dyn UnitOfWork, actor: &Actor, id: ManifestId) -> Result<ManifestRecord> {
+        let found = unit.manifests().get(&actor.tenant, id).await?;
+        found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))
+    }
+
+    /// What a policy says, and what evidence was looked for.
+    async fn evaluate(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        settings: &TenantSettings,
+        policy: &Policy,
+    ) -> Result<(Report, BTreeSet<String>)> {
+        let extracted: Extracted = serde_json::from_value(record.metadata.clone()).context("metadata cannot be read")?;
+        let definition: ClaimDefinition =
+            serde_json::from_value(record.definition.clone()).context("a definition cannot be read")?;
+        let named = rules::named_persons(&extracted);
+        let found_persons: BTreeSet<String> = named.iter().map(|name| self.deps.subjects.hash(&record.tenant, name)).collect();
+        let mut keys: BTreeSet<String> = found_persons.iter().map(|person| format!("person:{person}")).collect();
+        keys.insert(format!("content:{}", record.source.sha256));
+        let mut evidence = self.evidence_about(unit, &record.tenant, &keys).await?;
+        let declared: BTreeSet<String> = evidence
+            .iter()
+            .filter_map(|(_, evidence)| match evidence {
+                Evidence::Declaration(declaration) => Some(declaration),
+                _ => None,
+            })
+            .flat_map(|declaration| declaration.persons.iter().map(|person| format!("person:{person}")))
+            .filter(|key| !keys.contains(key))
+            .collect();
+        evidence.extend(self.evidence_about(unit, &record.tenant, &declared).await?);
+        keys.extend(declared);
+        let ingredients = self.ingredients(unit, record).await?;
+        let workflow = unit.workflows().of_manifest(&record.tenant, record.id, false).await?;
+        let input = Input {
+            record,
+            extracted: &extracted,
+            definition: &definition,
+            evidence: &evidence,
+            settings,
+            ingredients: &ingredients,
+            workflow: workflow.as_ref().map(|workflow| workflow.definition.as_str()),
+            found_persons: &found_persons,
+            now: self.deps.clock.now(),
+        };
+        let overrides = self.overrides_of(unit, record).await?;
+        Ok((rules::evaluate(policy, &input, &overrides), keys))
+    }
+
+    async fn evidence_about(
+        &self,
+        unit: &dyn UnitOfWork,
+        tenant: &TenantId,
+        keys: &BTreeSet<String>,
+    ) -> Result<Vec<(EvidenceId, Evidence)>> {
+        let read = |record: omt_kernel::governance::EvidenceRecord| {
+            serde_json::from_value(record.data).context("evidence cannot be read").map(|evidence| (record.id, evidence))
+        };
+        unit.compliance().about(tenant, keys).await?.into_iter().map(read).collect()
+    }
+
+    async fn overrides_of(&self, unit: &dyn UnitOfWork, record: &ManifestRecord) -> Result<Vec<Override>> {
+        let read = |found: omt_kernel::governance::OverrideRecord| {
+            serde_json::from_value(found.data).context("an override cannot be read")
+        };
+        unit.compliance().overrides(&record.tenant, record.id).await?.into_iter().map(read).collect()
+    }
+
+    /// Ingredients, and the highest classification under which their bytes are known here.
+    async fn ingredients(&self, unit: &dyn UnitOfWork, record: &ManifestRecord) -> Result<Vec<(String, Option<Classification>)>> {
+        let mut out = Vec::new();
+        for ingredient in &record.ingredients {
+            let mut highest = None;
+            for found in unit.blobs().uses(&record.tenant, &ingredient.blob.sha256).await? {
+                if found.manifest == record.id {
+                    continue;
+                }
+                let theirs = unit.manifests().get(&record.tenant, found.manifest).await?;
+                // Whoever only has it as an ingredient too says nothing about it.
+                let own = |other: &ManifestRecord| {
+                    let asset = other.signed.as_ref().is_some_and(|signed| signed.asset.sha256 == ingredient.blob.sha256);
+                    asset || other.source.sha256 == ingredient.blob.sha256
+                };
+                highest = highest.max(theirs.filter(own).map(|other| other.classification));
+            }
+            out.push((ingredient.title.clone(), highest));
+        }
+        Ok(out)
+    }
+
+    async fn evaluate_and_keep(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, policy: &Policy) -> Result<Report> {
+        let settings = settings(unit, &record.tenant).await?;
+        let (report, keys) = self.evaluate(unit, record, &settings, policy).await?;
+        let before = unit.compliance().reports(&record.tenant, record.id).await?;
+        let before = before.into_iter().find(|old| old.policy == policy.name).map(|old| old.status);
+        let kept = ReportRecord {
+            tenant: record.tenant.clone(),
+            manifest: record.id,
+            policy: policy.name.clone(),
+            status: report.status.to_string(),
+            keys,
+            data: serde_json::to_value(&report).context("a report cannot be written")?,
+            at: report.checked_at,
+        };
+        unit.compliance().put_report(&kept).await?;
+        if before.as_deref().is_some_and(|before| before != "failed") && report.status == Status::Failed {
+            let data = json!({
+                "manifest_id": record.id, "policy": policy.name, "status": report.status, "before": before, "content": record.title,
+            });
+            let audience = [record.created_by.clone(), "role:manager".to_owned()].into();
+            let notice = Notice { audience, kind: "compliance.failed", data, classification: record.classification };
+            self.deps.notices.tell(unit, &record.tenant, notice).await?;
+        }
+        Ok(report)
+    }
+
+    /// Looks again at everything that depends on evidence; how many manifests.
+    pub async fn recheck(&self, tenant: &TenantId, key: &str) -> Result<u64> {
+        let (mut done, mut after) = (0, None);
+        loop {
+            let page = Page { after, limit: 200 };
+            let found = self.deps.database.read().await?.compliance().dependents(tenant, key, page).await?;
+            let Some(last) = found.last() else { return Ok(done) };
+            after = Some(last.0);
+            for id in found {
+                self.recheck_one(tenant, id).await?;
+                done += 1;
+            }
+        }
+    }
+
+    async fn recheck_one(&self, tenant: &TenantId, id: ManifestId) -> Result<()> {
+        let attempt = async || {
+            let unit = self.deps.database.begin().await?;
+            let Some(record) = unit.manifests().get(tenant, id).await? else { return Ok(()) };
+            for kept in unit.compliance().reports(tenant, id).await? {
+                let policy = self.policy(unit.as_ref(), tenant, &kept.policy).await?;
+                let report = self.evaluate_and_keep(unit.as_ref(), &record, &policy).await?;
+                if report.status.as_str() != kept.status {
+                    let entry = Event::new("compliance.turn", "manifest", id)
+                        .detail(json!({ "policy": report.policy, "from": kept.status, "to": report.status }));
+                    self.deps.audit.append(unit.as_ref(), &Actor::system(tenant.clone()), entry).await?;
+                }
+            }
+            unit.commit().await
+        };
+        retry::transaction(self.deps.entropy.as_ref(), attempt).await
+    }
+}
+
+async fn settings(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<TenantSettings> {
+    let found = unit.tenants().settings(tenant).await?;
+    found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))
+}
+
+#[async_trait]
+impl Standing for Compliance {
+    async fn against(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        settings: &TenantSettings,
+        policies: &BTreeSet<String>,
+    ) -> Result<Vec<String>> {
+        let mut out = Vec::new();
+        for name in policies {
+            let policy = self.policy(unit, &record.tenant, name).await?;
+            let report = self.evaluate(unit, record, settings, &policy).await?.0;
+            let bad = report.rules.iter().filter(|rule| !rule.status.lets_through());
+            out.extend(bad.map(|rule| format!("{name}: {} is {}: {}", rule.rule, rule.status, rule.actual)));
+        }
+        Ok(out)
+    }
+
+    async fn passed(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        settings: &TenantSettings,
+        policies: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, bool>> {
+        let mut out = BTreeMap::new();
+        for name in policies {
+            let policy = self.policy(unit, &record.tenant, name).await?;
+            for rule in self.evaluate(unit, record, settings, &policy).await?.0.rules {
+                // What was overridden did not pass.
+                let passed = rule.status.lets_through() && rule.overridden_by.is_none();
+                let all = out.entry(rule.rule.to_string()).or_insert(true);
+                *all = *all && passed;
+            }
+        }
+        Ok(out)
+    }
+}

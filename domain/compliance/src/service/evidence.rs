@@ -1,0 +1,256 @@
+//! Records of evidence: who brings which, and what becomes of what depends on it.
+
+use super::{Compliance, RECHECK, RecheckOrder, settings};
+use crate::model::{Area, Clearance, Consent, Declaration, Evidence, Rights};
+use omt_audit::Event;
+use omt_jobs::NewJob;
+use omt_kernel::{
+    Actor, Error, EvidenceId, Kind, ManifestId, Permission, Result,
+    error::Context as _,
+    governance::{EvidenceFilter, EvidenceRecord},
+    port::{Page, UnitOfWork},
+    retry,
+};
+use serde_json::json;
+use std::collections::BTreeSet;
+use time::OffsetDateTime;
+
+/// The most people of one declaration.
+const MAX_PERSONS: usize = 500;
+
+fn text(field: &str, value: &str, most: usize) -> Result<()> {
+    let good = !value.trim().is_empty() && value.len() <= most && !value.chars().any(char::is_control);
+    if good { Ok(()) } else { Err(Error::unprocessable_field("INVALID_FIELD", field, format!("must have 1 to {most} bytes"))) }
+}
+
+fn digest(field: &str, value: &str) -> Result<()> {
+    let good = value.len() == 64 && value.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let words = "must be a SHA-256 in lower-case hexadecimal";
+    if good { Ok(()) } else { Err(Error::unprocessable_field("INVALID_FIELD", field, words)) }
+}
+
+fn countries(field: &str, codes: &BTreeSet<String>) -> Result<()> {
+    let good = codes.len() <= 250 && codes.iter().all(|code| code.len() == 2 && code.bytes().all(|b| b.is_ascii_uppercase()));
+    let words = "must be countries such as SG (ISO 3166-1 alpha-2)";
+    if good { Ok(()) } else { Err(Error::unprocessable_field("INVALID_FIELD", field, words)) }
+}
+
+fn later(field: &str, at: Option<OffsetDateTime>, than: OffsetDateTime) -> Result<()> {
+    match at {
+        Some(at) if at <= than => Err(Error::unprocessable_field("INVALID_FIELD", field, "must be later")),
+        _ => Ok(()),
+    }
+}
+
+/// What is missing in a request to be a record: the person's own reference, which is hashed and not kept.
+impl Compliance {
+    /// A person's hash, for records about them.
+    pub fn subject(&self, actor: &Actor, reference: &str) -> Result<String> {
+        text("subject", reference, 512)?;
+        Ok(self.deps.subjects.hash(&actor.tenant, reference))
+    }
+
+    /// Records a consent.
+    pub async fn add_consent(&self, actor: &Actor, reference: &str, mut consent: Consent) -> Result<EvidenceRecord> {
+        actor.require(Permission::ComplianceCheck)?;
+        consent.subject = self.subject(actor, reference)?;
+        text("purpose", &consent.purpose, 128)?;
+        text("scope", &consent.scope, 1_000)?;
+        digest("document_sha256", &consent.document_sha256)?;
+        later("expires_at", consent.expires_at, consent.given_at)?;
+        let key = format!("person:{}", consent.subject);
+        self.add(actor, key, Evidence::Consent(consent)).await
+    }
+
+    /// Records a decision on a manifest's content, made by the actor now. Its author does not clear their own.
+    pub async fn add_clearance(
+        &self,
+        actor: &Actor,
+        manifest: ManifestId,
+        area: Area,
+        cleared: bool,
+        reason: String,
+        expires_at: Option<OffsetDateTime>,
+    ) -> Result<EvidenceRecord> {
+        actor.require(Permission::ComplianceCheck)?;
+        text("reason", &reason, 2_000)?;
+        let now = self.deps.clock.now();
+        later("expires_at", expires_at, now)?;
+        let read = self.deps.database.read().await?;
+        let record = self.visible(read.as_ref(), actor, manifest).await?;
+        if record.created_by == actor.subject {
+            let words = "the author of the content does not clear it";
+            return Err(Error::new(Kind::Forbidden, "FOUR_EYES", words));
+        }
+        let roles = self.deps.people.actor(actor).await?.roles;
+        let allowed = settings(read.as_ref(), &actor.tenant).await?.clearance_roles;
+        let allowed = allowed.get(area.as_str()).cloned().unwrap_or_default();
+        let Some(role) = roles.intersection(&allowed).next() else {
+            let words = format!("{} is decided by {}", area.as_str(), allowed.into_iter().collect::<Vec<_>>().join(", "));
+            return Err(Error::new(Kind::Forbidden, "NOT_ELIGIBLE", words));
+        };
+        let clearance = Clearance {
+            area,
+            content_sha256: record.source.sha256.clone(),
+            cleared,
+            reason,
+            decided_by: actor.subject.clone(),
+            role: role.clone(),
+            decided_at: now,
+            expires_at,
+            withdrawn_at: None,
+        };
+        self.add(actor, format!("content:{}", record.source.sha256), Evidence::Clearance(clearance)).await
+    }
+
+    /// Records a right to use a manifest's content.
+    pub async fn add_rights(&self, actor: &Actor, manifest: ManifestId, mut rights: Rights) -> Result<EvidenceRecord> {
+        actor.require(Permission::ComplianceCheck)?;
+        text("holder", &rights.holder, 512)?;
+        text("licence", &rights.licence, 512)?;
+        countries("territories", &rights.territories)?;
+        if let Some(from) = rights.from {
+            later("until", rights.until, from)?;
+        }
+        let record = self.visible(self.deps.database.read().await?.as_ref(), actor, manifest).await?;
+        rights.content_sha256.clone_from(&record.source.sha256);
+        self.add(actor, format!("content:{}", record.source.sha256), Evidence::Rights(rights)).await
+    }
+
+    /// Records what a manifest's maker says of its content; the newest counts.
+    pub async fn declare(
+        &self,
+        actor: &Actor,
+        manifest: ManifestId,
+        persons: &[String],
+        mut declaration: Declaration,
+    ) -> Result<EvidenceRecord> {
+        actor.require_one(Permission::DECLARE)?;
+        if persons.len() > MAX_PERSONS {
+            return Err(Error::unprocessable_field("INVALID_FIELD", "persons", "at most 500 are allowed"));
+        }
+        text("purpose", &declaration.purpose, 128)?;
+        if !["public", "partners", "internal"].contains(&declaration.audience.as_str()) {
+            let words = "must be public, partners or internal";
+            return Err(Error::unprocessable_field("INVALID_FIELD", "audience", words));
+        }
+        countries("destinations", &declaration.destinations)?;
+        if let Some(code) = &declaration.export_code {
+            text("export_code", code, 64)?;
+        }
+        let record = self.visible(self.deps.database.read().await?.as_ref(), actor, manifest).await?;
+        declaration.content_sha256.clone_from(&record.source.sha256);
+        declaration.persons = persons.iter().map(|person| self.subject(actor, person)).collect::<Result<_>>()?;
+        self.add(actor, format!("content:{}", record.source.sha256), Evidence::Declaration(declaration)).await
+    }
+
+    async fn add(&self, actor: &Actor, key: String, evidence: Evidence) -> Result<EvidenceRecord> {
+        let now = self.deps.clock.now();
+        let record = EvidenceRecord {
+            id: EvidenceId(self.deps.entropy.uuid_v7(now)),
+            tenant: actor.tenant.clone(),
+            kind: evidence.kind().to_owned(),
+            key,
+            revision: 1,
+            data: serde_json::to_value(&evidence).context("evidence cannot be written")?,
+            created_by: actor.subject.clone(),
+            created_at: now,
+            updated_at: now,
+        };
+        let attempt = async || {
+            let unit = self.deps.database.begin().await?;
+            unit.compliance().insert_evidence(&record).await?;
+            self.changed(unit.as_ref(), actor, &record, "add").await?;
+            unit.commit().await
+        };
+        retry::transaction(self.deps.entropy.as_ref(), attempt).await?;
+        Ok(record)
+    }
+
+    /// Takes evidence back: a consent, a clearance, a right. The record stays, and says when.
+    pub async fn withdraw(&self, actor: &Actor, id: EvidenceId, if_match: Option<i64>) -> Result<EvidenceRecord> {
+        actor.require(Permission::ComplianceCheck)?;
+        let attempt = async || {
+            let unit = self.deps.database.begin().await?;
+            let found = unit.compliance().evidence(&actor.tenant, id).await?;
+            let mut record = found.ok_or_else(|| Error::not_found("evidence"))?;
+            if if_match.is_some_and(|expected| expected != record.revision) {
+                let words = format!("the record is at revision {}", record.revision);
+                return Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words));
+            }
+            let now = self.deps.clock.now();
+            let mut evidence: Evidence = serde_json::from_value(record.data.clone()).context("evidence cannot be read")?;
+            let withdrawn = match &mut evidence {
+                Evidence::Consent(consent) => &mut consent.withdrawn_at,
+                Evidence::Clearance(clearance) => &mut clearance.withdrawn_at,
+                Evidence::Rights(rights) => &mut rights.withdrawn_at,
+                Evidence::Declaration(_) => {
+                    let words = "a declaration is replaced by a newer one";
+                    return Err(Error::new(Kind::Conflict, "NOT_WITHDRAWABLE", words));
+                }
+            };
+            if withdrawn.is_some() {
+                return Ok(record);
+            }
+            *withdrawn = Some(now);
+            let expected = record.revision;
+            record.revision += 1;
+            record.updated_at = now;
+            record.data = serde_json::to_value(&evidence).context("evidence cannot be written")?;
+            if !unit.compliance().update_evidence(&record, expected).await? {
+                let words = "somebody else changed the record at the same time";
+                return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", words));
+            }
+            self.changed(unit.as_ref(), actor, &record, "withdraw").await?;
+            unit.commit().await?;
+            Ok(record)
+        };
+        retry::transaction(self.deps.entropy.as_ref(), attempt).await
+    }
+
+    /// What follows from a change of evidence: an entry of the log, and another look at what depends on it.
+    async fn changed(&self, unit: &dyn UnitOfWork, actor: &Actor, record: &EvidenceRecord, what: &str) -> Result<()> {
+        let entry = Event::new(format!("evidence.{what}"), "evidence", record.id).after(&record.data);
+        self.deps.audit.append(unit, actor, entry.detail(json!({ "kind": record.kind }))).await?;
+        let order = RecheckOrder { key: record.key.clone() };
+        let job = NewJob {
+            tenant: Some(record.tenant.clone()),
+            kind: RECHECK,
+            payload: serde_json::to_value(&order).context("an order cannot be written")?,
+            // Not one for all changes about the same thing: a job that runs already may have looked before this change.
+            unique_key: Some(format!("{RECHECK}:{}:{}", record.id, record.revision)),
+            priority: 5,
+            run_at: self.deps.clock.now(),
+            max_attempts: 8,
+        };
+        self.deps.jobs.enqueue(unit, job).await.map(drop)
+    }
+
+    /// One record.
+    pub async fn evidence(&self, actor: &Actor, id: EvidenceId) -> Result<EvidenceRecord> {
+        actor.require(Permission::ComplianceCheck)?;
+        let found = self.deps.database.read().await?.compliance().evidence(&actor.tenant, id).await?;
+        found.ok_or_else(|| Error::not_found("evidence"))
+    }
+
+    /// Records, newest first; about a person or about a manifest's content where one is named.
+    pub async fn list_evidence(
+        &self,
+        actor: &Actor,
+        kind: Option<String>,
+        person: Option<&str>,
+        manifest: Option<ManifestId>,
+        page: Page,
+    ) -> Result<Vec<EvidenceRecord>> {
+        actor.require(Permission::ComplianceCheck)?;
+        let read = self.deps.database.replica().await?;
+        let key = match (person, manifest) {
+            (Some(person), _) => Some(format!("person:{}", self.subject(actor, person)?)),
+            (None, Some(manifest)) => {
+                Some(format!("content:{}", self.visible(read.as_ref(), actor, manifest).await?.source.sha256))
+            }
+            (None, None) => None,
+        };
+        read.compliance().list_evidence(&actor.tenant, &EvidenceFilter { kind, key }, page).await
+    }
+}

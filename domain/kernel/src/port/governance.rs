@@ -1,0 +1,121 @@
+//! Ports of governance: workflows, tasks, compliance, policies and notifications.
+
+use super::Page;
+use crate::{
+    EvidenceId, ManifestId, NotificationId, Result, TaskId, TenantId, WorkflowId,
+    governance::{
+        DefinitionRecord, EvidenceFilter, EvidenceRecord, NotificationRecord, OverrideRecord, PolicyRecord, ReportRecord,
+        TaskFilter, TaskRecord, WorkflowEventRecord, WorkflowFilter, WorkflowRecord,
+    },
+};
+use async_trait::async_trait;
+use std::collections::BTreeSet;
+use time::OffsetDateTime;
+
+/// Workflows and their definitions. Every query names the tenant.
+#[async_trait]
+pub trait WorkflowRepository: Send + Sync {
+    /// Adds a version of a definition; false when there is one of that name and version.
+    async fn insert_definition(&self, definition: &DefinitionRecord) -> Result<bool>;
+    /// A version of a definition; the newest when none is named.
+    async fn definition(&self, tenant: &TenantId, name: &str, version: Option<u32>) -> Result<Option<DefinitionRecord>>;
+    /// The newest version of each of a tenant's definitions, by name.
+    async fn definitions(&self, tenant: &TenantId) -> Result<Vec<DefinitionRecord>>;
+    /// Adds a workflow.
+    async fn insert(&self, workflow: &WorkflowRecord) -> Result<()>;
+    /// Finds a workflow.
+    async fn get(&self, tenant: &TenantId, id: WorkflowId) -> Result<Option<WorkflowRecord>>;
+    /// Replaces a workflow if its revision is still `expected`; false when it is not.
+    async fn update(&self, workflow: &WorkflowRecord, expected: i64) -> Result<bool>;
+    /// A manifest's newest workflow, or its newest that is not over.
+    async fn of_manifest(&self, tenant: &TenantId, manifest: ManifestId, open: bool) -> Result<Option<WorkflowRecord>>;
+    /// Workflows on content within reach, newest first.
+    async fn list(&self, tenant: &TenantId, filter: &WorkflowFilter, page: Page) -> Result<Vec<WorkflowRecord>>;
+    /// Workflows that are not over and follow a definition, in the order of identifiers.
+    async fn following(&self, tenant: &TenantId, definition: &str, page: Page) -> Result<Vec<WorkflowRecord>>;
+    /// Adds events.
+    async fn add_events(&self, events: &[WorkflowEventRecord]) -> Result<()>;
+    /// A workflow's events after one of them, oldest first.
+    async fn events(&self, tenant: &TenantId, id: WorkflowId, after: i64, limit: u32) -> Result<Vec<WorkflowEventRecord>>;
+}
+
+/// What waits for somebody. Every query but the timers' names the tenant.
+#[async_trait]
+pub trait TaskRepository: Send + Sync {
+    /// Adds a task or replaces it, and whom it waits for.
+    async fn put(&self, task: &TaskRecord) -> Result<()>;
+    /// Finds a task.
+    async fn get(&self, tenant: &TenantId, id: TaskId) -> Result<Option<TaskRecord>>;
+    /// A workflow's tasks.
+    async fn of_workflow(&self, tenant: &TenantId, workflow: WorkflowId) -> Result<Vec<TaskRecord>>;
+    /// Removes a task.
+    async fn remove(&self, tenant: &TenantId, id: TaskId) -> Result<()>;
+    /// Tasks on content within reach that wait for one of these, newest first.
+    async fn inbox(&self, tenant: &TenantId, filter: &TaskFilter, page: Page) -> Result<Vec<TaskRecord>>;
+    /// How many such tasks there are, `most` at most.
+    async fn count(&self, tenant: &TenantId, filter: &TaskFilter, most: u32) -> Result<u64>;
+    /// Every tenant's tasks of which somebody must be reminded or that must be escalated.
+    async fn due(&self, now: OffsetDateTime, limit: u32) -> Result<Vec<TaskRecord>>;
+}
+
+/// Evidence, reports and overrides. Every query names the tenant.
+#[async_trait]
+pub trait ComplianceRepository: Send + Sync {
+    /// Adds evidence.
+    async fn insert_evidence(&self, evidence: &EvidenceRecord) -> Result<()>;
+    /// Finds evidence.
+    async fn evidence(&self, tenant: &TenantId, id: EvidenceId) -> Result<Option<EvidenceRecord>>;
+    /// Replaces evidence if its revision is still `expected`; false when it is not.
+    async fn update_evidence(&self, evidence: &EvidenceRecord, expected: i64) -> Result<bool>;
+    /// Evidence, newest first.
+    async fn list_evidence(&self, tenant: &TenantId, filter: &EvidenceFilter, page: Page) -> Result<Vec<EvidenceRecord>>;
+    /// Evidence about any of these.
+    async fn about(&self, tenant: &TenantId, keys: &BTreeSet<String>) -> Result<Vec<EvidenceRecord>>;
+    /// Keeps a report; it replaces the one on the same manifest by the same policy.
+    async fn put_report(&self, report: &ReportRecord) -> Result<()>;
+    /// A manifest's reports, by policy.
+    async fn reports(&self, tenant: &TenantId, manifest: ManifestId) -> Result<Vec<ReportRecord>>;
+    /// Manifests whose reports looked for evidence about this.
+    async fn dependents(&self, tenant: &TenantId, key: &str, page: Page) -> Result<Vec<ManifestId>>;
+    /// Adds or replaces an override.
+    async fn put_override(&self, record: &OverrideRecord) -> Result<()>;
+    /// Finds an override.
+    async fn get_override(&self, tenant: &TenantId, id: uuid::Uuid) -> Result<Option<OverrideRecord>>;
+    /// A manifest's overrides, oldest first.
+    async fn overrides(&self, tenant: &TenantId, manifest: ManifestId) -> Result<Vec<OverrideRecord>>;
+}
+
+/// Organisational policies, in versions. Every query names the tenant.
+#[async_trait]
+pub trait PolicyRepository: Send + Sync {
+    /// Adds a version; false when there is one of that name and version.
+    async fn insert(&self, policy: &PolicyRecord) -> Result<bool>;
+    /// A version; the newest when none is named.
+    async fn get(&self, tenant: &TenantId, name: &str, version: Option<u32>) -> Result<Option<PolicyRecord>>;
+    /// The newest version of each, by name.
+    async fn list(&self, tenant: &TenantId) -> Result<Vec<PolicyRecord>>;
+    /// Every version of one, newest first.
+    async fn versions(&self, tenant: &TenantId, name: &str) -> Result<Vec<PolicyRecord>>;
+}
+
+/// Messages to people. Every query names the tenant.
+#[async_trait]
+pub trait NotificationRepository: Send + Sync {
+    /// Adds a message.
+    async fn insert(&self, notification: &NotificationRecord) -> Result<()>;
+    /// Messages to one of these, newest first; with whether this subject has read them.
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        audience: &BTreeSet<String>,
+        subject: &str,
+        unread: bool,
+        page: Page,
+    ) -> Result<Vec<(NotificationRecord, bool)>>;
+    /// Finds a message.
+    async fn get(&self, tenant: &TenantId, id: NotificationId) -> Result<Option<NotificationRecord>>;
+    /// Notes that somebody read a message.
+    async fn read(&self, id: NotificationId, subject: &str, at: OffsetDateTime) -> Result<()>;
+    /// Forgets messages made before; how many.
+    async fn forget(&self, before: OffsetDateTime) -> Result<u64>;
+}

@@ -1,0 +1,88 @@
+//! Messages to people: written in the transaction of the change that they tell of, read in an inbox.
+
+use omt_kernel::{
+    Actor, Error, NotificationId, Permission, Result, TenantId,
+    governance::NotificationRecord,
+    manifest::Classification,
+    port::{Clock, Database, Entropy, Page, People, UnitOfWork},
+};
+use serde_json::Value;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// A message.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// To whom: `role:…`, `group:…` or a subject.
+    pub audience: BTreeSet<String>,
+    /// What kind, such as `workflow.task.opened`.
+    pub kind: &'static str,
+    /// What it says; no names of people.
+    pub data: Value,
+    /// What it is about is classified so: others do not see it.
+    pub classification: Classification,
+}
+
+/// The inbox.
+pub struct Notices {
+    database: Arc<dyn Database>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    people: Arc<dyn People>,
+}
+
+impl Notices {
+    /// The room, over its ports.
+    pub fn new(database: Arc<dyn Database>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, people: Arc<dyn People>) -> Self {
+        Self { database, clock, entropy, people }
+    }
+
+    /// Writes a message in the caller's transaction.
+    pub async fn tell(&self, unit: &dyn UnitOfWork, tenant: &TenantId, notice: Notice) -> Result<()> {
+        let now = self.clock.now();
+        for audience in notice.audience {
+            let record = NotificationRecord {
+                id: NotificationId(self.entropy.uuid_v7(now)),
+                tenant: tenant.clone(),
+                audience,
+                kind: notice.kind.to_owned(),
+                data: notice.data.clone(),
+                classification: notice.classification,
+                created_at: now,
+            };
+            unit.notifications().insert(&record).await?;
+        }
+        Ok(())
+    }
+
+    /// The actor's messages, newest first, and whether each was read.
+    pub async fn list(&self, actor: &Actor, unread: bool, page: Page) -> Result<Vec<(NotificationRecord, bool)>> {
+        let audience = self.audience(actor).await?;
+        let read = self.database.read().await?;
+        let mut found = read.notifications().list(&actor.tenant, &audience, &actor.subject, unread, page).await?;
+        found.retain(|(record, _)| record.classification <= actor.reach.clearance);
+        Ok(found)
+    }
+
+    /// Notes that the actor read a message.
+    pub async fn mark_read(&self, actor: &Actor, id: NotificationId) -> Result<()> {
+        let audience = self.audience(actor).await?;
+        let unit = self.database.begin().await?;
+        let found = unit.notifications().get(&actor.tenant, id).await?;
+        let theirs = found.filter(|record| audience.contains(&record.audience) && record.classification <= actor.reach.clearance);
+        theirs.ok_or_else(|| Error::not_found("notification"))?;
+        unit.notifications().read(id, &actor.subject, self.clock.now()).await?;
+        unit.commit().await
+    }
+
+    async fn audience(&self, actor: &Actor) -> Result<BTreeSet<String>> {
+        actor.require(Permission::ManifestRead)?;
+        Ok(audience(&self.people.actor(actor).await?))
+    }
+}
+
+/// Everything that is addressed to somebody: themselves, their roles, their groups.
+pub fn audience(person: &omt_kernel::port::Person) -> BTreeSet<String> {
+    let roles = person.roles.iter().map(|role| format!("role:{role}"));
+    let groups = person.groups.iter().map(|group| format!("group:{group}"));
+    std::iter::once(person.subject.clone()).chain(roles).chain(groups).collect()
+}

@@ -1,0 +1,200 @@
+//! What approval means for a manifest: no signature without it where it is asked for, none of what was approved otherwise.
+
+use crate::{
+    definition::StateKind,
+    engine,
+    model::{Event, Instance, Vote},
+    store::{self, Definitions},
+};
+use async_trait::async_trait;
+use omt_audit::AuditTrail;
+use omt_claims::{
+    definition::{Approval, ComplianceCheck, CustomAssertion, OrganizationalContext, WORKFLOW_LABEL, WorkflowAssertion},
+    governance::{Governance, fingerprint},
+};
+use omt_kernel::{
+    Actor, Error, Kind, Result, TenantSettings,
+    error::Context as _,
+    governance::WorkflowRecord,
+    manifest::ManifestRecord,
+    port::{Clock, Database, Entropy, UnitOfWork},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What stands against a guard.
+#[async_trait]
+pub trait Standing: Send + Sync {
+    /// The reasons why content does not pass these policies; none when it does.
+    async fn against(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        settings: &TenantSettings,
+        policies: &BTreeSet<String>,
+    ) -> Result<Vec<String>>;
+    /// For the claim: the rules that were passed, by name. None says that nobody looked.
+    async fn passed(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        settings: &TenantSettings,
+        policies: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, bool>>;
+}
+
+/// Approval as manifests see it.
+pub struct Gate {
+    /// The database.
+    pub database: Arc<dyn Database>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Identifiers.
+    pub entropy: Arc<dyn Entropy>,
+    /// The audit log.
+    pub audit: Arc<AuditTrail>,
+    /// Definitions.
+    pub definitions: Arc<Definitions>,
+    /// Compliance.
+    pub compliance: Arc<dyn Standing>,
+}
+
+/// What a manifest's workflow means for signing it.
+enum Verdict {
+    /// It is approved.
+    Approved(Box<Instance>),
+    /// Nobody asks for an approval.
+    Free,
+}
+
+impl Gate {
+    async fn verdict(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, settings: &TenantSettings) -> Result<Verdict> {
+        let required = settings.approval.get(&record.classification);
+        let refuse = |words: String| Err(Error::new(Kind::Conflict, "APPROVAL_REQUIRED", words));
+        let Some(workflow) = unit.workflows().of_manifest(&record.tenant, record.id, true).await? else {
+            return match required {
+                Some(name) => refuse(format!("content classified {} needs the workflow {name}", record.classification)),
+                None => Ok(Verdict::Free),
+            };
+        };
+        let instance: Instance = store::instance(&workflow)?;
+        let definition = self.definitions.get(unit, &record.tenant, &instance.definition, Some(instance.version)).await?;
+        if required.is_some_and(|name| *name != instance.definition) {
+            return refuse(format!("the workflow {} is not the one that this classification needs", instance.definition));
+        }
+        // A workflow that has begun decides, whether it had to be begun or not.
+        if definition.kind(&instance.state) != StateKind::Approved || instance.fingerprint != fingerprint(record) {
+            return refuse(format!("the workflow {} of this manifest is in the state {}", workflow.id, instance.state));
+        }
+        Ok(Verdict::Approved(Box::new(instance)))
+    }
+
+    async fn assertion(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        settings: &TenantSettings,
+        instance: &Instance,
+    ) -> Result<CustomAssertion> {
+        let mut chain = Vec::new();
+        for vote in &instance.chain {
+            chain.push(self.approval(unit, instance, vote).await?);
+        }
+        let passed = self.compliance.passed(unit, record, settings, &instance.policies).await?;
+        let is = |rule: &str| passed.get(rule).copied().unwrap_or(false);
+        let assertion = WorkflowAssertion {
+            workflow_id: instance.id.to_string(),
+            approval_chain: chain,
+            compliance_check: ComplianceCheck {
+                pdpa_approved: is("pdpa_consent"),
+                trademark_cleared: is("trademark_clearance"),
+                legal_review: is("legal_review"),
+                export_control_passed: is("export_control"),
+                classification_verified: is("classification_valid"),
+            },
+            classification: record.classification,
+            retention_policy: Some(format!("{}:{}d", record.classification, settings.retention_for(record.classification))),
+            organizational_context: (record.department.is_some() || record.project.is_some())
+                .then(|| OrganizationalContext { department: record.department.clone(), project: record.project.clone() }),
+        };
+        let data = serde_json::to_value(&assertion).context("a workflow assertion cannot be written")?;
+        Ok(CustomAssertion { label: WORKFLOW_LABEL.to_owned(), data })
+    }
+
+    /// A decision as the world may see it: the role and a pseudonym, never a name or words.
+    async fn approval(&self, unit: &dyn UnitOfWork, instance: &Instance, vote: &Vote) -> Result<Approval> {
+        let person = unit.audit().person(&instance.tenant, &vote.by).await?;
+        // Whoever was forgotten since has no pseudonym any more.
+        let user_id = person.map_or_else(|| "erased".to_owned(), |person| person.pseudonym);
+        Ok(Approval {
+            role: vote.role.clone(),
+            user_id,
+            user_name: None,
+            timestamp: vote.at,
+            status: vote.action.clone(),
+            comments: None,
+        })
+    }
+}
+
+#[async_trait]
+impl Governance for Gate {
+    async fn may_sign(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<Option<CustomAssertion>> {
+        let read = self.database.read().await?;
+        match self.verdict(read.as_ref(), record, settings).await? {
+            Verdict::Free => Ok(None),
+            Verdict::Approved(instance) => self.assertion(read.as_ref(), record, settings, &instance).await.map(Some),
+        }
+    }
+
+    async fn signing(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, settings: &TenantSettings) -> Result<()> {
+        store::lock(unit, record.id).await?;
+        self.verdict(unit, record, settings).await.map(drop)
+    }
+
+    async fn changed(&self, unit: &dyn UnitOfWork, actor: &Actor, after: &ManifestRecord) -> Result<()> {
+        store::lock(unit, after.id).await?;
+        let Some(workflow) = unit.workflows().of_manifest(&after.tenant, after.id, true).await? else { return Ok(()) };
+        let instance = store::instance(&workflow)?;
+        let definition = self.definitions.get(unit, &after.tenant, &instance.definition, Some(instance.version)).await?;
+        let Some(event) = engine::content_changed(&definition, &instance, &fingerprint(after), &actor.subject) else {
+            return Ok(());
+        };
+        if let Some(pending) = &instance.pending {
+            let words = format!("the effects of {} are under way", pending.action);
+            return Err(Error::new(Kind::Conflict, "TRANSITION_PENDING", words).retry_after(5));
+        }
+        let moved = matches!(&event, Event::Changed { to, .. } if *to != instance.state);
+        let tools = store::Tools { clock: self.clock.as_ref(), entropy: self.entropy.as_ref() };
+        store::append(unit, &tools, &definition, instance, vec![event]).await?;
+        if moved {
+            let entry = omt_audit::Event::new("workflow.void", "workflow", workflow.id);
+            self.audit.append(unit, actor, entry).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a record is about, for the caller of [`store::append`].
+pub fn is_open(definition: &crate::definition::Definition, state: &str) -> bool {
+    !matches!(definition.kind(state), StateKind::Published | StateKind::Closed)
+}
+
+/// The record that an instance is kept as.
+pub(crate) fn record(definition: &crate::definition::Definition, instance: &Instance) -> Result<WorkflowRecord> {
+    Ok(WorkflowRecord {
+        id: instance.id,
+        tenant: instance.tenant.clone(),
+        manifest: instance.manifest,
+        definition: instance.definition.clone(),
+        state: instance.state.clone(),
+        open: is_open(definition, &instance.state),
+        revision: instance.revision,
+        created_by: instance.created_by.clone(),
+        created_at: instance.created_at,
+        updated_at: instance.updated_at,
+        data: serde_json::to_value(instance).context("a workflow cannot be written")?,
+    })
+}

@@ -1,0 +1,20 @@
+//! Approval workflows: definitions that are data, a pure engine that decides what may happen, and the use cases that write it down.
+
+pub mod calendar;
+pub mod definition;
+mod diagram;
+pub mod engine;
+mod gate;
+pub mod model;
+mod service;
+mod store;
+
+pub use gate::{Gate, Standing};
+pub use service::{
+    Decision, Dependencies, EFFECTS, EffectsOrder, HistoryItem, Inbox, Lend, Migration, NewWorkflow, Step, TaskSummary, TaskView,
+    Vote, WorkflowView, Workflows,
+};
+pub use store::{Definitions, Version};
+
+#[cfg(test)]
+mod engine_tests;

@@ -1,0 +1,163 @@
+//! A tenant's own definitions, in versions, and the move of running workflows from one version to another.
+
+use super::Workflows;
+use crate::{
+    definition::Definition,
+    model::Event,
+    store::{self, Version},
+};
+use omt_kernel::{
+    Actor, Error, Kind, Permission, Result, WorkflowId, error::Context as _, governance::DefinitionRecord, port::Page, retry,
+};
+use serde_json::json;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The most definitions that a tenant has.
+const MAX_DEFINITIONS: usize = 200;
+
+/// What came of a migration.
+#[derive(Debug, Clone, Default)]
+pub struct Migration {
+    /// The version that running workflows follow now.
+    pub version: u32,
+    /// How many were moved.
+    pub moved: u64,
+    /// Those that stay, and why.
+    pub stayed: Vec<(WorkflowId, String)>,
+}
+
+impl Workflows {
+    /// The newest version of each definition.
+    pub async fn definitions(&self, actor: &Actor) -> Result<Vec<Version>> {
+        actor.require(Permission::ManifestRead)?;
+        let read = self.deps.database.read().await?;
+        self.deps.definitions.list(read.as_ref(), &actor.tenant).await
+    }
+
+    /// A version of a definition.
+    pub async fn definition_version(&self, actor: &Actor, name: &str, version: Option<u32>) -> Result<Version> {
+        actor.require(Permission::ManifestRead)?;
+        let read = self.deps.database.read().await?;
+        self.deps.definitions.find(read.as_ref(), &actor.tenant, name, version).await
+    }
+
+    /// A definition as a picture.
+    pub async fn diagram(&self, actor: &Actor, name: &str, version: Option<u32>) -> Result<String> {
+        Ok(crate::diagram::svg(&self.definition_version(actor, name, version).await?.definition))
+    }
+
+    /// Adds a version of a definition. Workflows that run keep theirs.
+    pub async fn put_definition(&self, actor: &Actor, definition: Definition, expected: Option<i64>) -> Result<Version> {
+        actor.require(Permission::AdminPolicies)?;
+        definition.validate(&self.deps.people.roles(&actor.tenant).await?)?;
+        let attempt = async || {
+            let unit = self.deps.database.begin().await?;
+            unit.lock(&format!("definitions:{}", actor.tenant)).await?;
+            let newest = match self.deps.definitions.find(unit.as_ref(), &actor.tenant, &definition.name, None).await {
+                Ok(found) => Some(found),
+                Err(error) if error.kind == Kind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            let version = newest.as_ref().map_or(0, |newest| newest.version);
+            if expected.is_some_and(|expected| expected != i64::from(version)) {
+                let words = format!("the definition is at version {version}");
+                return Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words));
+            }
+            if newest.is_none() && self.deps.definitions.list(unit.as_ref(), &actor.tenant).await?.len() >= MAX_DEFINITIONS {
+                return Err(Error::new(Kind::Conflict, "TOO_MANY_DEFINITIONS", "a tenant has at most 200 definitions"));
+            }
+            let record = DefinitionRecord {
+                tenant: actor.tenant.clone(),
+                name: definition.name.clone(),
+                version: version + 1,
+                data: serde_json::to_value(&definition).context("a definition cannot be written")?,
+                created_by: actor.subject.clone(),
+                created_at: self.deps.clock.now(),
+            };
+            if !unit.workflows().insert_definition(&record).await? {
+                return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", "somebody else changed the definition"));
+            }
+            let entry = omt_audit::Event::new("workflow_definition.put", "workflow_definition", &record.name);
+            let entry = entry.after(&record.data).detail(json!({ "version": record.version }));
+            self.deps.audit.append(unit.as_ref(), actor, entry).await?;
+            unit.commit().await?;
+            Ok(Version { definition: Arc::new(definition.clone()), version: record.version, record: Some(record) })
+        };
+        retry::transaction(self.deps.entropy.as_ref(), attempt).await
+    }
+
+    /// Moves running workflows to the newest version of their definition. States that it has no more go where `states` says; workflows
+    /// in a state of which nothing is said, or whose effects are under way, stay with their version.
+    pub async fn migrate(&self, actor: &Actor, name: &str, states: &BTreeMap<String, String>) -> Result<Migration> {
+        actor.require(Permission::AdminPolicies)?;
+        let read = self.deps.database.read().await?;
+        let target = self.deps.definitions.find(read.as_ref(), &actor.tenant, name, None).await?;
+        for (from, to) in states {
+            let kinds = target.definition.states.get(to).map(|state| state.kind);
+            let Some(kind) = kinds else {
+                let words = format!("{to:?} is not a state of version {}", target.version);
+                return Err(Error::unprocessable_field("UNKNOWN_STATE", format!("states.{from}"), words));
+            };
+            // A migration is no approval.
+            if !matches!(kind, crate::definition::StateKind::Open | crate::definition::StateKind::Review) && from != to {
+                let words = "a migration leads to states of the kinds open and review only";
+                return Err(Error::unprocessable_field("INVALID_FIELD", format!("states.{from}"), words));
+            }
+        }
+        let (mut out, mut after) = (Migration { version: target.version, ..Migration::default() }, None);
+        loop {
+            let page = Page { after, limit: 200 };
+            let found = self.deps.database.read().await?.workflows().following(&actor.tenant, name, page).await?;
+            let Some(last) = found.last() else { return Ok(out) };
+            after = Some(last.id.0);
+            for record in found {
+                match self.migrate_one(actor, record.id, &target, states).await? {
+                    None => out.moved += 1,
+                    Some(reason) if reason.is_empty() => {}
+                    Some(reason) => out.stayed.push((record.id, reason)),
+                }
+            }
+        }
+    }
+
+    /// Moves one; the reason when it stays, an empty one when there is nothing to do.
+    async fn migrate_one(
+        &self,
+        actor: &Actor,
+        id: WorkflowId,
+        target: &Version,
+        states: &BTreeMap<String, String>,
+    ) -> Result<Option<String>> {
+        let attempt = async || {
+            let unit = self.deps.database.begin().await?;
+            // Whoever changes definitions moves workflows on content that they do not see, and learns nothing of it.
+            let system = Actor { reach: omt_kernel::Reach::ALL, ..actor.clone() };
+            let mut bench = self.bench(unit.as_ref(), &system, id).await?;
+            if bench.instance.version == target.version {
+                return Ok(Some(String::new()));
+            }
+            if bench.instance.pending.is_some() {
+                return Ok(Some("the effects of a transition are under way".to_owned()));
+            }
+            let state = &bench.instance.state;
+            let to = states.get(state).unwrap_or(state).clone();
+            let Some(kind) = target.definition.states.get(&to).map(|state| state.kind) else {
+                return Ok(Some(format!("version {} has no state {to:?}", target.version)));
+            };
+            let old = bench.definition.kind(state);
+            let rises = matches!(kind, crate::definition::StateKind::Approved | crate::definition::StateKind::Published);
+            if rises && old != kind {
+                return Ok(Some(format!("{to:?} means more in version {} than it did", target.version)));
+            }
+            let event = Event::Migrated { version: target.version, to, by: actor.subject.clone() };
+            bench.definition = target.definition.clone();
+            let definition = target.definition.clone();
+            store::append(unit.as_ref(), &self.tools(), &definition, bench.instance, vec![event]).await?;
+            let entry = omt_audit::Event::new("workflow.migrate", "workflow", id).detail(json!({ "version": target.version }));
+            self.deps.audit.append(unit.as_ref(), actor, entry).await?;
+            unit.commit().await?;
+            Ok(None)
+        };
+        retry::transaction(self.deps.entropy.as_ref(), attempt).await
+    }
+}

@@ -1,0 +1,212 @@
+//! The inbox, and what people do with what is in it.
+
+use super::{Step, WorkflowView, Workflows, check_words, who};
+use crate::{model::Command, store};
+use omt_kernel::{
+    Actor, Error, Kind, OffsetDateTime, Permission, Result, TaskId, WorkflowId,
+    governance::{TaskFilter, TaskRecord},
+    once::Outcome,
+    port::{Page, Person},
+    retry,
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// The most that a count says.
+const COUNTED: u32 = 1_000;
+
+/// Whose tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Inbox {
+    /// The caller's own, and those of their roles and groups.
+    #[default]
+    All,
+    /// What the caller has, or was assigned or lent.
+    Mine,
+    /// What waits for anybody in the caller's roles and groups.
+    Groups,
+    /// Everything on content that the caller can see.
+    Everybody,
+}
+
+/// A task, and what it is about.
+#[derive(Debug, Clone)]
+pub struct TaskView {
+    /// It.
+    pub task: TaskRecord,
+    /// The content's title.
+    pub content: String,
+    /// Its project.
+    pub project: Option<String>,
+    /// The state of the workflow.
+    pub state: String,
+}
+
+/// What somebody decides on a task.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The task.
+    pub task: TaskId,
+    /// An action of the workflow's state; the task's own when absent.
+    pub action: Option<String>,
+    /// Words.
+    pub comments: Option<String>,
+}
+
+/// A place that is lent.
+#[derive(Debug, Clone)]
+pub struct Lend {
+    /// To whom: a subject or a login name.
+    pub to: String,
+    /// From then on; at once when absent.
+    pub starts: Option<OffsetDateTime>,
+    /// Until then.
+    pub ends: Option<OffsetDateTime>,
+    /// Words.
+    pub comments: Option<String>,
+}
+
+fn own(person: &Person) -> BTreeSet<String> {
+    [person.subject.clone()].into()
+}
+
+fn shared(person: &Person) -> BTreeSet<String> {
+    omt_notify::audience(person).into_iter().filter(|name| *name != person.subject).collect()
+}
+
+impl Workflows {
+    /// Tasks on content that the actor can see, newest first.
+    pub async fn tasks(&self, actor: &Actor, inbox: Inbox, mut filter: TaskFilter, page: Page) -> Result<Vec<TaskView>> {
+        actor.require(Permission::ManifestRead)?;
+        let person = self.deps.people.actor(actor).await?;
+        filter.reach = Some(actor.reach.clone());
+        filter.candidates = match inbox {
+            Inbox::All => Some(omt_notify::audience(&person)),
+            Inbox::Mine => Some(own(&person)),
+            Inbox::Groups => Some(shared(&person)),
+            Inbox::Everybody => None,
+        };
+        let read = self.deps.database.replica().await?;
+        let mut out = Vec::new();
+        for task in read.tasks().inbox(&actor.tenant, &filter, page).await? {
+            let record = read.manifests().get(&actor.tenant, task.manifest).await?;
+            let workflow = read.workflows().get(&actor.tenant, task.workflow).await?;
+            let (Some(record), Some(workflow)) = (record, workflow) else { continue };
+            out.push(TaskView { task, content: record.title, project: record.project, state: workflow.state });
+        }
+        Ok(out)
+    }
+
+    /// How many tasks there are: own, shared, and overdue of both; each at most a thousand.
+    pub async fn task_counts(&self, actor: &Actor) -> Result<(u64, u64, u64)> {
+        actor.require(Permission::ManifestRead)?;
+        let person = self.deps.people.actor(actor).await?;
+        let read = self.deps.database.replica().await?;
+        let of = |candidates, due_before| TaskFilter {
+            candidates: Some(candidates),
+            due_before,
+            project: None,
+            reach: Some(actor.reach.clone()),
+        };
+        let now = Some(self.deps.clock.now());
+        let mine = read.tasks().count(&actor.tenant, &of(own(&person), None), COUNTED).await?;
+        let groups = read.tasks().count(&actor.tenant, &of(shared(&person), None), COUNTED).await?;
+        let overdue = read.tasks().count(&actor.tenant, &of(omt_notify::audience(&person), now), COUNTED).await?;
+        Ok((mine, groups, overdue))
+    }
+
+    async fn task(&self, actor: &Actor, id: TaskId) -> Result<TaskRecord> {
+        let missing = || Error::not_found("task");
+        let read = self.deps.database.read().await?;
+        let task = read.tasks().get(&actor.tenant, id).await?.ok_or_else(missing)?;
+        let record = read.manifests().get(&actor.tenant, task.manifest).await?;
+        record.filter(|record| actor.reach.sees(record)).ok_or_else(missing)?;
+        Ok(task)
+    }
+
+    /// Takes a task for oneself.
+    pub async fn claim(&self, actor: &Actor, id: TaskId) -> Result<WorkflowView> {
+        self.on_task(actor, id, "claim", |stage| Command::Claim { stage }).await
+    }
+
+    /// Gives a task back.
+    pub async fn unclaim(&self, actor: &Actor, id: TaskId) -> Result<WorkflowView> {
+        self.on_task(actor, id, "unclaim", |stage| Command::Unclaim { stage }).await
+    }
+
+    /// Lets another decide in one's place.
+    pub async fn lend(&self, actor: &Actor, id: TaskId, lend: Lend) -> Result<WorkflowView> {
+        check_words("comments", lend.comments.as_deref())?;
+        let found = match lend.to.starts_with("user:") {
+            true => self.deps.people.find(&actor.tenant, &lend.to).await?,
+            false => self.deps.people.by_name(&actor.tenant, &lend.to).await?,
+        };
+        let to = found.ok_or_else(|| Error::unprocessable_field("UNKNOWN_USER", "to", "there is no such active user"))?;
+        let to = Box::new(who(to));
+        let starts = lend.starts.unwrap_or_else(|| self.deps.clock.now());
+        let command =
+            |stage| Command::Delegate { stage, to: to.clone(), starts, ends: lend.ends, comments: lend.comments.clone() };
+        self.on_task(actor, id, "delegate", command).await
+    }
+
+    async fn on_task(&self, actor: &Actor, id: TaskId, name: &str, command: impl Fn(String) -> Command) -> Result<WorkflowView> {
+        super::takes_part(actor)?;
+        let task = self.task(actor, id).await?;
+        let attempt = async || {
+            let unit = self.deps.database.begin().await?;
+            let bench = self.bench(unit.as_ref(), actor, task.workflow).await?;
+            check_visit(&bench.instance, &task)?;
+            let bench = self.decide(unit.as_ref(), actor, bench, command(task.stage.clone()), name).await?;
+            let view = self.view(unit.as_ref(), actor, &bench.definition, &bench.instance).await?;
+            unit.commit().await?;
+            Ok(view)
+        };
+        retry::transaction(self.deps.entropy.as_ref(), attempt).await
+    }
+
+    /// Decides on a task.
+    pub async fn decide_task(self: &Arc<Self>, actor: &Actor, decision: Decision) -> Result<WorkflowView> {
+        actor.require(Permission::ManifestRead)?;
+        let task = self.task(actor, decision.task).await?;
+        let action = decision.action.unwrap_or_else(|| task.action.clone());
+        // The stage is that of the task when it is the task's own action; another action has its own.
+        let stage = (action == task.action).then(|| task.stage.clone());
+        let step = Step { action, stage, comments: decision.comments, ..Step::default() };
+        match self.step(actor, task.workflow, step, None).await? {
+            Outcome::Done(view) => Ok(*view),
+            Outcome::Replayed { .. } => Err(Error::internal("a decision without a key was replayed")),
+        }
+    }
+
+    /// The workflow of a task, for its entity tag.
+    pub async fn workflow_of(&self, actor: &Actor, id: TaskId) -> Result<WorkflowId> {
+        actor.require(Permission::ManifestRead)?;
+        Ok(self.task(actor, id).await?.workflow)
+    }
+}
+
+/// Refuses what was meant for an earlier visit of the state.
+fn check_visit(instance: &crate::model::Instance, task: &TaskRecord) -> Result<()> {
+    if instance.visit == task.visit {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Conflict, "TASK_CLOSED", "the workflow went on; the task is no more"))
+}
+
+impl Workflows {
+    /// What somebody must be told of, or that must go to others, because it takes long.
+    pub(super) async fn alarm(&self, task: &TaskRecord) -> Result<()> {
+        let attempt = async || {
+            let unit = self.deps.database.begin().await?;
+            let actor = Actor::system(task.tenant.clone());
+            store::lock(unit.as_ref(), task.manifest).await?;
+            // Decided meanwhile: the task is gone, or another replica was first.
+            let Some(found) = unit.tasks().get(&task.tenant, task.id).await? else { return Ok(()) };
+            if found.next_at != task.next_at {
+                return Ok(());
+            }
+            self.ring(unit.as_ref(), &actor, found).await?;
+            unit.commit().await
+        };
+        retry::transaction(self.deps.entropy.as_ref(), attempt).await
+    }
+}

@@ -1,0 +1,233 @@
+//! Keeping workflows: definitions by version, instances, their events, and the tasks that follow from them.
+
+use crate::{
+    calendar::Calendar,
+    definition::{Definition, Due, shipped},
+    engine::{self, Waiting},
+    gate,
+    model::{Event, Instance},
+};
+use omt_kernel::{
+    Error, Kind, ManifestId, OffsetDateTime, Result, TaskId, TenantId,
+    error::Context as _,
+    governance::{DefinitionRecord, TaskRecord, WorkflowEventRecord, WorkflowRecord},
+    port::{Clock, Entropy, UnitOfWork},
+};
+use std::{collections::BTreeSet, sync::Arc};
+use time::Duration;
+
+/// Definitions: those that every tenant has, and each tenant's own.
+pub struct Definitions {
+    shipped: Vec<Arc<Definition>>,
+}
+
+/// A version of a definition.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// What it says.
+    pub definition: Arc<Definition>,
+    /// Its number, from 1.
+    pub version: u32,
+    /// The record; none for what every tenant has.
+    pub record: Option<DefinitionRecord>,
+}
+
+impl Definitions {
+    /// Reads what is shipped.
+    pub fn new() -> Result<Self> {
+        Ok(Self { shipped: shipped()?.into_iter().map(Arc::new).collect() })
+    }
+
+    /// A version of a definition, the newest when none is named; 404 when there is none.
+    pub async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str, version: Option<u32>) -> Result<Version> {
+        // What is shipped under a name is its version 1 everywhere.
+        let shipped = self.shipped.iter().find(|definition| definition.name == name);
+        if version != Some(1) || shipped.is_none() {
+            if let Some(record) = unit.workflows().definition(tenant, name, version).await? {
+                let definition: Definition =
+                    serde_json::from_value(record.data.clone()).context("a workflow definition cannot be read")?;
+                return Ok(Version { definition: Arc::new(definition), version: record.version, record: Some(record) });
+            }
+        }
+        match shipped {
+            Some(definition) if version.is_none_or(|version| version == 1) => {
+                Ok(Version { definition: definition.clone(), version: 1, record: None })
+            }
+            _ => Err(Error::new(Kind::NotFound, "UNKNOWN_DEFINITION", format!("there is no workflow definition {name:?}"))),
+        }
+    }
+
+    /// What a version says.
+    pub async fn get(
+        &self,
+        unit: &dyn UnitOfWork,
+        tenant: &TenantId,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<Arc<Definition>> {
+        self.find(unit, tenant, name, version).await.map(|found| found.definition)
+    }
+
+    /// The newest version of each.
+    pub async fn list(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<Vec<Version>> {
+        let mut out = Vec::new();
+        for record in unit.workflows().definitions(tenant).await? {
+            let definition: Definition =
+                serde_json::from_value(record.data.clone()).context("a workflow definition cannot be read")?;
+            out.push(Version { definition: Arc::new(definition), version: record.version, record: Some(record) });
+        }
+        for definition in &self.shipped {
+            if !out.iter().any(|version| version.definition.name == definition.name) {
+                out.push(Version { definition: definition.clone(), version: 1, record: None });
+            }
+        }
+        out.sort_by(|a, b| a.definition.name.cmp(&b.definition.name));
+        Ok(out)
+    }
+}
+
+/// What writing needs.
+pub(crate) struct Tools<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) entropy: &'a dyn Entropy,
+}
+
+/// Waits until nobody else decides on this manifest, until the transaction ends.
+pub(crate) async fn lock(unit: &dyn UnitOfWork, manifest: ManifestId) -> Result<()> {
+    unit.lock(&format!("workflow:{manifest}")).await
+}
+
+/// What a record holds.
+pub(crate) fn instance(record: &WorkflowRecord) -> Result<Instance> {
+    serde_json::from_value(record.data.clone()).context("a workflow cannot be read")
+}
+
+/// Adds events to a workflow, with the tasks that follow; the caller holds the lock. Gives the instance after them, and the tasks
+/// that are new.
+pub(crate) async fn append(
+    unit: &dyn UnitOfWork,
+    tools: &Tools<'_>,
+    definition: &Definition,
+    mut instance: Instance,
+    events: Vec<Event>,
+) -> Result<(Instance, Vec<TaskRecord>)> {
+    let (now, before) = (tools.clock.now(), instance.revision);
+    let mut records = Vec::new();
+    for event in &events {
+        engine::apply(&mut instance, event, now);
+        records.push(WorkflowEventRecord {
+            workflow: instance.id,
+            sequence: instance.revision,
+            tenant: instance.tenant.clone(),
+            at: now,
+            data: serde_json::to_value(event).context("an event cannot be written")?,
+        });
+    }
+    let record = gate::record(definition, &instance)?;
+    if before == 0 {
+        unit.workflows().insert(&record).await?;
+    } else if !unit.workflows().update(&record, before).await? {
+        return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", "somebody else changed the workflow at the same time"));
+    }
+    unit.workflows().add_events(&records).await?;
+    let new = sync_tasks(unit, tools, definition, &instance).await?;
+    Ok((instance, new))
+}
+
+/// Makes the tasks what the instance says.
+async fn sync_tasks(
+    unit: &dyn UnitOfWork,
+    tools: &Tools<'_>,
+    definition: &Definition,
+    instance: &Instance,
+) -> Result<Vec<TaskRecord>> {
+    let old = unit.tasks().of_workflow(&instance.tenant, instance.id).await?;
+    let wanted: Vec<Waiting> =
+        engine::waiting(definition, instance).into_iter().filter(|waiting| waiting.stage.task.is_some()).collect();
+    let same = |task: &TaskRecord, waiting: &Waiting| task.visit == instance.visit && task.stage == waiting.stage.name;
+    for task in &old {
+        if !wanted.iter().any(|waiting| same(task, waiting)) {
+            unit.tasks().remove(&instance.tenant, task.id).await?;
+        }
+    }
+    let (now, mut new) = (tools.clock.now(), Vec::new());
+    for waiting in &wanted {
+        let found = old.iter().find(|task| same(task, waiting));
+        let task = task(tools, definition, instance, waiting, found, now);
+        if found != Some(&task) {
+            unit.tasks().put(&task).await?;
+        }
+        if found.is_none() {
+            new.push(task);
+        }
+    }
+    Ok(new)
+}
+
+fn task(
+    tools: &Tools<'_>,
+    definition: &Definition,
+    instance: &Instance,
+    waiting: &Waiting,
+    old: Option<&TaskRecord>,
+    now: OffsetDateTime,
+) -> TaskRecord {
+    let stage = &waiting.stage;
+    let due = stage.due.as_ref();
+    let due_at = old.map_or_else(|| due.map(|due| after(definition.calendar.as_ref(), now, due.hours)), |task| task.due_at);
+    let next_at = match old {
+        Some(task) => task.next_at,
+        None => due.and_then(|due| first_alarm(definition.calendar.as_ref(), now, due)),
+    };
+    let of = |votes: &mut dyn Iterator<Item = &crate::model::Vote>| -> BTreeSet<String> {
+        votes.flat_map(|vote| std::iter::once(&vote.by).chain(&vote.for_)).cloned().collect()
+    };
+    TaskRecord {
+        id: old.map_or_else(|| TaskId(tools.entropy.uuid_v7(now)), |task| task.id),
+        tenant: instance.tenant.clone(),
+        workflow: instance.id,
+        manifest: instance.manifest,
+        visit: instance.visit,
+        action: waiting.action.clone(),
+        stage: stage.name.clone(),
+        title: stage.task.clone().unwrap_or_default(),
+        role: stage.role.clone(),
+        candidates: candidates(instance, waiting),
+        done_by: of(&mut instance.votes.iter()),
+        needed: u32::try_from(waiting.needed).unwrap_or(u32::MAX),
+        claimed_by: instance.claims.get(&stage.name).cloned(),
+        due_at,
+        next_at,
+        created_at: old.map_or(now, |task| task.created_at),
+    }
+}
+
+/// Whom a stage waits for.
+fn candidates(instance: &Instance, waiting: &Waiting) -> BTreeSet<String> {
+    let stage = &waiting.stage;
+    if let Some(holder) = instance.claims.get(&stage.name) {
+        return [holder.clone()].into();
+    }
+    let mut out: BTreeSet<String> = match instance.assignees.get(&stage.name) {
+        Some(assigned) => assigned.clone(),
+        None if stage.groups.is_empty() => [format!("role:{}", stage.role)].into(),
+        None => stage.groups.iter().map(|group| format!("group:{}", group.to_lowercase())).collect(),
+    };
+    out.extend(instance.escalated.get(&stage.name).into_iter().flatten().map(|role| format!("role:{role}")));
+    out.extend(instance.delegations.iter().filter(|d| d.stage == stage.name).map(|d| d.to.clone()));
+    out
+}
+
+/// So many working hours later.
+fn after(calendar: Option<&Calendar>, start: OffsetDateTime, hours: u32) -> OffsetDateTime {
+    let work = Duration::hours(i64::from(hours));
+    calendar.map_or(start + work, |calendar| calendar.after(start, work))
+}
+
+/// When something must be done about a task first: a reminder, or its end.
+fn first_alarm(calendar: Option<&Calendar>, start: OffsetDateTime, due: &Due) -> Option<OffsetDateTime> {
+    match due.remind_before_hours {
+        Some(before) => Some(after(calendar, start, due.hours - before)),
+        None => Some(after(calendar, start, due.hours)),
+    }
+}

@@ -1,0 +1,148 @@
+//! What follows from decisions and evidence: effects that outlive the process that began them, reminders and escalation, another
+//! look at what depends on evidence that changed.
+
+use async_trait::async_trait;
+use omt_compliance::{Compliance, RECHECK, RecheckOrder};
+use omt_jobs::{Handler, JobError, Progress, Schedule};
+use omt_kernel::{
+    Error, TenantId,
+    job::JobRecord,
+    port::{Clock, Database},
+};
+use omt_workflow::{EFFECTS, EffectsOrder, Workflows};
+use serde::{Serialize, de::DeserializeOwned};
+use std::sync::Arc;
+use time::Duration;
+
+/// What a job is to do, and for whom.
+fn order<T: DeserializeOwned>(job: &JobRecord) -> Result<(TenantId, T), JobError> {
+    match (serde_json::from_value(job.payload.clone()), &job.tenant) {
+        (Ok(order), Some(tenant)) => Ok((tenant.clone(), order)),
+        _ => Err(JobError::Fatal(Error::internal("the job says nothing that can be done"))),
+    }
+}
+
+/// Runs a use case whose future stays on its thread, as those do that HTTP handlers run. Cut off, it ends what it is at: everything
+/// here may be done again.
+async fn on_a_thread<T, W, F>(work: F) -> omt_kernel::Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> W + Send + 'static,
+    W: Future<Output = omt_kernel::Result<T>>,
+{
+    let handle = tokio::runtime::Handle::current();
+    let done = tokio::task::spawn_blocking(move || handle.block_on(work())).await;
+    done.map_err(|e| Error::internal("a job's thread ended").caused_by(e))?
+}
+
+/// Finishes what a decision began, if the process that decided did not live to do it.
+pub struct Effects(pub Arc<Workflows>);
+
+#[async_trait]
+impl Handler for Effects {
+    fn kind(&self) -> &'static str {
+        EFFECTS
+    }
+
+    async fn run(&self, job: &JobRecord, _: &Progress) -> Result<(), JobError> {
+        let (tenant, order): (_, EffectsOrder) = order(job)?;
+        let (workflows, whose) = (self.0.clone(), tenant.clone());
+        match on_a_thread(move || async move { workflows.complete(&whose, order.workflow).await }).await {
+            Ok(()) => Ok(()),
+            // The last attempt: the workflow must not wait for ever for what does not come.
+            Err(error) if job.attempts >= job.max_attempts => {
+                let (workflows, reason) = (self.0.clone(), error.clone());
+                on_a_thread(move || async move { workflows.abandon(&tenant, order.workflow, &reason).await }).await?;
+                Err(JobError::Fatal(error))
+            }
+            Err(error) => Err(JobError::Retry(error)),
+        }
+    }
+}
+
+/// Every minute: reminds of tasks that are nearly due, escalates those that are.
+pub struct Timers {
+    /// Workflows.
+    pub workflows: Arc<Workflows>,
+    /// How often.
+    pub every: Duration,
+}
+
+#[derive(Serialize)]
+struct Rung {
+    tasks: u64,
+}
+
+#[async_trait]
+impl Handler for Timers {
+    fn kind(&self) -> &'static str {
+        "workflow_timers"
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        Some(Schedule { every: self.every, offset: Duration::ZERO })
+    }
+
+    async fn run(&self, _: &JobRecord, progress: &Progress) -> Result<(), JobError> {
+        let workflows = self.workflows.clone();
+        progress.set(&Rung { tasks: on_a_thread(move || async move { workflows.ring_all().await }).await? });
+        Ok(())
+    }
+}
+
+/// Looks again at manifests whose evidence changed.
+pub struct Recheck(pub Arc<Compliance>);
+
+#[derive(Serialize)]
+struct Rechecked {
+    manifests: u64,
+}
+
+#[async_trait]
+impl Handler for Recheck {
+    fn kind(&self) -> &'static str {
+        RECHECK
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::hours(2)
+    }
+
+    async fn run(&self, job: &JobRecord, progress: &Progress) -> Result<(), JobError> {
+        let (tenant, order): (_, RecheckOrder) = order(job)?;
+        let compliance = self.0.clone();
+        let manifests = on_a_thread(move || async move { compliance.recheck(&tenant, &order.key).await }).await?;
+        progress.set(&Rechecked { manifests });
+        Ok(())
+    }
+}
+
+/// Daily: forgets messages of half a year ago.
+pub struct OldMessages {
+    /// The database.
+    pub database: Arc<dyn Database>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Handler for OldMessages {
+    fn kind(&self) -> &'static str {
+        "old_messages"
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        Some(Schedule { every: Duration::days(1), offset: Duration::hours(4) })
+    }
+
+    async fn run(&self, _: &JobRecord, _: &Progress) -> Result<(), JobError> {
+        loop {
+            let unit = self.database.begin().await?;
+            let gone = unit.notifications().forget(self.clock.now() - Duration::days(180)).await?;
+            unit.commit().await?;
+            if gone == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
