@@ -29,6 +29,7 @@ use omt_kernel::{
 };
 use omt_notify::Notices;
 use omt_pki::Pki;
+use omt_policy::Policies;
 use omt_workflow::Workflows;
 use problem::Problem;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub struct ApiState {
     pub workflows: Arc<Workflows>,
     /// Compliance.
     pub compliance: Arc<Compliance>,
+    /// Organisational policy.
+    pub policies: Arc<Policies>,
     /// Messages to people.
     pub notices: Arc<Notices>,
     /// The database, for what metrics read from it.

@@ -9,6 +9,7 @@ pub mod jobs;
 pub mod manifests;
 pub mod metrics;
 pub mod platform;
+pub mod policies;
 pub mod privacy;
 pub mod roles;
 pub mod scim;
@@ -197,6 +198,17 @@ fn governance(config: &mut web::ServiceConfig) {
         .service(at("/api/v1/tasks/{id}/decide", "POST").route(web::post().to(tasks::decide)))
         .service(at("/api/v1/notifications", "GET").route(web::get().to(tasks::notifications)))
         .service(at("/api/v1/notifications/{id}/read", "POST").route(web::post().to(tasks::mark_read)))
+        .service(at("/api/v1/policies", "POST, GET").route(web::post().to(policies::create)).route(web::get().to(policies::list)))
+        .service(at("/api/v1/policies/{name}/versions", "GET").route(web::get().to(policies::versions)))
+        .service(at("/api/v1/policies/{name}/rollback", "POST").route(web::post().to(policies::roll_back)))
+        .service(at("/api/v1/policies/{name}/dry-run", "POST").route(web::post().to(policies::dry_run)))
+        .service(
+            at("/api/v1/policies/{name}", "GET, PUT, DELETE")
+                .route(web::get().to(policies::get))
+                .route(web::put().to(policies::update))
+                .route(web::delete().to(policies::delete)),
+        )
+        .service(at("/api/v1/verify/policy", "POST").route(web::post().to(policies::verify)))
         .service(at("/api/v1/compliance/check", "POST").route(web::post().to(compliance::check)))
         .service(at("/api/v1/compliance/reports/{id}", "GET").route(web::get().to(compliance::reports)))
         .service(at("/api/v1/compliance/policies", "GET").route(web::get().to(compliance::policies)))

@@ -10,7 +10,7 @@ use omt_audit::Integrator;
 use omt_jobs::{Handler, Runner};
 use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
-use omt_workers::{Archive, Effects, Housekeeping, Lifecycle, OldMessages, Recheck, Retention, Sweep, Timers};
+use omt_workers::{Archive, DryRuns, Effects, Housekeeping, Lifecycle, OldMessages, Recheck, Retention, Sweep, Timers};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
@@ -39,6 +39,7 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
         Arc::new(Effects(platform.workflows.clone())),
         Arc::new(Timers { workflows: platform.workflows.clone(), every: seconds(config.workflow.timers_every_seconds) }),
         Arc::new(Recheck(platform.compliance.clone())),
+        Arc::new(DryRuns(platform.policies.clone())),
         Arc::new(OldMessages { database: database.clone(), clock: clock.clone() }),
         Arc::new(Housekeeping { database: database.clone(), clock: clock.clone() }),
         Arc::new(Lifecycle {

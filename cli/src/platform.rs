@@ -26,6 +26,7 @@ use omt_kernel::{
 use omt_keys::KeystoreFile;
 use omt_notify::Notices;
 use omt_pki::{AnchorSource, Hierarchy, Pki, PkiSettings};
+use omt_policy::Policies;
 use omt_sql::SqlDatabase;
 use omt_workflow::{Definitions, Gate, Workflows};
 use std::sync::Arc;
@@ -89,6 +90,8 @@ pub struct Platform {
     pub workflows: Arc<Workflows>,
     /// Compliance.
     pub compliance: Arc<Compliance>,
+    /// Organisational policy.
+    pub policies: Arc<Policies>,
     /// Messages to people.
     pub notices: Arc<Notices>,
     /// What roles may do.
@@ -231,6 +234,13 @@ impl Platform {
             notices: notices.clone(),
             subjects,
         }));
+        let policies = Arc::new(Policies::new(omt_policy::Dependencies {
+            database: database.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            audit: audit.clone(),
+            jobs: jobs.clone(),
+        })?);
         let definitions = Arc::new(Definitions::new()?);
         let gate = Gate {
             database: database.clone(),
@@ -267,7 +277,7 @@ impl Platform {
             manifests: manifests.clone(),
             definitions,
             compliance: compliance.clone(),
-            policy: Arc::new(omt_policy::Policies),
+            policy: policies.clone(),
             notices: notices.clone(),
         }));
         Ok(Self {
@@ -283,6 +293,7 @@ impl Platform {
             jobs,
             workflows,
             compliance,
+            policies,
             notices,
             authorizer,
             telemetry,

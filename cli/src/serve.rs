@@ -48,6 +48,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
         jobs: platform.jobs.clone(),
         workflows: platform.workflows.clone(),
         compliance: platform.compliance.clone(),
+        policies: platform.policies.clone(),
         notices: platform.notices.clone(),
         database: platform.database.clone(),
         telemetry: platform.telemetry.clone(),

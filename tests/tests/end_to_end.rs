@@ -6,6 +6,7 @@ mod access;
 mod audit;
 mod authorization;
 mod command_line;
+mod compliance;
 mod corpus;
 mod crash;
 mod directory;

@@ -9,6 +9,7 @@ use omt_kernel::{
     job::JobRecord,
     port::{Clock, Database},
 };
+use omt_policy::{DRY_RUN, DryRunOrder, Policies};
 use omt_workflow::{EFFECTS, EffectsOrder, Workflows};
 use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
@@ -114,6 +115,26 @@ impl Handler for Recheck {
         let manifests = on_a_thread(move || async move { compliance.recheck(&tenant, &order.key).await }).await?;
         progress.set(&Rechecked { manifests });
         Ok(())
+    }
+}
+
+/// Tries a policy on everything that is stored.
+pub struct DryRuns(pub Arc<Policies>);
+
+#[async_trait]
+impl Handler for DryRuns {
+    fn kind(&self) -> &'static str {
+        DRY_RUN
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::hours(6)
+    }
+
+    async fn run(&self, job: &JobRecord, progress: &Progress) -> Result<(), JobError> {
+        let (tenant, order): (_, DryRunOrder) = order(job)?;
+        let (policies, progress) = (self.0.clone(), progress.clone());
+        Ok(on_a_thread(move || async move { policies.run_dry(&tenant, &order, &progress).await }).await?)
     }
 }
 

@@ -9,7 +9,7 @@ mod retention;
 mod sweep;
 
 pub use archive::Archive;
-pub use governance::{Effects, OldMessages, Recheck, Timers};
+pub use governance::{DryRuns, Effects, OldMessages, Recheck, Timers};
 pub use housekeeping::Housekeeping;
 pub use lifecycle::Lifecycle;
 pub use retention::Retention;

@@ -231,7 +231,8 @@ impl Workflows {
         let records = unit.workflows().events(&instance.tenant, instance.id, 0, after.max(0) as u32 + limit).await?;
         let mut names = Names { unit, tenant: &instance.tenant, known: BTreeMap::new() };
         let (mut state, mut out): (String, Vec<HistoryItem>) = (String::new(), Vec::new());
-        let mut voted: Option<(i64, Option<String>)> = None;
+        // The line of a decision that has not moved anything yet.
+        let mut voted: Option<i64> = None;
         for record in records {
             let event: Event =
                 omt_kernel::error::Context::context(serde_json::from_value(record.data), "an event cannot be read")?;
@@ -243,13 +244,11 @@ impl Workflows {
                 state.clone_from(&instance.state);
             }
             let Some((action, by, comments)) = told(&event) else { continue };
-            // A decision that moved the workflow at once is one thing to people, with the words of the decision.
-            let moved_at_once =
-                matches!(&event, Event::Moved { .. }) && voted.as_ref().is_some_and(|(n, _)| *n == record.sequence - 1);
-            if moved_at_once && out.last().is_some_and(|last| last.sequence == record.sequence - 1) {
+            // A decision that moved the workflow is one thing to people.
+            if matches!(&event, Event::Moved { .. }) && voted.is_some() && out.last().map(|last| last.sequence) == voted {
                 out.pop();
             }
-            voted = matches!(&event, Event::Voted { .. }).then(|| (record.sequence, comments.clone()));
+            voted = matches!(&event, Event::Voted { .. }).then_some(record.sequence);
             if record.sequence <= after {
                 continue;
             }

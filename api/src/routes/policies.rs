@@ -1,0 +1,220 @@
+//! Organisational policies.
+
+use crate::{
+    ApiState,
+    extract::{Caller, CallerWith, IfMatch, may},
+    problem::{Problem, ProblemBody},
+};
+use actix_web::{HttpResponse, http::header, web};
+use omt_claims::service::VerifyTarget;
+use omt_kernel::{Error, ManifestId, error::Context as _};
+use omt_policy::{Policy, Verdict, Version};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// A version of a policy.
+#[derive(Serialize, ToSchema)]
+pub struct PolicyBody {
+    /// Its version.
+    version: u32,
+    /// Every tenant has it.
+    built_in: bool,
+    /// It is in force no more.
+    removed: bool,
+    /// The subject that made it.
+    created_by: Option<String>,
+    /// What it says: see docs/policies.md.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    policy: Policy,
+}
+
+/// Policies.
+#[derive(Serialize, ToSchema)]
+pub struct PolicyList {
+    /// They.
+    items: Vec<PolicyBody>,
+}
+
+impl From<Version> for PolicyBody {
+    fn from(found: Version) -> Self {
+        Self {
+            version: found.version,
+            built_in: found.built_in,
+            removed: found.removed,
+            created_by: found.created_by,
+            policy: found.policy,
+        }
+    }
+}
+
+fn one(found: Version, mut response: actix_web::HttpResponseBuilder) -> HttpResponse {
+    response.insert_header((header::ETAG, format!("\"{}\"", found.version))).json(PolicyBody::from(found))
+}
+
+/// Reads a policy, with the name of the path where there is one.
+fn policy(mut body: Value, name: Option<&str>) -> Result<Policy, Error> {
+    if let Some(body) = body.as_object_mut() {
+        // What an answer shows besides may come back with it.
+        for member in ["version", "built_in", "removed", "created_by"] {
+            body.remove(member);
+        }
+        if let Some(name) = name {
+            let named = body.entry("name").or_insert_with(|| json!(name));
+            if named.as_str() != Some(name) {
+                return Err(Error::unprocessable_field("INVALID_FIELD", "name", "is not the one of the path"));
+            }
+        }
+    }
+    let unfit =
+        |e: serde_json::Error| Error::new(omt_kernel::Kind::Invalid, "INVALID_JSON", format!("the JSON body does not fit: {e}"));
+    serde_json::from_value(body).map_err(unfit)
+}
+
+/// Lists the policies in force.
+#[utoipa::path(get, path = "/api/v1/policies", tag = "policies", security(("bearer" = [])), responses((status = 200, body = PolicyList), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
+pub async fn list(state: web::Data<ApiState>, caller: Caller<may::ManifestRead>) -> Result<HttpResponse, Problem> {
+    let items = state.policies.list(&caller.0).await?.into_iter().map(Into::into).collect();
+    Ok(HttpResponse::Ok().json(PolicyList { items }))
+}
+
+/// Makes a policy.
+#[utoipa::path(post, path = "/api/v1/policies", tag = "policies", request_body(content = Object, content_type = "application/json"), security(("bearer" = [])), responses((status = 201, body = PolicyBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody, description = "POLICY_EXISTS"), (status = 422, body = ProblemBody, description = "INVALID_POLICY with every fault and its place")))]
+pub async fn create(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body, _): CallerWith<may::AdminPolicies, Value>,
+) -> Result<HttpResponse, Problem> {
+    let policy = policy(body, None)?;
+    state.access.require_step_up(&actor).await?;
+    let made = state.policies.create(&actor, policy).await?;
+    let mut response = HttpResponse::Created();
+    response.insert_header((header::LOCATION, format!("/api/v1/policies/{}", made.policy.name)));
+    Ok(one(made, response))
+}
+
+/// Which version.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PolicyQuery {
+    /// The newest when absent.
+    version: Option<u32>,
+}
+
+/// One policy.
+#[utoipa::path(get, path = "/api/v1/policies/{name}", tag = "policies", params(("name" = String, Path,), PolicyQuery), security(("bearer" = [])), responses((status = 200, body = PolicyBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
+pub async fn get(
+    state: web::Data<ApiState>,
+    caller: Caller<may::ManifestRead>,
+    name: web::Path<String>,
+    query: web::Query<PolicyQuery>,
+) -> Result<HttpResponse, Problem> {
+    Ok(one(state.policies.get(&caller.0, &name, query.version).await?, HttpResponse::Ok()))
+}
+
+/// Adds a version of a policy, and puts it in force.
+#[utoipa::path(put, path = "/api/v1/policies/{name}", tag = "policies", params(("name" = String, Path,), ("If-Match" = Option<String>, Header, description = "The version you saw")), request_body(content = Object, content_type = "application/json"), security(("bearer" = [])), responses((status = 200, body = PolicyBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "INVALID_POLICY")))]
+pub async fn update(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body, _): CallerWith<may::AdminPolicies, Value>,
+    name: web::Path<String>,
+    if_match: IfMatch,
+) -> Result<HttpResponse, Problem> {
+    let policy = policy(body, Some(&name))?;
+    state.access.require_step_up(&actor).await?;
+    Ok(one(state.policies.update(&actor, policy, if_match.0).await?, HttpResponse::Ok()))
+}
+
+/// Takes a policy out of force. Its versions stay.
+#[utoipa::path(delete, path = "/api/v1/policies/{name}", tag = "policies", params(("name" = String, Path,), ("If-Match" = Option<String>, Header, description = "The version you saw")), security(("bearer" = [])), responses((status = 204), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 412, body = ProblemBody)))]
+pub async fn delete(
+    state: web::Data<ApiState>,
+    caller: Caller<may::AdminPolicies>,
+    name: web::Path<String>,
+    if_match: IfMatch,
+) -> Result<HttpResponse, Problem> {
+    state.access.require_step_up(&caller.0).await?;
+    state.policies.remove(&caller.0, &name, if_match.0).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Every version of a policy, newest first.
+#[utoipa::path(get, path = "/api/v1/policies/{name}/versions", tag = "policies", params(("name" = String, Path,)), security(("bearer" = [])), responses((status = 200, body = PolicyList), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
+pub async fn versions(
+    state: web::Data<ApiState>,
+    caller: Caller<may::ManifestRead>,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let items = state.policies.versions(&caller.0, &name).await?.into_iter().map(Into::into).collect();
+    Ok(HttpResponse::Ok().json(PolicyList { items }))
+}
+
+/// Which version to put in force again.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// The version.
+    version: u32,
+}
+
+/// Puts an earlier version in force again, as a new version.
+#[utoipa::path(post, path = "/api/v1/policies/{name}/rollback", tag = "policies", params(("name" = String, Path,), ("If-Match" = Option<String>, Header, description = "The version you saw")), request_body = RollbackRequest, security(("bearer" = [])), responses((status = 200, body = PolicyBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 412, body = ProblemBody)))]
+pub async fn roll_back(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body, _): CallerWith<may::AdminPolicies, RollbackRequest>,
+    name: web::Path<String>,
+    if_match: IfMatch,
+) -> Result<HttpResponse, Problem> {
+    state.access.require_step_up(&actor).await?;
+    Ok(one(state.policies.roll_back(&actor, &name, body.version, if_match.0).await?, HttpResponse::Ok()))
+}
+
+/// A job that was made.
+#[derive(Serialize, ToSchema)]
+pub struct DryRunStarted {
+    /// The job: its progress says how far it is and, at the end, what came of it.
+    job_id: Uuid,
+}
+
+/// Tries a policy, as it would be, on everything that is stored and that the caller sees. Nothing changes.
+#[utoipa::path(post, path = "/api/v1/policies/{name}/dry-run", tag = "policies", params(("name" = String, Path,)), request_body(content = Object, content_type = "application/json"), security(("bearer" = [])), responses((status = 202, body = DryRunStarted), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody, description = "JOB_EXISTS"), (status = 422, body = ProblemBody, description = "INVALID_POLICY")))]
+pub async fn dry_run(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body, _): CallerWith<may::AdminPolicies, Value>,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = state.policies.dry_run(&actor, policy(body, Some(&name))?).await?;
+    let place = (header::LOCATION, format!("/api/v1/admin/jobs/{id}"));
+    Ok(HttpResponse::Accepted().insert_header(place).json(DryRunStarted { job_id: id.0 }))
+}
+
+/// What to look at.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyCheckRequest {
+    /// The manifest.
+    manifest_id: Uuid,
+    /// The policy.
+    #[schema(example = "marketing_content")]
+    policy_name: String,
+}
+
+/// Says what a policy says of a manifest, rule by rule, with the facts of its signature where it is signed.
+#[utoipa::path(post, path = "/api/v1/verify/policy", tag = "policies", request_body = PolicyCheckRequest, security(("bearer" = [])), responses((status = 200, body = Object, description = "The verdict: `passed`, and `rules` with location, expected and actual"), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody, description = "NOT_FOUND, UNKNOWN_POLICY")))]
+pub async fn verify(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body, _): CallerWith<may::ManifestRead, PolicyCheckRequest>,
+) -> Result<HttpResponse, Problem> {
+    let id = ManifestId(body.manifest_id);
+    let signed = state.manifests.get(&actor, id).await?.signed.is_some();
+    let verified: Option<Value> = match signed {
+        true => {
+            let report = state.manifests.verify(&actor, VerifyTarget::Stored(id), false).await?;
+            Some(serde_json::to_value(report).context("a report cannot be written")?)
+        }
+        false => None,
+    };
+    let verdict: Verdict = state.policies.evaluate(&actor, id, &body.policy_name, verified.as_ref()).await?;
+    Ok(HttpResponse::Ok().json(verdict))
+}

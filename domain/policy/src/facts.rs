@@ -1,0 +1,194 @@
+//! What policies see of a manifest: one JSON value, the same for drafts and for what is signed.
+
+use omt_claims::{
+    definition::ClaimDefinition,
+    metadata::{self, Extracted},
+};
+use omt_kernel::{Result, error::Context as _, manifest::ManifestRecord};
+use serde_json::{Map, Value, json};
+
+/// The longest text that a policy sees.
+const MAX_TEXT: usize = 4_096;
+/// The longest list or object.
+const MAX_ITEMS: usize = 1_000;
+
+/// Members of the facts, and those of them whose members are known.
+pub const ROOTS: [&str; 5] = ["manifest", "assertions", "metadata", "ingredients", "signature"];
+/// Members of `manifest`.
+pub const MANIFEST: [&str; 16] = [
+    "id",
+    "title",
+    "creator",
+    "department",
+    "project",
+    "organization",
+    "classification",
+    "media_type",
+    "file_name",
+    "size",
+    "state",
+    "action",
+    "digital_source_type",
+    "software_agent",
+    "created_at",
+    "created_by",
+];
+/// Members of `signature`.
+pub const SIGNATURE: [&str; 7] = ["algorithm", "signed_at", "embedded", "post_quantum", "signer", "trust_level", "timestamp"];
+
+/// The facts. `verified` is what a verification said, where there was one; `approval` what a workflow decided on what is signed.
+pub fn of(record: &ManifestRecord, verified: Option<&Value>, approval: Option<Value>) -> Result<Value> {
+    let definition: ClaimDefinition = serde_json::from_value(record.definition.clone()).context("a definition cannot be read")?;
+    let extracted: Extracted = serde_json::from_value(record.metadata.clone()).context("metadata cannot be read")?;
+    let mut assertions = Map::new();
+    // Those that the platform writes into every claim.
+    assertions.insert("c2pa.actions.v2".into(), json!({ "actions": [{ "action": definition.action }] }));
+    for planned in metadata::assertions(&extracted, definition.metadata) {
+        assertions.insert(planned.label, planned.data);
+    }
+    for custom in &definition.assertions {
+        assertions.insert(custom.label.clone(), custom.data.clone());
+    }
+    let mut all = Map::new();
+    for properties in [&extracted.exif, &extracted.iptc, &extracted.xmp] {
+        all.extend(properties.iter().map(|(name, value)| (name.clone(), json!(value))));
+    }
+    let signature = record.signed.as_ref().map(|signed| {
+        let said = |path: &str| verified.and_then(|verified| verified.pointer(path)).cloned().unwrap_or(Value::Null);
+        json!({
+            "algorithm": signed.algorithm,
+            "signed_at": signed.signed_at.unix_timestamp(),
+            "embedded": signed.embedded,
+            "post_quantum": said("/post_quantum/state"),
+            "signer": said("/signer/subject"),
+            "trust_level": said("/trust_level"),
+            "timestamp": said("/signing_time"),
+        })
+    });
+    // What a workflow approved carries its approval.
+    if let Some(approval) = approval {
+        assertions.insert(omt_claims::definition::WORKFLOW_LABEL.into(), approval);
+    }
+    let ingredients: Vec<Value> = record
+        .ingredients
+        .iter()
+        .map(|i| json!({ "title": i.title, "media_type": i.media_type, "relationship": i.relationship }))
+        .collect();
+    let facts = json!({
+        "manifest": {
+            "id": record.id,
+            "title": record.title,
+            "creator": record.creator,
+            "department": record.department,
+            "project": record.project,
+            "organization": record.organization,
+            "classification": record.classification,
+            "media_type": record.media_type,
+            "file_name": record.file_name,
+            "size": record.source.size,
+            "state": record.state.to_string(),
+            "action": definition.action,
+            "digital_source_type": definition.digital_source_type,
+            "software_agent": definition.software_agent,
+            "created_at": record.created_at.unix_timestamp(),
+            "created_by": record.created_by,
+        },
+        "assertions": assertions,
+        "metadata": all,
+        "ingredients": ingredients,
+        "signature": signature,
+    });
+    Ok(bounded(facts))
+}
+
+/// The same with long texts and long lists cut, so that what a policy does with them is bounded.
+fn bounded(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.len() > MAX_TEXT => Value::String(text.chars().take(MAX_TEXT / 4).collect()),
+        Value::Array(items) => items.into_iter().take(MAX_ITEMS).map(bounded).collect(),
+        Value::Object(map) => map.into_iter().take(MAX_ITEMS).map(|(k, v)| (k, bounded(v))).collect::<Map<_, _>>().into(),
+        other => other,
+    }
+}
+
+/// A step of a path.
+enum Step {
+    Member(String),
+    Index(usize),
+}
+
+/// Splits `a.b[0]["c.d"]`.
+fn steps(path: &str) -> Result<Vec<Step>, String> {
+    let (mut out, mut rest) = (Vec::new(), path);
+    if path.is_empty() || path.len() > 512 {
+        return Err("must have 1 to 512 bytes".into());
+    }
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix("[\"") {
+            let (name, after) = after.split_once("\"]").ok_or("a quoted member does not end")?;
+            out.push(Step::Member(name.to_owned()));
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('[') {
+            let (index, after) = after.split_once(']').ok_or("an index does not end")?;
+            out.push(Step::Index(index.parse().map_err(|_| "an index is a number")?));
+            rest = after;
+        } else {
+            let trimmed = if out.is_empty() { rest } else { rest.strip_prefix('.').ok_or("members are separated by points")? };
+            let end = trimmed.find(['.', '[']).unwrap_or(trimmed.len());
+            if end == 0 {
+                return Err("a member has no name".into());
+            }
+            out.push(Step::Member(trimmed[..end].to_owned()));
+            rest = &trimmed[end..];
+        }
+    }
+    Ok(out)
+}
+
+/// Refuses a path that leads nowhere.
+pub fn check_path(path: &str, within_assertion: bool) -> Result<(), String> {
+    let steps = steps(path)?;
+    if within_assertion {
+        return Ok(());
+    }
+    let member = |n: usize| match steps.get(n) {
+        Some(Step::Member(name)) => Some(name.as_str()),
+        _ => None,
+    };
+    let known = |names: &[&str], name: &str| {
+        if names.contains(&name) { Ok(()) } else { Err(format!("{name} is not one of {}", names.join(", "))) }
+    };
+    let root = member(0).ok_or("begins with an index")?;
+    known(&ROOTS, root)?;
+    match (root, member(1)) {
+        ("manifest", Some(name)) => known(&MANIFEST, name),
+        ("signature", Some(name)) => known(&SIGNATURE, name),
+        _ => Ok(()),
+    }
+}
+
+/// What a path leads to.
+pub fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    steps(path).ok()?.iter().try_fold(value, |value, step| match step {
+        Step::Member(name) => value.get(name),
+        Step::Index(index) => value.get(index),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_where_they_say() {
+        let value = json!({ "assertions": { "a.b": { "c": [1, { "d:e": 2 }] } } });
+        assert_eq!(at(&value, "assertions[\"a.b\"].c[1].d:e"), Some(&json!(2)));
+        assert_eq!(at(&value, "assertions[\"a.b\"].c[7]"), None);
+        for bad in ["", "a..b", "a[", "a[x]", "a[\"b", "[0]"] {
+            assert!(check_path(bad, false).is_err(), "{bad}");
+        }
+        assert!(check_path("manifest.title", false).is_ok());
+        assert!(check_path("manifest.titel", false).is_err());
+        assert!(check_path("anything.at.all", true).is_ok());
+    }
+}

@@ -1,0 +1,224 @@
+//! Policies, their rules, and verdicts.
+
+use omt_kernel::{Error, FieldError, Kind, Result, manifest::Classification};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// The most rules of a policy.
+const MAX_RULES: usize = 200;
+/// The longest text of a rule.
+const MAX_TEXT: usize = 2_000;
+
+/// What kind of rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleType {
+    /// The manifest has an assertion.
+    RequiredAssertion,
+    /// It has not.
+    ForbiddenAssertion,
+    /// A field is there and not empty.
+    RequiredField,
+    /// A field has a certain value, one of some, or lies between two.
+    ValueConstraint,
+    /// The classification is one of some.
+    ClassificationConstraint,
+    /// A CEL expression is true.
+    CustomFunction,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Somebody should look.
+    Warning,
+    /// The policy fails.
+    Error,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Name, unique in the policy.
+    pub name: String,
+    /// Words for people.
+    #[serde(default)]
+    pub description: String,
+    /// What kind.
+    pub rule_type: RuleType,
+    /// How bad it is when it does not hold.
+    pub severity: Severity,
+    /// Whether it is looked at.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// The assertion that it is about. A label without a version stands for every version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assertion_label: Option<String>,
+    /// The field, such as `manifest.title`; within the assertion's data where one is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field_path: Option<String>,
+    /// The value that it must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required_value: Option<Value>,
+    /// The values of which it must have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_values: Option<Vec<Value>>,
+    /// The least: of a number, or of a text's characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_value: Option<f64>,
+    /// The most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_value: Option<f64>,
+    /// The classifications of which it must have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classification_levels: Option<BTreeSet<Classification>>,
+    /// A CEL expression over `manifest`, `assertions`, `metadata`, `ingredients` and `signature`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_function: Option<String>,
+}
+
+/// A policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Name: lower-case letters, digits, underscores and hyphens.
+    pub name: String,
+    /// Words for people.
+    #[serde(default)]
+    pub description: String,
+    /// Only for content of this department.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub department: Option<String>,
+    /// Only for content of this classification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classification_level: Option<Classification>,
+    /// Says what it would say, and stands against nothing.
+    #[serde(default)]
+    pub shadow: bool,
+    /// Rules.
+    pub rules: Vec<Rule>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What a rule says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuleVerdict {
+    /// The rule.
+    pub rule: String,
+    /// How bad it is when it does not hold.
+    pub severity: Severity,
+    /// Whether it holds.
+    pub passed: bool,
+    /// What it looked at.
+    pub location: String,
+    /// What would have to be so.
+    pub expected: String,
+    /// What is so.
+    pub actual: String,
+}
+
+/// What a policy says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The policy.
+    pub policy: String,
+    /// Its version.
+    pub version: u32,
+    /// Whether it is for this content at all; what is not passes.
+    pub applies: bool,
+    /// Whether no rule of the severity error is broken.
+    pub passed: bool,
+    /// Whether it only says so.
+    pub shadow: bool,
+    /// Rule by rule.
+    pub rules: Vec<RuleVerdict>,
+}
+
+impl Policy {
+    /// Refuses a policy that means nothing, with every fault at once: 422 `INVALID_POLICY`.
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        let mut fault = |field: String, reason: &str| faults.push(FieldError { field, reason: reason.to_owned() });
+        let good = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.as_bytes().iter().all(good) {
+            fault("name".into(), "1 to 64 of a-z, 0-9, underscores and hyphens");
+        }
+        if self.description.len() > MAX_TEXT {
+            fault("description".into(), "at most 2000 bytes");
+        }
+        if self.rules.is_empty() || self.rules.len() > MAX_RULES {
+            fault("rules".into(), "1 to 200 rules are needed");
+        }
+        let mut names = BTreeSet::new();
+        for (n, rule) in self.rules.iter().enumerate().take(MAX_RULES) {
+            let at = |part: &str| format!("rules[{n}].{part}");
+            if rule.name.trim().is_empty() || rule.name.len() > 128 || !names.insert(&rule.name) {
+                fault(at("name"), "must have 1 to 128 bytes, and be the only one of its name");
+            }
+            if rule.description.len() > MAX_TEXT {
+                fault(at("description"), "at most 2000 bytes");
+            }
+            let needs = |present: bool, part: &str| if present { None } else { Some(at(part)) };
+            let missing = match rule.rule_type {
+                RuleType::RequiredAssertion | RuleType::ForbiddenAssertion => {
+                    needs(rule.assertion_label.is_some(), "assertion_label")
+                }
+                RuleType::RequiredField => needs(rule.field_path.is_some(), "field_path"),
+                RuleType::ValueConstraint => {
+                    let some = rule.required_value.is_some()
+                        || rule.allowed_values.is_some()
+                        || rule.min_value.is_some()
+                        || rule.max_value.is_some();
+                    needs(rule.field_path.is_some(), "field_path").or_else(|| needs(some, "required_value"))
+                }
+                RuleType::ClassificationConstraint => {
+                    needs(rule.classification_levels.as_ref().is_some_and(|l| !l.is_empty()), "classification_levels")
+                }
+                RuleType::CustomFunction => needs(rule.custom_function.is_some(), "custom_function"),
+            };
+            if let Some(field) = missing {
+                fault(field, "this type of rule needs it");
+            }
+            if let (Some(least), Some(most)) = (rule.min_value, rule.max_value)
+                && least > most
+            {
+                fault(at("min_value"), "is more than max_value");
+            }
+            if let Some(path) = &rule.field_path
+                && let Err(reason) = crate::facts::check_path(path, rule.assertion_label.is_some())
+            {
+                fault(at("field_path"), &reason);
+            }
+            if let Some(source) = &rule.custom_function
+                && let Err(reason) = crate::expression::compile(source)
+            {
+                fault(at("custom_function"), &reason);
+            }
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let mut error = Error::new(Kind::Unprocessable, "INVALID_POLICY", "the policy means nothing as it is");
+        error.fields = faults;
+        Err(error)
+    }
+
+    /// The policies that every tenant has.
+    pub fn shipped() -> Result<Vec<Self>> {
+        let texts = [
+            include_str!("../../../policies/organisation/legal_documents.yaml"),
+            include_str!("../../../policies/organisation/marketing_content.yaml"),
+        ];
+        let parse =
+            |text| serde_saphyr::from_str(text).map_err(|e| Error::internal(format!("a shipped policy cannot be read: {e}")));
+        texts.into_iter().map(parse).collect()
+    }
+}

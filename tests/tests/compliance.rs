@@ -1,0 +1,269 @@
+//! Compliance and organisational policy: decided from evidence, by the right people, for exactly this content.
+
+use crate::workflow::{Person, with_person};
+use omt_tests::{Server, fixture, id, ok, problem};
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+async fn check(person: &Person<'_>, manifest: &Value, policy: &str) -> Value {
+    let body = json!({ "manifest_id": id(manifest), "policy_name": policy });
+    ok(person.post("/api/v1/compliance/check", body).await, StatusCode::OK).await
+}
+
+fn rule<'a>(report: &'a Value, name: &str) -> &'a Value {
+    report["rules"].as_array().unwrap().iter().find(|rule| rule["rule"] == name).unwrap()
+}
+
+/// Asks until it is so; evidence that changes is looked at by a job.
+async fn until(mut ask: impl AsyncFnMut() -> bool) {
+    for _ in 0..100 {
+        if ask().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it never became so");
+}
+
+#[tokio::test]
+async fn a_withdrawn_consent_turns_what_depends_on_it() {
+    let server = Server::start().await;
+    let creator = Person::with(&server, "carla", &["creator"]).await;
+    let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
+    let draft = creator.draft("portrait.jpg", with_person("Grace Hopper"), &[("classification", "public")]).await;
+    assert_eq!(rule(&check(&reviewer, &draft, "pdpa_compliance").await, "pdpa_consent")["status"], "failed");
+    let body = |subject: &str| {
+        json!({
+            "subject": subject, "purpose": "publication", "scope": "worldwide", "document_sha256": "cd".repeat(32),
+            "given_at": "2020-01-01T00:00:00Z",
+        })
+    };
+    problem(creator.post("/api/v1/compliance/consents", body("Grace Hopper")).await, 403, "FORBIDDEN").await;
+    let mut wrong = body("Grace Hopper");
+    wrong["document_sha256"] = json!("no");
+    problem(reviewer.post("/api/v1/compliance/consents", wrong).await, 422, "INVALID_FIELD").await;
+    ok(reviewer.post("/api/v1/compliance/consents", body("Somebody Else")).await, StatusCode::CREATED).await;
+    assert_eq!(check(&reviewer, &draft, "pdpa_compliance").await["status"], "failed", "another's consent is not theirs");
+    let consent = ok(reviewer.post("/api/v1/compliance/consents", body("Grace Hopper")).await, StatusCode::CREATED).await;
+    assert!(!consent.to_string().contains("Grace"), "{consent}");
+    assert_eq!(check(&reviewer, &draft, "pdpa_compliance").await["status"], "passed");
+
+    let path = format!("/api/v1/compliance/records/{}", id(&consent));
+    let stale = reviewer.request("DELETE", &path).header("if-match", "\"4\"").send().await.unwrap();
+    problem(stale, 412, "STALE_REVISION").await;
+    let gone = ok(reviewer.request("DELETE", &path).send().await.unwrap(), StatusCode::OK).await;
+    assert!(gone["evidence"]["withdrawn_at"].is_string() && gone["revision"] == 2, "{gone}");
+    let reports = creator.get(&format!("/api/v1/compliance/reports/{}", id(&draft))).await;
+    assert_eq!(reports["items"][0]["status"], "failed", "at once, for whoever asks");
+    until(async || {
+        let messages = creator.get("/api/v1/notifications").await;
+        messages["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|m| m["kind"] == "compliance.failed" && m["data"]["manifest_id"] == draft["id"])
+    })
+    .await;
+    let found = reviewer.get("/api/v1/compliance/records?kind=consent&person=grace%20hopper").await;
+    assert_eq!(found["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn evidence_is_of_the_right_people_for_this_content() {
+    let server = Server::start().await;
+    let author = Person::with(&server, "amy", &["creator", "approver"]).await;
+    let approver = Person::with(&server, "anna", &["approver"]).await;
+    let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
+    let (one, two) = (Person::with(&server, "max", &["manager"]).await, Person::with(&server, "mia", &["manager"]).await);
+    let draft = author.draft("a.jpg", fixture("a.jpg"), &[("classification", "public")]).await;
+    let other = author.draft("a.png", fixture("a.png"), &[("classification", "public")]).await;
+    let report = check(&reviewer, &draft, "public_content").await;
+    assert_eq!(report["status"], "failed");
+    assert_eq!(rule(&report, "legal_review")["status"], "pending");
+    problem(
+        reviewer.post("/api/v1/compliance/check", json!({ "manifest_id": id(&draft), "policy_name": "none" })).await,
+        422,
+        "UNKNOWN_POLICY",
+    )
+    .await;
+
+    let clear = |manifest: &Value, area: &str| json!({ "manifest_id": id(manifest), "area": area, "cleared": true, "reason": "looked at it" });
+    problem(reviewer.post("/api/v1/compliance/clearances", clear(&draft, "legal")).await, 403, "NOT_ELIGIBLE").await;
+    problem(author.post("/api/v1/compliance/clearances", clear(&draft, "legal")).await, 403, "FOUR_EYES").await;
+    problem(approver.post("/api/v1/compliance/clearances", clear(&draft, "taste")).await, 422, "INVALID_FIELD").await;
+    ok(approver.post("/api/v1/compliance/clearances", clear(&other, "legal")).await, StatusCode::CREATED).await;
+    assert_eq!(
+        rule(&check(&reviewer, &draft, "public_content").await, "legal_review")["status"],
+        "pending",
+        "that is of other content"
+    );
+    ok(approver.post("/api/v1/compliance/clearances", clear(&draft, "legal")).await, StatusCode::CREATED).await;
+    ok(approver.post("/api/v1/compliance/clearances", clear(&draft, "trademark")).await, StatusCode::CREATED).await;
+    let report = check(&reviewer, &draft, "public_content").await;
+    assert_eq!((&rule(&report, "legal_review")["status"], &report["status"]), (&json!("passed"), &json!("failed")));
+
+    // Nobody holds the rights: two people may say that it goes all the same.
+    let over = json!({
+        "manifest_id": id(&draft), "rule": "copyright_valid", "reason": "licence is in the post", "expires_at": "2027-06-01T00:00:00Z",
+    });
+    problem(approver.post("/api/v1/compliance/override", over.clone()).await, 403, "FORBIDDEN").await;
+    let mut long = over.clone();
+    long["expires_at"] = json!("2040-01-01T00:00:00Z");
+    problem(one.post("/api/v1/compliance/override", long).await, 422, "INVALID_FIELD").await;
+    let asked = ok(one.post("/api/v1/compliance/override", over).await, StatusCode::CREATED).await;
+    assert_eq!(asked["state"], "asked");
+    assert_eq!(check(&reviewer, &draft, "public_content").await["status"], "failed", "one is not enough");
+    let approve = format!("/api/v1/compliance/override/{}/approve", id(&asked));
+    problem(one.post(&approve, json!({})).await, 403, "SECOND_PERSON_NEEDED").await;
+    ok(two.post(&approve, json!({})).await, StatusCode::OK).await;
+    problem(two.post(&approve, json!({})).await, 409, "ALREADY_DECIDED").await;
+    let report = check(&reviewer, &draft, "public_content").await;
+    assert_eq!((&report["status"], &rule(&report, "copyright_valid")["overridden_by"]), (&json!("warning"), &asked["id"]));
+    assert_eq!(report["overrides"][0]["reason"], "licence is in the post");
+
+    // A right, where it may be used, and where not.
+    let rights = json!({ "manifest_id": id(&other), "holder": "Example Ltd", "licence": "CC-BY-4.0", "territories": ["SG"] });
+    ok(reviewer.post("/api/v1/compliance/rights", rights).await, StatusCode::CREATED).await;
+    let declare = |to: &[&str]| json!({ "manifest_id": id(&other), "persons": [], "audience": "public", "destinations": to });
+    ok(author.post("/api/v1/compliance/declarations", declare(&["SG"])).await, StatusCode::CREATED).await;
+    assert_eq!(rule(&check(&reviewer, &other, "public_content").await, "copyright_valid")["status"], "passed");
+    let abroad = ok(author.post("/api/v1/compliance/declarations", declare(&["SG", "DE"])).await, StatusCode::CREATED).await;
+    assert_eq!(rule(&check(&reviewer, &other, "public_content").await, "copyright_valid")["status"], "failed");
+    let path = format!("/api/v1/compliance/records/{}", id(&abroad));
+    problem(reviewer.request("DELETE", &path).send().await.unwrap(), 409, "NOT_WITHDRAWABLE").await;
+
+    // A policy of the tenant's own, and one that everybody has.
+    let own = server.request("PUT", "/api/v1/compliance/policies/house").json(&json!({ "rules": ["retention_policy"] }));
+    ok(own.send().await.unwrap(), StatusCode::OK).await;
+    assert_eq!(check(&reviewer, &draft, "house").await["status"], "passed");
+    let shipped =
+        server.request("PUT", "/api/v1/compliance/policies/public_content").json(&json!({ "rules": ["retention_policy"] }));
+    problem(shipped.send().await.unwrap(), 409, "BUILT_IN_POLICY").await;
+}
+
+#[tokio::test]
+async fn an_ingredients_classification_is_not_lowered() {
+    let server = Server::start().await;
+    let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
+    let map = ok(server.upload("a.png", fixture("a.png"), &[("classification", "secret")]).await, StatusCode::CREATED).await;
+    let part = reqwest::multipart::Part::bytes(fixture("a.png")).file_name("map.png");
+    let form = omt_tests::form("a.jpg", fixture("a.jpg"), &[("classification", "internal")]).part("ingredient", part);
+    let made = server.request("POST", "/api/v1/manifests").multipart(form).send().await.unwrap();
+    let poster = ok(made, StatusCode::CREATED).await;
+    let report = check(&reviewer, &poster, "internal_content").await;
+    let found = rule(&report, "classification_valid");
+    assert_eq!(found["status"], "failed", "{report:#}");
+    assert!(found["actual"].as_str().unwrap().contains("map.png"), "{found}");
+    assert_eq!(check(&reviewer, &map, "internal_content").await["status"], "passed");
+}
+
+fn policy(name: &str, expression: &str) -> Value {
+    json!({ "name": name, "rules": [
+        { "name": "says-so", "rule_type": "custom_function", "severity": "error", "custom_function": expression },
+    ] })
+}
+
+#[tokio::test]
+async fn policies_are_versioned_tried_and_guard() {
+    let server = Server::start_with("[tenant_defaults.policies]\ninternal = [\"house\"]\n").await;
+    let creator = Person::with(&server, "carla", &["creator"]).await;
+    let manager = Person::with(&server, "max", &["manager"]).await;
+    let send = async |method: &str, path: &str, body: Value| -> Response {
+        server.request(method, path).json(&body).send().await.unwrap()
+    };
+    let names: Vec<Value> =
+        creator.get("/api/v1/policies").await["items"].as_array().unwrap().iter().map(|p| p["name"].clone()).collect();
+    assert_eq!(names, [json!("legal_documents"), json!("marketing_content")]);
+    problem(creator.post("/api/v1/policies", policy("house", "true")).await, 403, "FORBIDDEN").await;
+    for (expression, because) in [
+        ("1 +", "not an expression"),
+        ("manifest.titel == ''", "has no titel"),
+        ("[1,2].all(a, [1,2].all(b, [1,2].all(c, true)))", "cost too much"),
+        (&"(".repeat(1_000), "not an expression"),
+    ] {
+        let refused = problem(send("POST", "/api/v1/policies", policy("house", expression)).await, 422, "INVALID_POLICY").await;
+        assert!(refused["errors"][0]["reason"].as_str().unwrap().contains(because), "{refused}");
+        assert_eq!(refused["errors"][0]["field"], "rules[0].custom_function");
+    }
+
+    // What is asked for and is not there stands against approving.
+    let draft = creator.draft("a.jpg", fixture("a.jpg"), &[("title", "Poster")]).await;
+    let workflow = creator.start(&draft, "default").await;
+    creator.moves(&workflow, "submit", "submitted").await;
+    manager.moves(&workflow, "review", "in_review").await;
+    let refused = problem(manager.take(&workflow, "approve").await, 409, "GUARD_FAILED").await;
+    assert!(refused["errors"][0]["reason"].as_str().unwrap().contains("no policy"), "{refused}");
+    let made =
+        ok(send("POST", "/api/v1/policies", policy("house", "manifest.title == 'Flyer'")).await, StatusCode::CREATED).await;
+    assert_eq!(made["version"], 1);
+    problem(send("POST", "/api/v1/policies", policy("house", "true")).await, 409, "POLICY_EXISTS").await;
+    let refused = problem(manager.take(&workflow, "approve").await, 409, "GUARD_FAILED").await;
+    assert!(refused["errors"][0]["reason"].as_str().unwrap().contains("says-so"), "{refused}");
+
+    // Tried before it is put in force.
+    let tried = ok(
+        send("POST", "/api/v1/policies/house/dry-run", policy("house", "manifest.title.size() > 40")).await,
+        StatusCode::ACCEPTED,
+    )
+    .await;
+    let path = format!("/api/v1/admin/jobs/{}", tried["job_id"].as_str().unwrap());
+    until(async || server.json(&path).await["state"] == "done").await;
+    let job = server.json(&path).await;
+    assert_eq!((&job["progress"]["examined"], &job["progress"]["would_newly_fail"]), (&json!(1), &json!(0)), "{job:#}");
+    let tried = ok(
+        send("POST", "/api/v1/policies/other/dry-run", policy("other", "manifest.title.size() > 40")).await,
+        StatusCode::ACCEPTED,
+    )
+    .await;
+    let path = format!("/api/v1/admin/jobs/{}", tried["job_id"].as_str().unwrap());
+    until(async || server.json(&path).await["state"] == "done").await;
+    let job = server.json(&path).await;
+    assert_eq!((&job["progress"]["would_newly_fail"], &job["progress"]["first"]), (&json!(1), &json!([id(&draft)])), "{job:#}");
+
+    let stale = server.request("PUT", "/api/v1/policies/house").header("if-match", "\"5\"").json(&policy("house", "true"));
+    problem(stale.send().await.unwrap(), 412, "STALE_REVISION").await;
+    let mut shadow = policy("house", "false");
+    shadow["shadow"] = json!(true);
+    assert_eq!(ok(send("PUT", "/api/v1/policies/house", shadow).await, StatusCode::OK).await["version"], 2);
+    let verdict = ok(
+        creator.post("/api/v1/verify/policy", json!({ "manifest_id": id(&draft), "policy_name": "house" })).await,
+        StatusCode::OK,
+    )
+    .await;
+    assert_eq!(
+        (&verdict["passed"], &verdict["shadow"], &verdict["rules"][0]["actual"]),
+        (&json!(false), &json!(true), &json!("false"))
+    );
+    // A shadow only says so.
+    manager.moves(&workflow, "approve", "approved").await;
+    assert_eq!(
+        ok(send("POST", "/api/v1/policies/house/rollback", json!({ "version": 1 })).await, StatusCode::OK).await["version"],
+        3
+    );
+    problem(manager.take(&workflow, "publish").await, 409, "GUARD_FAILED").await;
+    let title = policy("house", "manifest.title == 'Poster' && (signature == null || signature.post_quantum == 'trusted')");
+    ok(send("PUT", "/api/v1/policies/house", title).await, StatusCode::OK).await;
+    manager.moves(&workflow, "publish", "published").await;
+    let verdict = ok(
+        creator.post("/api/v1/verify/policy", json!({ "manifest_id": id(&draft), "policy_name": "house" })).await,
+        StatusCode::OK,
+    )
+    .await;
+    assert_eq!(verdict["passed"], true, "it sees the signature too: {verdict:#}");
+    let verdict = ok(
+        creator.post("/api/v1/verify/policy", json!({ "manifest_id": id(&draft), "policy_name": "legal_documents" })).await,
+        StatusCode::OK,
+    )
+    .await;
+    let approved = verdict["rules"].as_array().unwrap().iter().find(|r| r["rule"] == "approved").unwrap();
+    assert_eq!(approved["passed"], true, "{verdict:#}");
+
+    let versions = creator.get("/api/v1/policies/house/versions").await;
+    let numbers: Vec<u64> = versions["items"].as_array().unwrap().iter().map(|v| v["version"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [4, 3, 2, 1]);
+    let gone = server.request("DELETE", "/api/v1/policies/house").send().await.unwrap();
+    assert_eq!(gone.status(), StatusCode::NO_CONTENT);
+    problem(creator.request("GET", "/api/v1/policies/house").send().await.unwrap(), 404, "UNKNOWN_POLICY").await;
+    assert_eq!(creator.get("/api/v1/policies/house?version=2").await["shadow"], true);
+}
