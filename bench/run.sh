@@ -95,6 +95,14 @@ serve_ours
 stop "$ours"
 "$bin/omt-bench" access --database "$OMT_TEST_POSTGRES" | grep audit | sed 's/^/PostgreSQL: /'
 
+echo; echo "== workflows and policies"
+serve_ours
+"$bin/omt-bench" governance --url "$url" --bearer "$token" --file "$here/../tests/fixtures/a.jpg" | sed 's/^/SQLite: /'
+stop "$ours"
+serve_ours "OMT_DATABASE__URL=$OMT_TEST_POSTGRES"
+"$bin/omt-bench" governance --url "$url" --bearer "$token" --file "$here/../tests/fixtures/a.jpg" | grep transitions | sed 's/^/PostgreSQL: /'
+stop "$ours"
+
 echo; echo "== tier moves"
 "$bin/omt-bench" moves | sed 's/^/directories: /'
 "$bin/omt-bench" moves --blob "${OMT_TEST_S3/\?/\/moves?}" | sed 's/^/SeaweedFS: /'

@@ -5,6 +5,7 @@
 
 mod access;
 mod engine;
+mod governance;
 mod lists;
 mod load;
 mod memory;
@@ -41,6 +42,8 @@ enum Command {
     Queue(queue::Arguments),
     /// Decisions of the access policy, and entries of the audit log.
     Access(access::Arguments),
+    /// Transitions of workflows, evaluations of policies.
+    Governance(governance::Arguments),
     /// Peak memory of a server while it signs a large MP4.
     Memory(memory::Arguments),
 }
@@ -55,6 +58,7 @@ async fn main() {
         Command::Queue(arguments) => queue::run(arguments).await,
         Command::Access(arguments) => access::run(arguments).await,
         Command::Moves(arguments) => moves::run(arguments).await,
+        Command::Governance(arguments) => governance::run(arguments).await,
         Command::Memory(arguments) => memory::run(arguments).await,
     }
 }

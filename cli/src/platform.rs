@@ -216,7 +216,7 @@ impl Platform {
         ));
         let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone(), audit.clone()));
         let authorizer: Arc<dyn Authorizer> = Arc::new(CasbinAuthorizer::new()?);
-        let people: Arc<dyn People> = Arc::new(Registry { database: database.clone(), authorizer: authorizer.clone() });
+        let people: Arc<dyn People> = Arc::new(Registry { authorizer: authorizer.clone() });
         let notices = Arc::new(Notices::new(database.clone(), clock.clone(), entropy.clone(), people.clone()));
         let subjects = {
             let unit = database.begin().await?;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use omt_kernel::{
     Actor, Result, TenantId, UserId,
     access::{RoleRecord, UserRecord},
-    port::{Authorizer, Database, People, Person, RoleTable, UnitOfWork},
+    port::{Authorizer, People, Person, RoleTable, UnitOfWork},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -28,8 +28,6 @@ fn groups(user: &UserRecord) -> BTreeSet<String> {
 
 /// People as the database and the role table know them.
 pub struct Registry {
-    /// The database.
-    pub database: Arc<dyn Database>,
     /// What roles may do.
     pub authorizer: Arc<dyn Authorizer>,
 }
@@ -65,11 +63,10 @@ fn user_id(subject: &str) -> Option<UserId> {
 
 #[async_trait]
 impl People for Registry {
-    async fn actor(&self, actor: &Actor) -> Result<Person> {
-        let read = self.database.read().await?;
-        let table = self.table(read.as_ref(), &actor.tenant).await?;
+    async fn actor(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<Person> {
+        let table = self.table(unit, &actor.tenant).await?;
         let user = match user_id(&actor.subject) {
-            Some(id) => read.users().get(&actor.tenant, id).await?,
+            Some(id) => unit.users().get(&actor.tenant, id).await?,
             None => None,
         };
         Ok(Person {
@@ -81,26 +78,23 @@ impl People for Registry {
         })
     }
 
-    async fn find(&self, tenant: &TenantId, subject: &str) -> Result<Option<Person>> {
+    async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<Person>> {
         let Some(id) = user_id(subject) else { return Ok(None) };
-        let read = self.database.read().await?;
-        match read.users().get(tenant, id).await? {
-            Some(user) => self.person(read.as_ref(), user).await,
+        match unit.users().get(tenant, id).await? {
+            Some(user) => self.person(unit, user).await,
             None => Ok(None),
         }
     }
 
-    async fn by_name(&self, tenant: &TenantId, username: &str) -> Result<Option<Person>> {
-        let read = self.database.read().await?;
-        match read.users().by_name(tenant, username).await? {
-            Some(user) => self.person(read.as_ref(), user).await,
+    async fn by_name(&self, unit: &dyn UnitOfWork, tenant: &TenantId, username: &str) -> Result<Option<Person>> {
+        match unit.users().by_name(tenant, username).await? {
+            Some(user) => self.person(unit, user).await,
             None => Ok(None),
         }
     }
 
-    async fn roles(&self, tenant: &TenantId) -> Result<BTreeSet<String>> {
-        let read = self.database.read().await?;
-        let table = self.table(read.as_ref(), tenant).await?;
+    async fn roles(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<BTreeSet<String>> {
+        let table = self.table(unit, tenant).await?;
         Ok(self.all_roles(&table).into_iter().map(|role| role.name).collect())
     }
 }

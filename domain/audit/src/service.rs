@@ -109,6 +109,8 @@ pub struct AuditTrail {
     /// The keys.
     pub keys: LogKeys,
     level: Level,
+    /// Those that were added by transactions that may not have ended.
+    fresh: moka::future::Cache<(TenantId, String), ()>,
     /// Pseudonyms that are in the database.
     pseudonyms: moka::future::Cache<(TenantId, String), String>,
     flood: std::sync::Mutex<Flood>,
@@ -126,7 +128,9 @@ impl AuditTrail {
     ) -> Self {
         // Not for long: somebody may be forgotten in another process.
         let pseudonyms = moka::future::Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(60)).build();
-        Self { database, tiles, clock, entropy, keys, level, pseudonyms, flood: std::sync::Mutex::default() }
+        // Longer than any transaction lasts.
+        let fresh = moka::future::Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(60)).build();
+        Self { database, tiles, clock, entropy, keys, level, fresh, pseudonyms, flood: std::sync::Mutex::default() }
     }
 
     /// How much is written.
@@ -176,14 +180,15 @@ impl AuditTrail {
         if let Some(known) = self.pseudonyms.get(&key).await {
             return Ok(known);
         }
-        // Only what is committed is kept: this transaction may yet be rolled back.
-        if let Some(person) = self.database.read().await?.audit().person(&actor.tenant, &actor.subject).await? {
-            self.pseudonyms.insert(key, person.pseudonym.clone()).await;
-            return Ok(person.pseudonym);
-        }
+        // In the caller's transaction: one that waited for a second connection could wait for itself.
         if let Some(person) = unit.audit().person(&actor.tenant, &actor.subject).await? {
+            // Only what is committed is kept: who was added a moment ago may yet be rolled back.
+            if !self.fresh.contains_key(&key) {
+                self.pseudonyms.insert(key, person.pseudonym.clone()).await;
+            }
             return Ok(person.pseudonym);
         }
+        self.fresh.insert(key, ()).await;
         let salt = self.entropy.secret();
         let mut mac = Hmac::<Sha256>::new_from_slice(&salt).map_err(|_| Error::internal("no key for a pseudonym"))?;
         mac.update(actor.subject.as_bytes());

@@ -93,8 +93,9 @@ pub fn redact(value: &mut Value) -> bool {
             *text = "[redacted]".to_owned();
             true
         }
-        Value::Array(items) => items.iter_mut().fold(false, |any, item| redact(item) || any),
-        Value::Object(map) => map.iter_mut().fold(false, |any, (_, item)| redact(item) || any),
+        // All of them, not only until the first.
+        Value::Array(items) => items.iter_mut().map(redact).filter(|found| *found).count() > 0,
+        Value::Object(map) => map.iter_mut().map(|(_, item)| redact(item)).filter(|found| *found).count() > 0,
         _ => false,
     }
 }

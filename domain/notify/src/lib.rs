@@ -56,8 +56,8 @@ impl Notices {
 
     /// The actor's messages, newest first, and whether each was read.
     pub async fn list(&self, actor: &Actor, unread: bool, page: Page) -> Result<Vec<(NotificationRecord, bool)>> {
-        let audience = self.audience(actor).await?;
         let read = self.database.read().await?;
+        let audience = self.audience(read.as_ref(), actor).await?;
         let mut found = read.notifications().list(&actor.tenant, &audience, &actor.subject, unread, page).await?;
         found.retain(|(record, _)| record.classification <= actor.reach.clearance);
         Ok(found)
@@ -65,8 +65,8 @@ impl Notices {
 
     /// Notes that the actor read a message.
     pub async fn mark_read(&self, actor: &Actor, id: NotificationId) -> Result<()> {
-        let audience = self.audience(actor).await?;
         let unit = self.database.begin().await?;
+        let audience = self.audience(unit.as_ref(), actor).await?;
         let found = unit.notifications().get(&actor.tenant, id).await?;
         let theirs = found.filter(|record| audience.contains(&record.audience) && record.classification <= actor.reach.clearance);
         theirs.ok_or_else(|| Error::not_found("notification"))?;
@@ -74,9 +74,9 @@ impl Notices {
         unit.commit().await
     }
 
-    async fn audience(&self, actor: &Actor) -> Result<BTreeSet<String>> {
+    async fn audience(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<BTreeSet<String>> {
         actor.require(Permission::ManifestRead)?;
-        Ok(audience(&self.people.actor(actor).await?))
+        Ok(audience(&self.people.actor(unit, actor).await?))
     }
 }
 

@@ -217,7 +217,7 @@ mod tests {
             let reason = compile(source).err().unwrap_or_default();
             assert!(reason.contains(because), "{source}: {reason}");
         }
-        let many = vec!["[1].all(a, true)"; 9].join(" && ");
+        let many = ["[1].all(a, true)"; 9].join(" && ");
         assert!(compile(&many).is_err());
         let long = format!("manifest.title == '' {}", "|| manifest.size > 1 ".repeat(90));
         assert!(compile(&long).is_err() || run(&long).is_ok());

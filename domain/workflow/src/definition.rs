@@ -346,7 +346,7 @@ impl Definition {
         }
         let same = self.transitions.iter().filter(|t| t.from == transition.from && t.action == transition.action).count();
         faults.unless(same == 1, &at("action"), "another transition from this state has the same action");
-        let one = transition.role.is_some() != !transition.stages.is_empty();
+        let one = transition.role.is_some() == transition.stages.is_empty();
         faults.unless(one, &at("role"), "a transition has either a role or stages");
         let bare = transition.role.is_some() || (transition.task.is_none() && transition.due.is_none());
         faults.unless(bare, &at("task"), "stages have tasks and due dates of their own");

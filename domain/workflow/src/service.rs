@@ -145,7 +145,7 @@ impl Workflows {
                 return Err(Error::new(Kind::Conflict, "WORKFLOW_EXISTS", words));
             }
             let (definition, version) = self.definition_for(unit.as_ref(), actor, &new, &record, &settings).await?;
-            self.check_assignees(&actor.tenant, &definition, &new.assignees).await?;
+            self.check_assignees(unit.as_ref(), &actor.tenant, &definition, &new.assignees).await?;
             let now = self.deps.clock.now();
             let instance = Instance {
                 id: WorkflowId(self.deps.entropy.uuid_v7(now)),
@@ -212,6 +212,7 @@ impl Workflows {
 
     async fn check_assignees(
         &self,
+        unit: &dyn UnitOfWork,
         tenant: &TenantId,
         definition: &Definition,
         assignees: &BTreeMap<String, BTreeSet<String>>,
@@ -226,7 +227,7 @@ impl Workflows {
                 return Err(Error::unprocessable_field("INVALID_FIELD", field, "must name 1 to 200 people"));
             }
             for subject in subjects {
-                let person = self.deps.people.find(tenant, subject).await?;
+                let person = self.deps.people.find(unit, tenant, subject).await?;
                 if !person.is_some_and(|person| definition.holds(&person.roles, &stage.role)) {
                     let words = format!("{subject} is not there or does not have the role {}", stage.role);
                     return Err(Error::unprocessable_field("NOT_ELIGIBLE", field, words));
@@ -265,7 +266,7 @@ impl Workflows {
         actor.require(Permission::ManifestRead)?;
         filter.reach = Some(actor.reach.clone());
         let read = self.deps.database.replica().await?;
-        let who = self.who(actor).await?;
+        let who = self.who(read.as_ref(), actor).await?;
         let mut out = Vec::new();
         for record in read.workflows().list(&actor.tenant, &filter, page).await? {
             let instance = store::instance(&record)?;
@@ -384,7 +385,7 @@ impl Workflows {
     }
 
     async fn decide(&self, unit: &dyn UnitOfWork, actor: &Actor, bench: Bench, command: Command, name: &str) -> Result<Bench> {
-        let (who, facts) = (self.who(actor).await?, self.facts(unit, &bench, &command).await?);
+        let (who, facts) = (self.who(unit, actor).await?, self.facts(unit, &bench, &command).await?);
         let events = engine::decide(&bench.definition, &bench.instance, command, &who, &facts, self.deps.clock.now())?;
         if events.is_empty() {
             return Ok(bench);
@@ -480,8 +481,8 @@ impl Workflows {
         self.deps.definitions.get(unit, &instance.tenant, &instance.definition, Some(instance.version)).await
     }
 
-    async fn who(&self, actor: &Actor) -> Result<Who> {
-        Ok(who(self.deps.people.actor(actor).await?))
+    async fn who(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<Who> {
+        Ok(who(self.deps.people.actor(unit, actor).await?))
     }
 
     /// What is so now, as far as the command depends on it.
@@ -495,7 +496,7 @@ impl Workflows {
         };
         let mut delegators = BTreeMap::new();
         for delegation in &instance.delegations {
-            if let Some(person) = self.deps.people.find(&instance.tenant, &delegation.from).await? {
+            if let Some(person) = self.deps.people.find(unit, &instance.tenant, &delegation.from).await? {
                 delegators.insert(delegation.from.clone(), who(person));
             }
         }

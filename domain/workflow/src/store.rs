@@ -42,12 +42,12 @@ impl Definitions {
     pub async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str, version: Option<u32>) -> Result<Version> {
         // What is shipped under a name is its version 1 everywhere.
         let shipped = self.shipped.iter().find(|definition| definition.name == name);
-        if version != Some(1) || shipped.is_none() {
-            if let Some(record) = unit.workflows().definition(tenant, name, version).await? {
-                let definition: Definition =
-                    serde_json::from_value(record.data.clone()).context("a workflow definition cannot be read")?;
-                return Ok(Version { definition: Arc::new(definition), version: record.version, record: Some(record) });
-            }
+        if (version != Some(1) || shipped.is_none())
+            && let Some(record) = unit.workflows().definition(tenant, name, version).await?
+        {
+            let definition: Definition =
+                serde_json::from_value(record.data.clone()).context("a workflow definition cannot be read")?;
+            return Ok(Version { definition: Arc::new(definition), version: record.version, record: Some(record) });
         }
         match shipped {
             Some(definition) if version.is_none_or(|version| version == 1) => {

@@ -82,7 +82,7 @@ impl Compliance {
             let words = "the author of the content does not clear it";
             return Err(Error::new(Kind::Forbidden, "FOUR_EYES", words));
         }
-        let roles = self.deps.people.actor(actor).await?.roles;
+        let roles = self.deps.people.actor(read.as_ref(), actor).await?.roles;
         let allowed = settings(read.as_ref(), &actor.tenant).await?.clearance_roles;
         let allowed = allowed.get(area.as_str()).cloned().unwrap_or_default();
         let Some(role) = roles.intersection(&allowed).next() else {

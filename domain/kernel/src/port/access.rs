@@ -1,6 +1,6 @@
 //! Ports of access: users, sessions, roles, groups, keys, directories and issuers.
 
-use super::Page;
+use super::{Page, UnitOfWork};
 use crate::{
     Actor, ApiKeyId, MappingId, Permission, Result, SessionId, TenantId, UserId,
     access::{Attempts, GroupMapping, GroupRecord, RefreshTokenRecord, RoleRecord, SessionRecord, UserFilter, UserRecord},
@@ -193,15 +193,16 @@ pub struct Person {
     pub email: Option<String>,
 }
 
-/// Who people are and what they may do at this moment.
+/// Who people are and what they may do at this moment. Asked within the caller's transaction: one that waited for a second
+/// connection could wait for itself.
 #[async_trait]
 pub trait People: Send + Sync {
     /// The actor, with roles that theirs inherit from, and groups.
-    async fn actor(&self, actor: &Actor) -> Result<Person>;
+    async fn actor(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<Person>;
     /// A user of the tenant by subject; none when they are gone or closed out.
-    async fn find(&self, tenant: &TenantId, subject: &str) -> Result<Option<Person>>;
+    async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<Person>>;
     /// A user of the tenant by login name.
-    async fn by_name(&self, tenant: &TenantId, username: &str) -> Result<Option<Person>>;
+    async fn by_name(&self, unit: &dyn UnitOfWork, tenant: &TenantId, username: &str) -> Result<Option<Person>>;
     /// Every role of the tenant.
-    async fn roles(&self, tenant: &TenantId) -> Result<BTreeSet<String>>;
+    async fn roles(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<BTreeSet<String>>;
 }

@@ -49,7 +49,8 @@ impl Workflows {
     /// Adds a version of a definition. Workflows that run keep theirs.
     pub async fn put_definition(&self, actor: &Actor, definition: Definition, expected: Option<i64>) -> Result<Version> {
         actor.require(Permission::AdminPolicies)?;
-        definition.validate(&self.deps.people.roles(&actor.tenant).await?)?;
+        let roles = self.deps.people.roles(self.deps.database.read().await?.as_ref(), &actor.tenant).await?;
+        definition.validate(&roles)?;
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             unit.lock(&format!("definitions:{}", actor.tenant)).await?;

@@ -90,7 +90,7 @@ impl Workflows {
     }
 
     async fn sign(self: &std::sync::Arc<Self>, instance: &Instance) -> Result<()> {
-        let actor = self.on_behalf(instance).await?;
+        let actor = self.on_behalf(self.deps.database.read().await?.as_ref(), instance).await?;
         let finish = Finish { workflows: self, tenant: &instance.tenant, id: instance.id, revision: instance.revision };
         let record = self.deps.manifests.get(&actor, instance.manifest).await?;
         if record.state == ManifestState::Signed {
@@ -107,7 +107,7 @@ impl Workflows {
     }
 
     async fn archive(&self, instance: &Instance, effects: &[Effect]) -> Result<()> {
-        let actor = self.on_behalf(instance).await?;
+        let actor = self.on_behalf(self.deps.database.read().await?.as_ref(), instance).await?;
         if effects.contains(&Effect::Archive) {
             self.deps.manifests.archive(&actor, instance.manifest, None).await?;
         }
@@ -138,7 +138,7 @@ impl Workflows {
         }
         let definition = self.definition(unit, &instance).await?;
         let event = engine::finished(&definition, &instance).ok_or_else(gone)?;
-        let actor = self.on_behalf(&instance).await?;
+        let actor = self.on_behalf(unit, &instance).await?;
         let action = instance.pending.as_ref().map_or_else(String::new, |pending| pending.action.clone());
         let settings = super::settings(unit, tenant).await?;
         let bench = super::Bench { record: record.clone(), settings, definition, instance };
@@ -149,7 +149,7 @@ impl Workflows {
     async fn give_up(&self, instance: &Instance, error: &Error) -> Result<()> {
         let action = instance.pending.as_ref().map_or_else(String::new, |pending| pending.action.clone());
         let event = Event::Failed { action: action.clone(), code: error.code.to_owned(), reason: error.message.clone() };
-        let actor = self.on_behalf(instance).await?;
+        let actor = self.on_behalf(self.deps.database.read().await?.as_ref(), instance).await?;
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             let bench = self.bench(unit.as_ref(), &actor, instance.id).await?;
@@ -170,10 +170,10 @@ impl Workflows {
     }
 
     /// Acts as whoever decided: that they might was settled when they did.
-    async fn on_behalf(&self, instance: &Instance) -> Result<Actor> {
+    async fn on_behalf(&self, unit: &dyn UnitOfWork, instance: &Instance) -> Result<Actor> {
         let mut actor = Actor::system(instance.tenant.clone());
         if let Some(pending) = &instance.pending {
-            let name = self.deps.database.read().await?.audit().person(&instance.tenant, &pending.by).await?;
+            let name = unit.audit().person(&instance.tenant, &pending.by).await?;
             actor.subject.clone_from(&pending.by);
             actor.name = name.map_or_else(|| "erased".to_owned(), |person| person.name);
         }

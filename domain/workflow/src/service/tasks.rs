@@ -77,7 +77,8 @@ impl Workflows {
     /// Tasks on content that the actor can see, newest first.
     pub async fn tasks(&self, actor: &Actor, inbox: Inbox, mut filter: TaskFilter, page: Page) -> Result<Vec<TaskView>> {
         actor.require(Permission::ManifestRead)?;
-        let person = self.deps.people.actor(actor).await?;
+        let read = self.deps.database.replica().await?;
+        let person = self.deps.people.actor(read.as_ref(), actor).await?;
         filter.reach = Some(actor.reach.clone());
         filter.candidates = match inbox {
             Inbox::All => Some(omt_notify::audience(&person)),
@@ -85,7 +86,6 @@ impl Workflows {
             Inbox::Groups => Some(shared(&person)),
             Inbox::Everybody => None,
         };
-        let read = self.deps.database.replica().await?;
         let mut out = Vec::new();
         for task in read.tasks().inbox(&actor.tenant, &filter, page).await? {
             let record = read.manifests().get(&actor.tenant, task.manifest).await?;
@@ -99,8 +99,8 @@ impl Workflows {
     /// How many tasks there are: own, shared, and overdue of both; each at most a thousand.
     pub async fn task_counts(&self, actor: &Actor) -> Result<(u64, u64, u64)> {
         actor.require(Permission::ManifestRead)?;
-        let person = self.deps.people.actor(actor).await?;
         let read = self.deps.database.replica().await?;
+        let person = self.deps.people.actor(read.as_ref(), actor).await?;
         let of = |candidates, due_before| TaskFilter {
             candidates: Some(candidates),
             due_before,
@@ -136,9 +136,10 @@ impl Workflows {
     /// Lets another decide in one's place.
     pub async fn lend(&self, actor: &Actor, id: TaskId, lend: Lend) -> Result<WorkflowView> {
         check_words("comments", lend.comments.as_deref())?;
+        let read = self.deps.database.read().await?;
         let found = match lend.to.starts_with("user:") {
-            true => self.deps.people.find(&actor.tenant, &lend.to).await?,
-            false => self.deps.people.by_name(&actor.tenant, &lend.to).await?,
+            true => self.deps.people.find(read.as_ref(), &actor.tenant, &lend.to).await?,
+            false => self.deps.people.by_name(read.as_ref(), &actor.tenant, &lend.to).await?,
         };
         let to = found.ok_or_else(|| Error::unprocessable_field("UNKNOWN_USER", "to", "there is no such active user"))?;
         let to = Box::new(who(to));

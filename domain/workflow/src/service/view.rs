@@ -140,7 +140,7 @@ impl Workflows {
         definition: &Definition,
         instance: &Instance,
     ) -> Result<WorkflowView> {
-        let who = self.who(actor).await?;
+        let who = self.who(unit, actor).await?;
         let mut view = self.brief(unit, &who, definition, instance).await?;
         let after = (instance.revision - SHOWN as i64).max(0);
         view.history = self.history_after(unit, instance, after, SHOWN as u32).await?;
@@ -174,7 +174,7 @@ impl Workflows {
     /// A workflow without its history.
     pub(super) async fn brief(
         &self,
-        _unit: &dyn UnitOfWork,
+        unit: &dyn UnitOfWork,
         who: &Who,
         definition: &Definition,
         instance: &Instance,
@@ -187,7 +187,7 @@ impl Workflows {
             delegators: BTreeMap::new(),
         };
         for delegation in &instance.delegations {
-            if let Some(person) = self.deps.people.find(&instance.tenant, &delegation.from).await? {
+            if let Some(person) = self.deps.people.find(unit, &instance.tenant, &delegation.from).await? {
                 facts.delegators.insert(delegation.from.clone(), super::who(person));
             }
         }
