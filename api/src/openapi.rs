@@ -117,6 +117,7 @@ impl Modify for Bearer {
         routes::workflows::get,
         routes::workflows::transition,
         routes::workflows::comment,
+        routes::workflows::cancel,
         routes::workflows::compliance,
         routes::workflows::history,
         routes::workflows::definitions,

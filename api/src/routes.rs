@@ -177,6 +177,7 @@ fn governance(config: &mut web::ServiceConfig) {
             at("/api/v1/workflows", "POST, GET").route(web::post().to(workflows::create)).route(web::get().to(workflows::list)),
         )
         .service(at("/api/v1/workflows/{id}/transition", "POST").route(web::post().to(workflows::transition)))
+        .service(at("/api/v1/workflows/{id}/cancel", "POST").route(web::post().to(workflows::cancel)))
         .service(at("/api/v1/workflows/{id}/comments", "POST").route(web::post().to(workflows::comment)))
         .service(at("/api/v1/workflows/{id}/compliance", "PUT").route(web::put().to(workflows::compliance)))
         .service(at("/api/v1/workflows/{id}/history", "GET").route(web::get().to(workflows::history)))

@@ -249,6 +249,7 @@ impl Platform {
             audit: audit.clone(),
             definitions: definitions.clone(),
             compliance: compliance.clone(),
+            policy: policies.clone(),
         };
         let manifests = Arc::new(Manifests::new(
             config.limits.result_cache_bytes,

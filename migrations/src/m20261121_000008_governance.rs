@@ -24,9 +24,10 @@ fn statements(id: &str, json: &str) -> Vec<String> {
             &format!(
                 "id {id} PRIMARY KEY NOT NULL, tenant text NOT NULL, manifest_id {id} NOT NULL, definition text NOT NULL, \
                  state text NOT NULL, open boolean NOT NULL, revision bigint NOT NULL, created_by text NOT NULL, \
-                 created_at bigint NOT NULL, updated_at bigint NOT NULL, data {json} NOT NULL"
+                 created_at bigint NOT NULL, updated_at bigint NOT NULL, pending_since bigint, data {json} NOT NULL"
             ),
         ),
+        "CREATE INDEX IF NOT EXISTS workflows_pending ON workflows (pending_since) WHERE pending_since IS NOT NULL".to_owned(),
         index("workflows_list", "workflows (tenant, id)"),
         index("workflows_state", "workflows (tenant, state, id)"),
         index("workflows_definition", "workflows (tenant, definition, open, id)"),
@@ -67,7 +68,7 @@ fn statements(id: &str, json: &str) -> Vec<String> {
             ),
         ),
         index("evidence_list", "evidence (tenant, id)"),
-        index("evidence_about", "evidence (tenant, about, id)"),
+        index("evidence_about", "evidence (tenant, about, kind, id)"),
         table(
             "compliance_reports",
             &format!(
@@ -102,7 +103,7 @@ fn statements(id: &str, json: &str) -> Vec<String> {
             "notifications",
             &format!(
                 "id {id} PRIMARY KEY NOT NULL, tenant text NOT NULL, audience text NOT NULL, kind text NOT NULL, data {json} NOT NULL, \
-                 classification text NOT NULL, created_at bigint NOT NULL"
+                 manifest_id {id} NOT NULL, created_at bigint NOT NULL"
             ),
         ),
         index("notifications_audience", "notifications (tenant, audience, id)"),

@@ -345,6 +345,7 @@ entity!(workflows, "workflows", {
     pub created_by: String,
     pub created_at: i64,
     pub updated_at: i64,
+    pub pending_since: Option<i64>,
     #[sea_orm(column_type = "JsonBinary")]
     pub data: Json,
 });
@@ -437,7 +438,7 @@ entity!(notifications, "notifications", {
     pub kind: String,
     #[sea_orm(column_type = "JsonBinary")]
     pub data: Json,
-    pub classification: String,
+    pub manifest_id: Uuid,
     pub created_at: i64,
 });
 

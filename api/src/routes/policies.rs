@@ -184,7 +184,9 @@ pub async fn dry_run(
     CallerWith(actor, body, _): CallerWith<may::AdminPolicies, Value>,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let id = state.policies.dry_run(&actor, policy(body, Some(&name))?).await?;
+    let policy = policy(body, Some(&name))?;
+    state.access.require_step_up(&actor).await?;
+    let id = state.policies.dry_run(&actor, policy).await?;
     let place = (header::LOCATION, format!("/api/v1/admin/jobs/{id}"));
     Ok(HttpResponse::Accepted().insert_header(place).json(DryRunStarted { job_id: id.0 }))
 }

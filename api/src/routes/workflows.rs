@@ -388,6 +388,17 @@ pub async fn comment(
     Ok(one(view, HttpResponse::Ok()))
 }
 
+/// Ends a workflow before its end. Its author, whoever began it, and managers may.
+#[utoipa::path(post, path = "/api/v1/workflows/{id}/cancel", tag = "workflows", params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw")), request_body = CommentRequest, security(("bearer" = [])), responses((status = 200, body = Workflow), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "WORKFLOW_OVER, TRANSITION_PENDING"), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody)))]
+pub async fn cancel(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body, _): CallerWith<may::WorkflowPart, CommentRequest>,
+    id: web::Path<Uuid>,
+    if_match: IfMatch,
+) -> Result<HttpResponse, Problem> {
+    Ok(one(state.workflows.cancel(&actor, WorkflowId(*id), body.comments, if_match.0).await?, HttpResponse::Ok()))
+}
+
 /// Sets which compliance policies a workflow must pass; those that its classification asks for stay.
 #[utoipa::path(put, path = "/api/v1/workflows/{id}/compliance", tag = "workflows", params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw")), request_body = PoliciesRequest, security(("bearer" = [])), responses((status = 200, body = Workflow), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "WORKFLOW_OVER, WRONG_STATE"), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "UNKNOWN_POLICY")))]
 pub async fn compliance(

@@ -25,12 +25,12 @@ pub trait Alongside: Send + Sync {
     async fn write(&self, unit: &dyn UnitOfWork, signed: &ManifestRecord) -> Result<()>;
 }
 
-/// SHA-256 over what people decide on: the content, its metadata and what the claim will say.
+/// SHA-256 over what people decide on: the content, its metadata and what the claim will say. Not the creator's name, which nothing
+/// changes but the forgetting of that person.
 pub fn fingerprint(record: &ManifestRecord) -> String {
     let what: Value = json!({
         "source": record.source.sha256,
         "title": record.title,
-        "creator": record.creator,
         "department": record.department,
         "project": record.project,
         "organization": record.organization,

@@ -45,6 +45,16 @@ pub fn check_unapproved(classification: Classification, settings: &TenantSetting
     Err(Error::new(Kind::Conflict, "APPROVAL_REQUIRED", words))
 }
 
+/// Refuses a caller's own word about approval where the tenant has approval: the platform says what happened.
+pub fn check_no_own_approval(definition: &ClaimDefinition, settings: &TenantSettings) -> Result<()> {
+    let own = definition.assertions.iter().any(|assertion| assertion.label == crate::definition::WORKFLOW_LABEL);
+    if settings.approval.is_empty() || !own {
+        return Ok(());
+    }
+    let words = "this organisation has approval workflows; the platform writes this assertion itself";
+    Err(Error::unprocessable_field("RESERVED_LABEL", "assertions", words))
+}
+
 /// Checks a text field: not blank, no control characters, at most 512 bytes.
 pub fn check_text(field: &str, value: &str) -> Result<()> {
     let reason = if value.trim().is_empty() {

@@ -48,7 +48,8 @@ impl Kind {
 pub fn scan(text: &str) -> Vec<Kind> {
     let mut found = Vec::new();
     // Words as people separate them; digits may be grouped by single spaces or hyphens.
-    for word in text.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | '"' | '(' | ')' | '<' | '>' | '[' | ']')) {
+    let between = [',', ';', '"', '(', ')', '<', '>', '[', ']', ':', '='];
+    for word in text.split(|c: char| c.is_whitespace() || between.contains(&c)) {
         let word = word.trim_matches(|c: char| matches!(c, '.' | ':' | '!' | '?' | '\''));
         if is_email(word) {
             found.push(Kind::Email);
@@ -81,7 +82,11 @@ pub fn scan_value(value: &Value, at: &str, out: &mut Vec<(String, Kind)>) {
     match value {
         Value::String(text) => out.extend(scan(text).into_iter().map(|kind| (at.to_owned(), kind))),
         Value::Array(items) => items.iter().enumerate().for_each(|(n, item)| scan_value(item, &format!("{at}[{n}]"), out)),
-        Value::Object(map) => map.iter().for_each(|(name, item)| scan_value(item, &format!("{at}.{name}"), out)),
+        Value::Object(map) => map.iter().for_each(|(name, item)| {
+            out.extend(scan(name).into_iter().map(|kind| (at.to_owned(), kind)));
+            scan_value(item, &format!("{at}.{name}"), out);
+        }),
+        Value::Number(number) => out.extend(scan(&number.to_string()).into_iter().map(|kind| (at.to_owned(), kind))),
         _ => {}
     }
 }
@@ -180,6 +185,8 @@ fn digit_runs(text: &str) -> Vec<Run> {
                 gap = false;
             }
             ' ' | '-' | '.' if !run.digits.is_empty() && !gap => gap = true,
+            // The code of an area, within a number that began with a plus.
+            '(' | ')' if run.plus && !run.digits.is_empty() => gap = false,
             _ => {
                 let plus = c == '+';
                 let done = std::mem::replace(&mut run, Run { plus, digits: Vec::new() });
@@ -202,6 +209,9 @@ mod tests {
         assert_eq!(scan("ask alice.b+c@example.org."), [Kind::Email]);
         assert_eq!(scan("S1234567D"), [Kind::NricSg]);
         assert_eq!(scan("call +65 6123 4567 now"), [Kind::Phone]);
+        assert_eq!(scan("call +1 (415) 555-2671 now"), [Kind::Phone]);
+        assert_eq!(scan("mailto:bob@example.org"), [Kind::Email]);
+        assert_eq!(scan("email=bob@example.org"), [Kind::Email]);
         assert_eq!(scan("1-1017-00230-70-8"), [Kind::NationalIdTh]);
         assert_eq!(scan("1-1017-00230-70-5"), [] as [Kind; 0], "the check digit is wrong");
         assert_eq!(scan("id 123-45-6789"), [Kind::SsnUs]);

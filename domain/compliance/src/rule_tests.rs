@@ -215,12 +215,20 @@ fn clearances() {
         with(|c| c.expires_at = Some(NOW)).says(rule, Failed, "ended");
         with(|c| c.expires_at = Some(NOW + Duration::days(5))).says(rule, Warning, "thirty days");
         with(|c| c.content_sha256 = "other".into()).says(rule, Pending, "nobody has decided");
-        with(|c| c.withdrawn_at = Some(NOW)).says(rule, Pending, "nobody has decided");
+        with(|c| c.withdrawn_at = Some(NOW)).says(rule, Pending, "taken back");
+        // A refusal that is taken back does not bring an older clearance back.
+        let back = with(|_| {}).add(clearance(area, |c| (c.cleared, c.decided_at, c.withdrawn_at) = (false, NOW, Some(NOW))));
+        back.says(rule, Pending, "taken back");
         // The newest decision counts.
         let turned = with(|_| {}).add(clearance(area, |c| (c.cleared, c.decided_at) = (false, NOW)));
         turned.says(rule, Failed, "refused");
     }
     Case::new(Public).add(clearance(Area::Legal, |_| {})).says(R::TrademarkClearance, Pending, "trademark");
+}
+
+fn coded_nowhere(case: Case) {
+    let unsaid = case.declared(|d| (d.export_code, d.destinations) = (Some("5A002".into()), BTreeSet::new()));
+    unsaid.on(|input| assert_ne!(rules::rule_result(R::ExportControl, input).status, Passed));
 }
 
 #[test]
@@ -236,6 +244,7 @@ fn export_control() {
     let case = || tenant(Case::new(Confidential));
     case().says(R::ExportControl, Pending, "nobody has declared");
     case().declared(|_| {}).says(R::ExportControl, Passed, "allowed");
+    coded_nowhere(case());
     case().declared(|d| d.destinations = set(&["KP"])).says(R::ExportControl, Failed, "nothing goes to KP");
     let coded = |to: &'static [&'static str], audience: &'static str| {
         case().declared(move |d| {
@@ -301,6 +310,7 @@ fn pii_redaction() {
     let result = Case::new(Public).with_xmp(place).says(R::PiiRedaction, Failed, "2 × gps");
     assert_eq!(result.locations, ["metadata.xmp.exif:GPSLatitude", "metadata.xmp.exif:GPSLongitude"]);
     Case::new(Internal).with_xmp(place).says(R::PiiRedaction, Warning, "for the house only");
+    Case::new(Public).with_xmp(place).declared(|d| d.audience = "internal".into()).says(R::PiiRedaction, Failed, "public");
     Case::new(Internal).with_xmp(place).declared(|d| d.audience = "partners".into()).says(R::PiiRedaction, Failed, "partners");
     let mut said = Case::new(Public);
     said.definition.assertions = vec![CustomAssertion {
@@ -327,6 +337,7 @@ fn copyright_valid() {
     with(|r| r.from = Some(NOW + Duration::days(2))).says(R::CopyrightValid, Pending, "not begun");
     with(|r| r.withdrawn_at = Some(NOW)).says(R::CopyrightValid, Failed, "taken back");
     with(|r| r.content_sha256 = "other".into()).says(R::CopyrightValid, Failed, "neither a record");
+    with(|r| r.territories = set(&["SG"])).says(R::CopyrightValid, Pending, "where it goes");
     let abroad = with(|r| r.territories = set(&["SG"])).declared(|d| d.destinations = set(&["SG", "DE"]));
     abroad.says(R::CopyrightValid, Failed, "no right for DE");
 }

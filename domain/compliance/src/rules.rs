@@ -138,8 +138,11 @@ impl Input<'_> {
         declared.max_by_key(|(id, _)| *id)
     }
     fn audience(&self) -> &str {
-        let by_class = if self.record.classification == Classification::Public { "public" } else { "internal" };
-        self.declaration().map_or(by_class, |(_, declaration)| &declaration.audience)
+        // What is public is for everybody, whatever is declared.
+        if self.record.classification == Classification::Public {
+            return "public";
+        }
+        self.declaration().map_or("internal", |(_, declaration)| &declaration.audience)
     }
     fn purpose(&self) -> &str {
         self.declaration().map_or("publication", |(_, declaration)| &declaration.purpose)
@@ -225,16 +228,17 @@ fn clearance(rule: RuleName, area: Area, input: &Input<'_>) -> RuleResult {
         _ => None,
     };
     let all: Vec<(EvidenceId, Clearance)> = input.evidence.iter().filter_map(of).collect();
-    let here = |(_, clearance): &&(EvidenceId, Clearance)| {
-        clearance.content_sha256 == input.record.source.sha256 && clearance.withdrawn_at.is_none()
-    };
+    let here = |(_, clearance): &&(EvidenceId, Clearance)| clearance.content_sha256 == input.record.source.sha256;
     let Some((id, newest)) = all.iter().filter(here).max_by_key(|(id, clearance)| (clearance.decided_at, *id)) else {
         finding.say(Status::Pending, format!("nobody has decided about {} of this content", area.as_str()));
         return finding.0;
     };
     let says = format!("{} on {} as {}", if newest.cleared { "cleared" } else { "refused" }, day(newest.decided_at), newest.role);
     finding.saw(Some(*id), "clearance", says);
-    if !newest.cleared {
+    if newest.withdrawn_at.is_some() {
+        // Not the one before it: whoever takes a refusal back has not cleared anything.
+        finding.say(Status::Pending, "the newest decision was taken back");
+    } else if !newest.cleared {
         finding.say(Status::Failed, format!("refused: {}", newest.reason));
     } else if newest.expires_at.is_some_and(|expires| expires <= input.now) {
         finding.say(Status::Failed, "the clearance has ended");
@@ -269,9 +273,13 @@ fn export_control(input: &Input<'_>) -> RuleResult {
     if !denied.is_empty() {
         finding.say(Status::Failed, format!("nothing goes to {}", denied.join(", ")));
     }
+    if destinations.is_empty() && (code.is_some() || declaration.audience != "internal") {
+        finding.say(Status::Pending, "nobody has declared where it goes");
+    }
     if let Some(code) = code {
         match rules.controlled.get(code) {
             None => finding.say(Status::Failed, format!("{code} is on no list of this organisation")),
+            Some(allowed) if allowed.is_empty() => finding.say(Status::Failed, format!("{code} goes nowhere")),
             Some(allowed) => {
                 let out: Vec<&str> = destinations.iter().filter(|d| !allowed.contains(**d)).copied().collect();
                 if !out.is_empty() {
@@ -360,7 +368,10 @@ fn retention_policy(input: &Input<'_>) -> RuleResult {
         finding.say(Status::Passed, format!("kept for {days} days from when it is archived"));
         return finding.0;
     };
-    let due = archived.at + Duration::days(i64::from(*days));
+    let due = archived
+        .at
+        .checked_add(Duration::days(i64::from(*days)))
+        .unwrap_or(OffsetDateTime::new_utc(time::Date::MAX, time::Time::MIDNIGHT));
     if input.record.content_deleted_at.is_some_and(|at| at < due) {
         finding.say(Status::Failed, "its content was deleted before its time");
     } else if archived.retain_until < due {
@@ -451,6 +462,8 @@ fn copyright_valid(input: &Input<'_>) -> RuleResult {
             finding.say(Status::Pending, "the right has not begun");
         } else if !outside.is_empty() {
             finding.say(Status::Failed, format!("no right for {}", outside.join(", ")));
+        } else if territories.is_empty() && !rights.territories.is_empty() {
+            finding.say(Status::Pending, "the right is for some territories, and nobody has declared where it goes");
         } else if input.ends_soon(rights.until) {
             finding.say(Status::Warning, "the right ends within thirty days");
         } else {

@@ -201,7 +201,12 @@ impl Compliance {
         names.extend(read.compliance().reports(&actor.tenant, manifest).await?.into_iter().map(|report| report.policy));
         let mut out = Vec::new();
         for name in names {
-            let policy = self.policy(read.as_ref(), &actor.tenant, &name).await?;
+            let policy = match self.policy(read.as_ref(), &actor.tenant, &name).await {
+                Ok(policy) => policy,
+                // Settings may name what was never made; workflows say so.
+                Err(error) if error.code == "UNKNOWN_POLICY" => continue,
+                Err(error) => return Err(error),
+            };
             out.push(self.evaluate(read.as_ref(), &record, &settings, &policy).await?.0);
         }
         Ok(out)
@@ -228,13 +233,15 @@ impl Compliance {
         let mut keys: BTreeSet<String> = found_persons.iter().map(|person| format!("person:{person}")).collect();
         keys.insert(format!("content:{}", record.source.sha256));
         let mut evidence = self.evidence_about(unit, &record.tenant, &keys).await?;
-        let declared: BTreeSet<String> = evidence
-            .iter()
-            .filter_map(|(_, evidence)| match evidence {
-                Evidence::Declaration(declaration) => Some(declaration),
-                _ => None,
-            })
-            .flat_map(|declaration| declaration.persons.iter().map(|person| format!("person:{person}")))
+        let declarations = evidence.iter().filter_map(|(id, evidence)| match evidence {
+            Evidence::Declaration(declaration) => Some((*id, declaration)),
+            _ => None,
+        });
+        // The newest is what counts, and no more than that is looked for.
+        let declared: BTreeSet<String> = declarations
+            .max_by_key(|(id, _)| *id)
+            .into_iter()
+            .flat_map(|(_, declaration)| declaration.persons.iter().map(|person| format!("person:{person}")))
             .filter(|key| !keys.contains(key))
             .collect();
         evidence.extend(self.evidence_about(unit, &record.tenant, &declared).await?);
@@ -317,7 +324,7 @@ impl Compliance {
                 "manifest_id": record.id, "policy": policy.name, "status": report.status, "before": before, "content": record.title,
             });
             let audience = [record.created_by.clone(), "role:manager".to_owned()].into();
-            let notice = Notice { audience, kind: "compliance.failed", data, classification: record.classification };
+            let notice = Notice { audience, kind: "compliance.failed", data, manifest: record.id };
             self.deps.notices.tell(unit, &record.tenant, notice).await?;
         }
         Ok(report)
@@ -373,7 +380,15 @@ impl Standing for Compliance {
     ) -> Result<Vec<String>> {
         let mut out = Vec::new();
         for name in policies {
-            let policy = self.policy(unit, &record.tenant, name).await?;
+            // A policy that is asked for and not there is not passed.
+            let policy = match self.policy(unit, &record.tenant, name).await {
+                Ok(policy) => policy,
+                Err(error) if error.code == "UNKNOWN_POLICY" => {
+                    out.push(format!("{name}: {}", error.message));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let report = self.evaluate(unit, record, settings, &policy).await?.0;
             let bad = report.rules.iter().filter(|rule| !rule.status.lets_through());
             out.extend(bad.map(|rule| format!("{name}: {} is {}: {}", rule.rule, rule.status, rule.actual)));

@@ -1,8 +1,6 @@
 //! Records of governance: workflows, tasks, evidence, reports, policies and notifications.
 
-use crate::{
-    EvidenceId, ManifestId, NotificationId, OffsetDateTime, Reach, TaskId, TenantId, WorkflowId, manifest::Classification,
-};
+use crate::{EvidenceId, ManifestId, NotificationId, OffsetDateTime, Reach, TaskId, TenantId, WorkflowId};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -47,6 +45,8 @@ pub struct WorkflowRecord {
     pub created_at: OffsetDateTime,
     /// Last event.
     pub updated_at: OffsetDateTime,
+    /// Since when the effects of a transition are under way.
+    pub pending_since: Option<OffsetDateTime>,
     /// What its events add up to, as the workflow room understands it.
     pub data: Value,
 }
@@ -229,8 +229,8 @@ pub struct NotificationRecord {
     pub kind: String,
     /// What it says.
     pub data: Value,
-    /// Only to those who see the content of this classification.
-    pub classification: Classification,
+    /// The manifest that it is about; only for those who see it.
+    pub manifest: ManifestId,
     /// Creation.
     pub created_at: OffsetDateTime,
 }

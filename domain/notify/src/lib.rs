@@ -1,9 +1,8 @@
 //! Messages to people: written in the transaction of the change that they tell of, read in an inbox.
 
 use omt_kernel::{
-    Actor, Error, NotificationId, Permission, Result, TenantId,
+    Actor, Error, ManifestId, NotificationId, Permission, Result, TenantId,
     governance::NotificationRecord,
-    manifest::Classification,
     port::{Clock, Database, Entropy, Page, People, UnitOfWork},
 };
 use serde_json::Value;
@@ -18,8 +17,8 @@ pub struct Notice {
     pub kind: &'static str,
     /// What it says; no names of people.
     pub data: Value,
-    /// What it is about is classified so: others do not see it.
-    pub classification: Classification,
+    /// The manifest that it is about: only those who see it see the message.
+    pub manifest: ManifestId,
 }
 
 /// The inbox.
@@ -46,7 +45,7 @@ impl Notices {
                 audience,
                 kind: notice.kind.to_owned(),
                 data: notice.data.clone(),
-                classification: notice.classification,
+                manifest: notice.manifest,
                 created_at: now,
             };
             unit.notifications().insert(&record).await?;
@@ -58,9 +57,7 @@ impl Notices {
     pub async fn list(&self, actor: &Actor, unread: bool, page: Page) -> Result<Vec<(NotificationRecord, bool)>> {
         let read = self.database.read().await?;
         let audience = self.audience(read.as_ref(), actor).await?;
-        let mut found = read.notifications().list(&actor.tenant, &audience, &actor.subject, unread, page).await?;
-        found.retain(|(record, _)| record.classification <= actor.reach.clearance);
-        Ok(found)
+        read.notifications().list(&actor.tenant, &audience, &actor.reach, &actor.subject, unread, page).await
     }
 
     /// Notes that the actor read a message.
@@ -68,8 +65,10 @@ impl Notices {
         let unit = self.database.begin().await?;
         let audience = self.audience(unit.as_ref(), actor).await?;
         let found = unit.notifications().get(&actor.tenant, id).await?;
-        let theirs = found.filter(|record| audience.contains(&record.audience) && record.classification <= actor.reach.clearance);
-        theirs.ok_or_else(|| Error::not_found("notification"))?;
+        let missing = || Error::not_found("notification");
+        let theirs = found.filter(|record| audience.contains(&record.audience)).ok_or_else(missing)?;
+        let about = unit.manifests().get(&actor.tenant, theirs.manifest).await?;
+        about.filter(|record| actor.reach.sees(record)).ok_or_else(missing)?;
         unit.notifications().read(id, &actor.subject, self.clock.now()).await?;
         unit.commit().await
     }

@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 
 /// The longest text that a policy sees.
 const MAX_TEXT: usize = 4_096;
+/// How much there may be in all: values, and every 64 bytes of texts.
+const MAX_SIZE: usize = 20_000;
 /// The longest list or object.
 const MAX_ITEMS: usize = 1_000;
 
@@ -46,7 +48,8 @@ pub fn of(record: &ManifestRecord, verified: Option<&Value>, approval: Option<Va
     for planned in metadata::assertions(&extracted, definition.metadata) {
         assertions.insert(planned.label, planned.data);
     }
-    for custom in &definition.assertions {
+    // What a caller says about approval proves none.
+    for custom in definition.assertions.iter().filter(|custom| custom.label != omt_claims::definition::WORKFLOW_LABEL) {
         assertions.insert(custom.label.clone(), custom.data.clone());
     }
     let mut all = Map::new();
@@ -98,17 +101,29 @@ pub fn of(record: &ManifestRecord, verified: Option<&Value>, approval: Option<Va
         "ingredients": ingredients,
         "signature": signature,
     });
-    Ok(bounded(facts))
+    Ok(facts)
 }
 
-/// The same with long texts and long lists cut, so that what a policy does with them is bounded.
-fn bounded(value: Value) -> Value {
-    match value {
-        Value::String(text) if text.len() > MAX_TEXT => Value::String(text.chars().take(MAX_TEXT / 4).collect()),
-        Value::Array(items) => items.into_iter().take(MAX_ITEMS).map(bounded).collect(),
-        Value::Object(map) => map.into_iter().take(MAX_ITEMS).map(|(k, v)| (k, bounded(v))).collect::<Map<_, _>>().into(),
-        other => other,
+/// The facts as expressions see them; none when they are too large for that, since a part would say something else than the whole.
+pub fn for_expressions(facts: &Value) -> Option<&Value> {
+    fn small(value: &Value, left: &mut usize) -> bool {
+        let cost = match value {
+            Value::String(text) => 1 + text.len() / 64,
+            _ => 1,
+        };
+        if *left < cost {
+            return false;
+        }
+        *left -= cost;
+        match value {
+            Value::String(text) => text.len() <= MAX_TEXT,
+            Value::Array(items) => items.len() <= MAX_ITEMS && items.iter().all(|item| small(item, left)),
+            Value::Object(map) => map.len() <= MAX_ITEMS && map.values().all(|item| small(item, left)),
+            _ => true,
+        }
     }
+    let mut left = MAX_SIZE;
+    small(facts, &mut left).then_some(facts)
 }
 
 /// A step of a path.

@@ -33,7 +33,7 @@ impl Compiled {
         let department = self.policy.department.is_none() || self.policy.department.as_deref() == text("manifest.department");
         let class = self.policy.classification_level.is_none() || self.policy.classification_level == classification;
         let applies = department && class;
-        let context = self.programs.values().next().map(|_| expression::context(facts));
+        let context = self.programs.values().next().and_then(|_| facts::for_expressions(facts)).map(expression::context);
         let rules: Vec<RuleVerdict> = match applies {
             true => self
                 .policy
@@ -64,12 +64,12 @@ impl Compiled {
                 let result = match (self.programs.get(&rule.name), context) {
                     (Some(Ok(program)), Some(context)) => expression::is_true(program, context),
                     (Some(Err(reason)), _) => Err(reason.clone()),
-                    _ => Err("there is no expression".to_owned()),
+                    _ => Err("the manifest says more than an expression may look at".to_owned()),
                 };
                 let (passed, actual) = match result {
                     Ok(result) => (result, result.to_string()),
                     // What cannot be said is not passed.
-                    Err(reason) => (false, format!("cannot be said: {reason}")),
+                    Err(reason) => (false, format!("cannot be said: {}", reason.chars().take(200).collect::<String>())),
                 };
                 (passed, "custom_function".to_owned(), source, actual)
             }

@@ -286,7 +286,12 @@ impl Policies {
             return Ok(None);
         }
         let workflow = unit.workflows().of_manifest(&record.tenant, record.id, false).await?;
-        Ok(workflow.map(|workflow| json!({ "workflow_id": workflow.id, "state": workflow.state })))
+        let Some(workflow) = workflow else { return Ok(None) };
+        // Only what was approved was signed with its approval; a chain of decisions tells which.
+        let approved = |vote: &Value| vote["action"].as_str().is_some();
+        let chain = workflow.data.get("chain").and_then(Value::as_array).filter(|chain| chain.iter().any(approved));
+        let signed_in_it = chain.is_some() && !workflow.open;
+        Ok(signed_in_it.then(|| json!({ "workflow_id": workflow.id, "state": workflow.state })))
     }
 
     /// Has a policy tried on everything that the actor sees; the job that does it.

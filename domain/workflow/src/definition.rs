@@ -258,6 +258,16 @@ impl Definition {
         roles.contains(role) || self.stand_ins.get(role).is_some_and(|others| !others.is_disjoint(roles))
     }
 
+    /// A stage of whose people a part must agree, in a state where nobody is assigned.
+    pub fn unassigned(&self, assignees: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
+        self.states.keys().find_map(|state| {
+            let stages: Vec<Stage> = self.leaving(state).flat_map(Transition::all_stages).collect();
+            let anybody = stages.iter().any(|stage| assignees.get(&stage.name).is_some_and(|some| !some.is_empty()));
+            let part = stages.into_iter().find(|stage| stage.quorum.is_of_assigned());
+            part.filter(|_| !anybody).map(|stage| stage.name)
+        })
+    }
+
     /// Whether a transition is an approval: the author is kept from it.
     pub fn is_approval(&self, transition: &Transition) -> bool {
         self.kind(&transition.to) == StateKind::Approved
@@ -353,6 +363,8 @@ impl Definition {
         let (from, to) = (self.kind(&transition.from), self.kind(&transition.to));
         let published = to != StateKind::Published || matches!(from, StateKind::Approved | StateKind::Published);
         faults.unless(published, &at("to"), "a published state is reached from an approved one only");
+        let approved = to != StateKind::Approved || matches!(from, StateKind::Review | StateKind::Approved);
+        faults.unless(approved, &at("from"), "an approved state is reached from one of the kind review");
         let approved = to != StateKind::Approved || from != StateKind::Approved || transition.from == transition.to;
         let decided = to != StateKind::Approved || transition.permission == Permission::WorkflowApprove;
         faults.unless(decided && approved, &at("permission"), "an approved state is reached by workflow:approve only");

@@ -8,6 +8,9 @@ use crate::{
 use omt_kernel::{OffsetDateTime, Permission};
 use std::collections::BTreeSet;
 
+/// From then on nobody says anything more that decides nothing.
+const MAX_EVENTS: i64 = 5_000;
+
 /// Decides what a command does to a workflow.
 pub fn decide(
     definition: &Definition,
@@ -19,6 +22,9 @@ pub fn decide(
 ) -> Result<Vec<Event>, Refusal> {
     if let Some(pending) = &instance.pending {
         return Err(Refusal::Pending(pending.action.clone()));
+    }
+    if instance.ended {
+        return Err(Refusal::Over);
     }
     match command {
         Command::Take { action, stage, comments, attachments } => {
@@ -51,6 +57,20 @@ pub fn decide(
             let delegation = Delegation { stage, from: who.subject.clone(), to: to.subject.clone(), starts, ends };
             desk.delegate(&to, delegation, comments)
         }
+        Command::Cancel { reason } => {
+            let over = matches!(definition.kind(&instance.state), StateKind::Published | StateKind::Closed);
+            let theirs = [&instance.author, &instance.created_by].contains(&&who.subject);
+            // Managers hold every permission of workflows.
+            let manages = Permission::WORKFLOW.iter().all(|permission| who.permissions.contains(permission));
+            if over {
+                return Err(Refusal::Over);
+            }
+            if !theirs && !manages {
+                return Err(Refusal::NotEligible("the author, whoever began it, and managers".to_owned()));
+            }
+            Ok(vec![Event::Ended { by: who.subject.clone(), reason }])
+        }
+        Command::Comment { .. } if instance.revision > MAX_EVENTS => Err(Refusal::TooLong),
         Command::Comment { comments, attachments } => {
             Ok(vec![Event::Commented { by: who.subject.clone(), comments, attachments }])
         }
@@ -96,7 +116,7 @@ pub fn available(
     facts: &Facts,
     now: OffsetDateTime,
 ) -> BTreeSet<String> {
-    if instance.pending.is_some() {
+    if instance.pending.is_some() || instance.ended {
         return BTreeSet::new();
     }
     let desk = Desk { definition, instance, who, facts, now };
@@ -119,7 +139,7 @@ pub struct Waiting {
 
 /// The stages that wait for decisions now.
 pub fn waiting(definition: &Definition, instance: &Instance) -> Vec<Waiting> {
-    if instance.pending.is_some() {
+    if instance.pending.is_some() || instance.ended {
         return Vec::new();
     }
     let mut out = Vec::new();
@@ -163,6 +183,9 @@ pub fn apply(instance: &mut Instance, event: &Event, at: OffsetDateTime) {
             if *to != instance.state {
                 enter(instance, to);
             }
+            // Whatever was decided, was decided on something else.
+            instance.votes.clear();
+            instance.claims.clear();
             instance.chain.clear();
         }
         Event::Claimed { stage, by } => {
@@ -174,14 +197,24 @@ pub fn apply(instance: &mut Instance, event: &Event, at: OffsetDateTime) {
         Event::Delegated { delegation, .. } => {
             instance.delegations.retain(|old| old.stage != delegation.stage || old.from != delegation.from);
             instance.delegations.push(delegation.clone());
+            // Whoever lends their place does not keep the task.
+            if instance.claims.get(&delegation.stage) == Some(&delegation.from) {
+                instance.claims.remove(&delegation.stage);
+            }
         }
         Event::Escalated { stage, role } => {
             instance.escalated.entry(stage.clone()).or_default().insert(role.clone());
+            // Whoever has had it all the time has it no more.
+            instance.claims.remove(stage);
         }
         Event::Commented { .. } => {}
+        Event::Ended { .. } => instance.ended = true,
         Event::PoliciesSet { policies, .. } => instance.policies.clone_from(policies),
         Event::Migrated { version, to, .. } => {
             instance.version = *version;
+            // Decisions of this visit are to be made again.
+            let votes = std::mem::take(&mut instance.votes);
+            instance.chain.retain(|vote| !votes.contains(vote));
             enter(instance, to);
         }
     }
@@ -221,7 +254,8 @@ fn needed(definition: &Definition, instance: &Instance, stage: &Stage) -> usize 
         }
         some => some,
     };
-    stage.quorum.needed(assigned)
+    // A part of nobody is nobody's agreement.
+    if stage.quorum.is_of_assigned() && assigned == 0 { usize::MAX } else { stage.quorum.needed(assigned) }
 }
 
 fn is_complete(definition: &Definition, instance: &Instance, stage: &Stage) -> bool {
@@ -298,7 +332,7 @@ impl Desk<'_> {
             at: self.now,
             comments: comments.clone(),
         };
-        let decides = definition.kind(&instance.state) != StateKind::Open;
+        let decides = definition.kind(&instance.state) != StateKind::Open || definition.is_approval(transition);
         let voted = Event::Voted { vote, attachments, decides };
         let mut after = instance.clone();
         apply(&mut after, &voted, self.now);

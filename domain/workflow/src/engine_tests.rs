@@ -163,6 +163,7 @@ fn begin(definition: &Definition, dice: &mut Dice, now: OffsetDateTime) -> Insta
         escalated: BTreeMap::new(),
         policies: BTreeSet::new(),
         pending: None,
+        ended: false,
         created_at: now,
         updated_at: now,
     }

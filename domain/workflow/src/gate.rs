@@ -1,9 +1,9 @@
 //! What approval means for a manifest: no signature without it where it is asked for, none of what was approved otherwise.
 
 use crate::{
-    definition::StateKind,
+    definition::{Definition, Effect, Guard, StateKind},
     engine,
-    model::{Event, Instance, Vote},
+    model::{Event, Instance, Refusal, Vote},
     store::{self, Definitions},
 };
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use omt_kernel::{
     Actor, Error, Kind, Result, TenantSettings,
     error::Context as _,
     governance::WorkflowRecord,
-    manifest::ManifestRecord,
+    manifest::{ManifestRecord, ManifestState},
     port::{Clock, Database, Entropy, UnitOfWork},
 };
 use std::{
@@ -59,6 +59,8 @@ pub struct Gate {
     pub definitions: Arc<Definitions>,
     /// Compliance.
     pub compliance: Arc<dyn Standing>,
+    /// Organisational policy.
+    pub policy: Arc<dyn Standing>,
 }
 
 /// What a manifest's workflow means for signing it.
@@ -88,7 +90,45 @@ impl Gate {
         if definition.kind(&instance.state) != StateKind::Approved || instance.fingerprint != fingerprint(record) {
             return refuse(format!("the workflow {} of this manifest is in the state {}", workflow.id, instance.state));
         }
+        self.check_publication(unit, record, settings, &definition, &instance).await?;
         Ok(Verdict::Approved(Box::new(instance)))
+    }
+
+    /// Signing by itself is no way around what publishing asks for: its guards hold here too, and where several must agree to it,
+    /// they have.
+    async fn check_publication(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        settings: &TenantSettings,
+        definition: &Definition,
+        instance: &Instance,
+    ) -> Result<()> {
+        let Some(publish) = definition.leaving(&instance.state).find(|t| t.effects.contains(&Effect::Sign)) else {
+            return Ok(());
+        };
+        let decided = instance.pending.as_ref().is_some_and(|pending| pending.action == publish.action);
+        if publish.role.is_none() && !decided {
+            let words = format!("several people agree to {} before this manifest is signed", publish.action);
+            return Err(Error::new(Kind::Conflict, "APPROVAL_REQUIRED", words));
+        }
+        let mut reasons = Vec::new();
+        for guard in &publish.guards {
+            match guard {
+                Guard::CompliancePassed => {
+                    reasons.extend(self.compliance.against(unit, record, settings, &instance.policies).await?);
+                }
+                Guard::PolicyPassed => {
+                    let named = settings.policies.get(&record.classification).cloned().unwrap_or_default();
+                    reasons.extend(self.policy.against(unit, record, settings, &named).await?);
+                }
+                Guard::ClassificationAtMost(most) if record.classification > *most => {
+                    reasons.push(format!("the content is classified {}, and {most} is the most", record.classification));
+                }
+                Guard::ClassificationAtMost(_) => {}
+            }
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(Refusal::Guard(reasons).into()) }
     }
 
     async fn assertion(
@@ -159,9 +199,15 @@ impl Governance for Gate {
         let Some(workflow) = unit.workflows().of_manifest(&after.tenant, after.id, true).await? else { return Ok(()) };
         let instance = store::instance(&workflow)?;
         let definition = self.definitions.get(unit, &after.tenant, &instance.definition, Some(instance.version)).await?;
-        let Some(event) = engine::content_changed(&definition, &instance, &fingerprint(after), &actor.subject) else {
-            return Ok(());
+        let event = match after.state {
+            // What is put away is decided on no more; unless that is what the workflow itself is doing.
+            ManifestState::Archived if instance.pending.is_some() => return Ok(()),
+            ManifestState::Archived => {
+                Some(Event::Ended { by: actor.subject.clone(), reason: "the manifest was archived".to_owned() })
+            }
+            _ => engine::content_changed(&definition, &instance, &fingerprint(after), &actor.subject),
         };
+        let Some(event) = event else { return Ok(()) };
         if let Some(pending) = &instance.pending {
             let words = format!("the effects of {} are under way", pending.action);
             return Err(Error::new(Kind::Conflict, "TRANSITION_PENDING", words).retry_after(5));
@@ -178,23 +224,24 @@ impl Governance for Gate {
 }
 
 /// What a record is about, for the caller of [`store::append`].
-pub fn is_open(definition: &crate::definition::Definition, state: &str) -> bool {
+pub fn is_open(definition: &Definition, state: &str) -> bool {
     !matches!(definition.kind(state), StateKind::Published | StateKind::Closed)
 }
 
 /// The record that an instance is kept as.
-pub(crate) fn record(definition: &crate::definition::Definition, instance: &Instance) -> Result<WorkflowRecord> {
+pub(crate) fn record(definition: &Definition, instance: &Instance) -> Result<WorkflowRecord> {
     Ok(WorkflowRecord {
         id: instance.id,
         tenant: instance.tenant.clone(),
         manifest: instance.manifest,
         definition: instance.definition.clone(),
         state: instance.state.clone(),
-        open: is_open(definition, &instance.state),
+        open: !instance.ended && is_open(definition, &instance.state),
         revision: instance.revision,
         created_by: instance.created_by.clone(),
         created_at: instance.created_at,
         updated_at: instance.updated_at,
+        pending_since: instance.pending.as_ref().map(|_| instance.updated_at),
         data: serde_json::to_value(instance).context("a workflow cannot be written")?,
     })
 }

@@ -108,6 +108,9 @@ pub struct Instance {
     pub policies: BTreeSet<String>,
     /// A transition whose effects are under way.
     pub pending: Option<Pending>,
+    /// Somebody ended it before its end.
+    #[serde(default)]
+    pub ended: bool,
     /// Creation.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -213,6 +216,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         attachments: Vec<Attachment>,
     },
+    /// It ended before its end.
+    Ended {
+        /// Who ended it.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// Other compliance policies are to be passed.
     PoliciesSet {
         /// They.
@@ -303,6 +313,11 @@ pub enum Command {
         /// Evidence.
         attachments: Vec<Attachment>,
     },
+    /// End it before its end.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
     /// Set the compliance policies to be passed.
     SetPolicies {
         /// They.
@@ -347,6 +362,8 @@ pub enum Refusal {
     Delegation(&'static str),
     /// What is over stays as it is.
     Over,
+    /// Too much was said already.
+    TooLong,
 }
 
 impl From<Refusal> for Error {
@@ -388,6 +405,7 @@ impl From<Refusal> for Error {
             Refusal::Guard(_) => (Kind::Conflict, "GUARD_FAILED", "something stands against it; see errors".to_owned()),
             Refusal::ContentChanged => (Kind::Conflict, "CONTENT_CHANGED", "the content is not what was decided on".to_owned()),
             Refusal::Delegation(words) => (Kind::Unprocessable, "DELEGATION_REFUSED", (*words).to_owned()),
+            Refusal::TooLong => (Kind::Conflict, "TOO_MANY_EVENTS", "the workflow's history is too long for comments".to_owned()),
             Refusal::Over => (Kind::Conflict, "WORKFLOW_OVER", "the workflow is over".to_owned()),
         };
         let mut error = Self::new(kind, code, words);

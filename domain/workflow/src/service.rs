@@ -134,8 +134,10 @@ impl Workflows {
             {
                 return Ok(done);
             }
-            let (record, settings) = self.subject(unit.as_ref(), actor, new.manifest).await?;
-            store::lock(unit.as_ref(), record.id).await?;
+            let id = new.manifest.ok_or_else(|| Error::invalid_field("MISSING_FIELD", "manifest_id", "is needed"))?;
+            // First: what is read before it may be other by the time that it is decided on.
+            store::lock(unit.as_ref(), id).await?;
+            let (record, settings) = self.subject(unit.as_ref(), actor, id).await?;
             if record.state != ManifestState::Draft {
                 let words = format!("the manifest is {}; workflows decide on drafts", record.state);
                 return Err(Error::new(Kind::Conflict, "NOT_A_DRAFT", words));
@@ -145,7 +147,7 @@ impl Workflows {
                 return Err(Error::new(Kind::Conflict, "WORKFLOW_EXISTS", words));
             }
             let (definition, version) = self.definition_for(unit.as_ref(), actor, &new, &record, &settings).await?;
-            self.check_assignees(unit.as_ref(), &actor.tenant, &definition, &new.assignees).await?;
+            self.check_assignees(unit.as_ref(), &record, &definition, &new.assignees).await?;
             let now = self.deps.clock.now();
             let instance = Instance {
                 id: WorkflowId(self.deps.entropy.uuid_v7(now)),
@@ -167,6 +169,7 @@ impl Workflows {
                 escalated: BTreeMap::new(),
                 policies: settings.compliance.get(&record.classification).cloned().unwrap_or_default(),
                 pending: None,
+                ended: false,
                 created_at: now,
                 updated_at: now,
             };
@@ -213,7 +216,7 @@ impl Workflows {
     async fn check_assignees(
         &self,
         unit: &dyn UnitOfWork,
-        tenant: &TenantId,
+        record: &ManifestRecord,
         definition: &Definition,
         assignees: &BTreeMap<String, BTreeSet<String>>,
     ) -> Result<()> {
@@ -227,27 +230,23 @@ impl Workflows {
                 return Err(Error::unprocessable_field("INVALID_FIELD", field, "must name 1 to 200 people"));
             }
             for subject in subjects {
-                let person = self.deps.people.find(unit, tenant, subject).await?;
+                let person = self.deps.people.find(unit, &record.tenant, subject).await?;
                 if !person.is_some_and(|person| definition.holds(&person.roles, &stage.role)) {
                     let words = format!("{subject} is not there or does not have the role {}", stage.role);
                     return Err(Error::unprocessable_field("NOT_ELIGIBLE", field, words));
                 }
             }
-            if subjects.len() < stage.quorum.needed(subjects.len()) {
+            // The author is not among those who approve, whoever assigns them.
+            let approval = definition.transitions.iter().any(|t| definition.is_approval(t) && t.all_stages().contains(stage));
+            let author = usize::from(definition.four_eyes && approval && subjects.contains(&record.created_by));
+            if subjects.len() - author < stage.quorum.needed(subjects.len()) {
                 return Err(Error::unprocessable_field("QUORUM_OUT_OF_REACH", field, "fewer people than must agree"));
             }
         }
-        let unnamed = stages.iter().find(|stage| {
-            let anybody = definition
-                .leaving(definition.transitions.iter().find(|t| t.all_stages().contains(stage)).map_or("", |t| &t.from))
-                .flat_map(Transition::all_stages)
-                .any(|other| assignees.contains_key(&other.name));
-            stage.quorum.is_of_assigned() && !anybody
-        });
-        match unnamed {
+        match definition.unassigned(assignees) {
             Some(stage) => {
                 let words = "a part of those assigned must agree: name them";
-                Err(Error::unprocessable_field("MISSING_FIELD", format!("assignees.{}", stage.name), words))
+                Err(Error::unprocessable_field("MISSING_FIELD", format!("assignees.{stage}"), words))
             }
             None => Ok(()),
         }
@@ -305,8 +304,9 @@ impl Workflows {
             let bench = self.decide(unit.as_ref(), actor, bench, command, &step.action).await?;
             let began = bench.instance.pending.is_some();
             let view = self.view(unit.as_ref(), actor, &bench.definition, &bench.instance).await?;
-            // What is still under way is not yet an answer.
-            if let Some(once) = once.filter(|_| !began)
+            // What is still under way is 202, whenever it is asked again.
+            let once = once.cloned().map(|once| Once { status: if began { 202 } else { once.status }, ..once });
+            if let Some(once) = &once
                 && !once.keep(unit.as_ref(), actor, &view, self.deps.clock.now()).await?
             {
                 let winner = once.replay(unit.as_ref(), actor).await?;
@@ -343,6 +343,16 @@ impl Workflows {
             attachments: attachments.clone(),
         })
         .await
+    }
+
+    /// Ends a workflow before its end: its author, whoever began it, and managers may. What it approved is approved no more.
+    pub async fn cancel(&self, actor: &Actor, id: WorkflowId, reason: String, if_match: Option<i64>) -> Result<WorkflowView> {
+        takes_part(actor)?;
+        if reason.trim().is_empty() {
+            return Err(Error::unprocessable_field("COMMENTS_REQUIRED", "comments", "must not be empty"));
+        }
+        check_words("comments", Some(&reason))?;
+        self.command(actor, id, if_match, "cancel", |_| Command::Cancel { reason: reason.clone() }).await
     }
 
     /// Sets the compliance policies that a workflow must pass: those that its classification asks for, and these.
@@ -423,12 +433,7 @@ impl Workflows {
             let data = json!({
                 "workflow_id": instance.id, "manifest_id": record.id, "task_id": task.id, "title": task.title, "content": record.title,
             });
-            let notice = Notice {
-                audience: task.candidates.clone(),
-                kind: "workflow.task.opened",
-                data,
-                classification: record.classification,
-            };
+            let notice = Notice { audience: task.candidates.clone(), kind: "workflow.task.opened", data, manifest: record.id };
             self.deps.notices.tell(unit, &instance.tenant, notice).await?;
         }
         if from != instance.state {
@@ -436,20 +441,14 @@ impl Workflows {
                 "workflow_id": instance.id, "manifest_id": record.id, "from": from, "to": instance.state, "content": record.title,
             });
             let audience = [instance.author.clone(), instance.created_by.clone()].into();
-            let notice = Notice { audience, kind: "workflow.moved", data, classification: record.classification };
+            let notice = Notice { audience, kind: "workflow.moved", data, manifest: record.id };
             self.deps.notices.tell(unit, &instance.tenant, notice).await?;
         }
         Ok(())
     }
 
     /// The manifest that a workflow is to begin on, and the tenant's settings.
-    async fn subject(
-        &self,
-        unit: &dyn UnitOfWork,
-        actor: &Actor,
-        id: Option<ManifestId>,
-    ) -> Result<(ManifestRecord, TenantSettings)> {
-        let id = id.ok_or_else(|| Error::invalid_field("MISSING_FIELD", "manifest_id", "is needed"))?;
+    async fn subject(&self, unit: &dyn UnitOfWork, actor: &Actor, id: ManifestId) -> Result<(ManifestRecord, TenantSettings)> {
         let found = unit.manifests().get(&actor.tenant, id).await?;
         let record = found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))?;
         Ok((record, settings(unit, &actor.tenant).await?))

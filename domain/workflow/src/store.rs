@@ -13,6 +13,7 @@ use omt_kernel::{
     governance::{DefinitionRecord, TaskRecord, WorkflowEventRecord, WorkflowRecord},
     port::{Clock, Entropy, UnitOfWork},
 };
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, sync::Arc};
 use time::Duration;
 
@@ -86,6 +87,14 @@ impl Definitions {
     }
 }
 
+/// An event as it is kept: with where it led, so that a part of a history can be read by itself.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) event: Event,
+}
+
 /// What writing needs.
 pub(crate) struct Tools<'a> {
     pub(crate) clock: &'a dyn Clock,
@@ -114,13 +123,16 @@ pub(crate) async fn append(
     let (now, before) = (tools.clock.now(), instance.revision);
     let mut records = Vec::new();
     for event in &events {
+        // Of what begins, there is nothing before.
+        let from = if before == 0 && records.is_empty() { String::new() } else { instance.state.clone() };
         engine::apply(&mut instance, event, now);
+        let kept = Kept { from, to: instance.state.clone(), event: event.clone() };
         records.push(WorkflowEventRecord {
             workflow: instance.id,
             sequence: instance.revision,
             tenant: instance.tenant.clone(),
             at: now,
-            data: serde_json::to_value(event).context("an event cannot be written")?,
+            data: serde_json::to_value(&kept).context("an event cannot be written")?,
         });
     }
     let record = gate::record(definition, &instance)?;

@@ -15,8 +15,8 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrde
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// The most evidence about one thing that is looked at.
-const MOST: u64 = 1_000;
+/// The most evidence of one kind about one thing that is looked at, the newest first; and the most overrides.
+const MOST: u64 = 100;
 
 fn from_row(row: rows::Model) -> Result<EvidenceRecord> {
     Ok(EvidenceRecord {
@@ -95,17 +95,24 @@ impl<C: Finish> ComplianceRepository for Unit<C> {
     }
 
     async fn about(&self, tenant: &TenantId, keys: &BTreeSet<String>) -> Result<Vec<EvidenceRecord>> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
+        let mut out = Vec::new();
+        for key in keys {
+            // Each kind by itself: much of one must not hide the other.
+            for kind in ["consent", "clearance", "rights", "declaration"] {
+                let found = rows::Entity::find()
+                    .filter(rows::Column::Tenant.eq(tenant.as_str()))
+                    .filter(rows::Column::About.eq(key.as_str()))
+                    .filter(rows::Column::Kind.eq(kind))
+                    .order_by_desc(rows::Column::Id)
+                    .limit(MOST)
+                    .all(&self.connection)
+                    .await;
+                for row in found.map_err(failed)? {
+                    out.push(from_row(row)?);
+                }
+            }
         }
-        let found = rows::Entity::find()
-            .filter(rows::Column::Tenant.eq(tenant.as_str()))
-            .filter(rows::Column::About.is_in(keys.iter().map(String::as_str)))
-            .order_by_desc(rows::Column::Id)
-            .limit(MOST)
-            .all(&self.connection)
-            .await;
-        found.map_err(failed)?.into_iter().map(from_row).collect()
+        Ok(out)
     }
 
     async fn put_report(&self, report: &ReportRecord) -> Result<()> {

@@ -1,17 +1,21 @@
 //! Organisational policies and messages to people.
 
+use super::manifests::within;
 use crate::{
     Finish, Unit,
-    entity::{notification_reads as reads, notifications, policies},
-    failed, inserted, instant, micros, tenant_id, word,
+    entity::{manifests, notification_reads as reads, notifications, policies},
+    failed, inserted, instant, micros, tenant_id,
 };
 use async_trait::async_trait;
 use omt_kernel::{
-    NotificationId, Result, TenantId,
+    ManifestId, NotificationId, Reach, Result, TenantId,
     governance::{NotificationRecord, PolicyRecord},
     port::{NotificationRepository, Page, PolicyRepository},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationDef,
+    sea_query::OnConflict,
+};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -74,6 +78,11 @@ impl<C: Finish> PolicyRepository for Unit<C> {
     }
 }
 
+/// From a message to the manifest that it is about.
+fn to_manifest() -> RelationDef {
+    notifications::Entity::belongs_to(manifests::Entity).from(notifications::Column::ManifestId).to(manifests::Column::Id).into()
+}
+
 fn notification(row: notifications::Model) -> Result<NotificationRecord> {
     Ok(NotificationRecord {
         id: NotificationId(row.id),
@@ -81,7 +90,7 @@ fn notification(row: notifications::Model) -> Result<NotificationRecord> {
         audience: row.audience,
         kind: row.kind,
         data: row.data,
-        classification: word(&row.classification)?,
+        manifest: ManifestId(row.manifest_id),
         created_at: instant(row.created_at)?,
     })
 }
@@ -106,7 +115,7 @@ impl<C: Finish> NotificationRepository for Unit<C> {
             audience: Set(notification.audience.clone()),
             kind: Set(notification.kind.clone()),
             data: Set(notification.data.clone()),
-            classification: Set(notification.classification.to_string()),
+            manifest_id: Set(notification.manifest.0),
             created_at: Set(micros(notification.created_at)),
         };
         notifications::Entity::insert(row).exec_without_returning(&self.connection).await.map(drop).map_err(failed)
@@ -116,6 +125,7 @@ impl<C: Finish> NotificationRepository for Unit<C> {
         &self,
         tenant: &TenantId,
         audience: &BTreeSet<String>,
+        reach: &Reach,
         subject: &str,
         unread: bool,
         page: Page,
@@ -125,7 +135,9 @@ impl<C: Finish> NotificationRepository for Unit<C> {
         for _ in 0..20 {
             let mut query = notifications::Entity::find()
                 .filter(notifications::Column::Tenant.eq(tenant.as_str()))
-                .filter(notifications::Column::Audience.is_in(audience.iter().map(String::as_str)));
+                .filter(notifications::Column::Audience.is_in(audience.iter().map(String::as_str)))
+                .join(JoinType::InnerJoin, to_manifest())
+                .filter(within(reach));
             if let Some(after) = after {
                 query = query.filter(notifications::Column::Id.lt(after));
             }

@@ -8,7 +8,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use omt_kernel::{
-    ManifestId, Result, TenantId, WorkflowId,
+    ManifestId, OffsetDateTime, Result, TenantId, WorkflowId,
     governance::{DefinitionRecord, WorkflowEventRecord, WorkflowFilter, WorkflowRecord},
     port::{Page, WorkflowRepository},
 };
@@ -41,6 +41,7 @@ fn from_row(row: rows::Model) -> Result<WorkflowRecord> {
         created_by: row.created_by,
         created_at: instant(row.created_at)?,
         updated_at: instant(row.updated_at)?,
+        pending_since: row.pending_since.map(instant).transpose()?,
         data: row.data,
     })
 }
@@ -57,6 +58,7 @@ fn to_row(workflow: &WorkflowRecord) -> rows::ActiveModel {
         created_by: Set(workflow.created_by.clone()),
         created_at: Set(micros(workflow.created_at)),
         updated_at: Set(micros(workflow.updated_at)),
+        pending_since: Set(workflow.pending_since.map(micros)),
         data: Set(workflow.data.clone()),
     }
 }
@@ -183,6 +185,16 @@ impl<C: Finish> WorkflowRepository for Unit<C> {
             query = query.filter(Expr::col((rows::Entity, rows::Column::Id)).gt(after));
         }
         let found = query.order_by_asc(rows::Column::Id).limit(u64::from(page.limit)).all(&self.connection).await;
+        found.map_err(failed)?.into_iter().map(from_row).collect()
+    }
+
+    async fn stuck(&self, before: OffsetDateTime, limit: u32) -> Result<Vec<WorkflowRecord>> {
+        let found = rows::Entity::find()
+            .filter(rows::Column::PendingSince.lt(micros(before)))
+            .order_by_asc(rows::Column::PendingSince)
+            .limit(u64::from(limit))
+            .all(&self.connection)
+            .await;
         found.map_err(failed)?.into_iter().map(from_row).collect()
     }
 

@@ -252,6 +252,7 @@ impl Manifests {
             return Err(Error::unprocessable_field("TOO_MANY_INGREDIENTS", "ingredient", "at most 32 are allowed"));
         }
         let settings = self.settings(actor).await?;
+        rules::check_no_own_approval(&new.definition, &settings)?;
         let identity = match new.sign {
             Some(scheme) => {
                 rules::check_scheme(scheme, &settings)?;
@@ -398,6 +399,10 @@ impl Manifests {
         let identity = self.identity(request.scheme).await?;
         let mut definition: ClaimDefinition =
             serde_json::from_value(record.definition.clone()).context("the record's definition cannot be read")?;
+        if !settings.approval.is_empty() {
+            // Of drafts that are older than this rule.
+            definition.assertions.retain(|assertion| assertion.label != crate::definition::WORKFLOW_LABEL);
+        }
         if let Some(approval) = self.deps.governance.may_sign(&record, &settings).await? {
             // What really happened stands in the place of what the draft said about it.
             definition.assertions.retain(|assertion| assertion.label != approval.label);

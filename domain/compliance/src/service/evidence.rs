@@ -78,24 +78,14 @@ impl Compliance {
         later("expires_at", expires_at, now)?;
         let read = self.deps.database.read().await?;
         let record = self.visible(read.as_ref(), actor, manifest).await?;
-        if record.created_by == actor.subject {
-            let words = "the author of the content does not clear it";
-            return Err(Error::new(Kind::Forbidden, "FOUR_EYES", words));
-        }
-        let roles = self.deps.people.actor(read.as_ref(), actor).await?.roles;
-        let allowed = settings(read.as_ref(), &actor.tenant).await?.clearance_roles;
-        let allowed = allowed.get(area.as_str()).cloned().unwrap_or_default();
-        let Some(role) = roles.intersection(&allowed).next() else {
-            let words = format!("{} is decided by {}", area.as_str(), allowed.into_iter().collect::<Vec<_>>().join(", "));
-            return Err(Error::new(Kind::Forbidden, "NOT_ELIGIBLE", words));
-        };
+        let role = self.check_may_clear(read.as_ref(), actor, area, &record.source.sha256).await?;
         let clearance = Clearance {
             area,
             content_sha256: record.source.sha256.clone(),
             cleared,
             reason,
             decided_by: actor.subject.clone(),
-            role: role.clone(),
+            role,
             decided_at: now,
             expires_at,
             withdrawn_at: None,
@@ -174,6 +164,7 @@ impl Compliance {
             let unit = self.deps.database.begin().await?;
             let found = unit.compliance().evidence(&actor.tenant, id).await?;
             let mut record = found.ok_or_else(|| Error::not_found("evidence"))?;
+            self.check_seen(unit.as_ref(), actor, &record).await?;
             if if_match.is_some_and(|expected| expected != record.revision) {
                 let words = format!("the record is at revision {}", record.revision);
                 return Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words));
@@ -182,7 +173,11 @@ impl Compliance {
             let mut evidence: Evidence = serde_json::from_value(record.data.clone()).context("evidence cannot be read")?;
             let withdrawn = match &mut evidence {
                 Evidence::Consent(consent) => &mut consent.withdrawn_at,
-                Evidence::Clearance(clearance) => &mut clearance.withdrawn_at,
+                Evidence::Clearance(clearance) => {
+                    // Taking a decision back is one more decision.
+                    self.check_may_clear(unit.as_ref(), actor, clearance.area, &clearance.content_sha256).await?;
+                    &mut clearance.withdrawn_at
+                }
                 Evidence::Rights(rights) => &mut rights.withdrawn_at,
                 Evidence::Declaration(_) => {
                     let words = "a declaration is replaced by a newer one";
@@ -229,8 +224,40 @@ impl Compliance {
     /// One record.
     pub async fn evidence(&self, actor: &Actor, id: EvidenceId) -> Result<EvidenceRecord> {
         actor.require(Permission::ComplianceCheck)?;
-        let found = self.deps.database.read().await?.compliance().evidence(&actor.tenant, id).await?;
-        found.ok_or_else(|| Error::not_found("evidence"))
+        let read = self.deps.database.read().await?;
+        let found = read.compliance().evidence(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("evidence"))?;
+        self.check_seen(read.as_ref(), actor, &found).await?;
+        Ok(found)
+    }
+
+    /// Evidence about content is for those who see a manifest of that content.
+    async fn check_seen(&self, unit: &dyn UnitOfWork, actor: &Actor, record: &EvidenceRecord) -> Result<()> {
+        let Some(sha256) = record.key.strip_prefix("content:") else { return Ok(()) };
+        for found in unit.blobs().uses(&actor.tenant, sha256).await? {
+            let about = unit.manifests().get(&actor.tenant, found.manifest).await?;
+            if about.is_some_and(|about| about.source.sha256 == sha256 && actor.reach.sees(&about)) {
+                return Ok(());
+            }
+        }
+        Err(Error::not_found("evidence"))
+    }
+
+    /// Refuses whoever may not decide about content: those without the role, programs, and whoever made a manifest of it.
+    async fn check_may_clear(&self, unit: &dyn UnitOfWork, actor: &Actor, area: Area, sha256: &str) -> Result<String> {
+        let words = "the author of the content does not clear it";
+        for found in unit.blobs().uses(&actor.tenant, sha256).await? {
+            let made = unit.manifests().get(&actor.tenant, found.manifest).await?;
+            if made.is_some_and(|made| made.source.sha256 == sha256 && made.created_by == actor.subject) {
+                return Err(Error::new(Kind::Forbidden, "FOUR_EYES", words));
+            }
+        }
+        let roles = self.deps.people.actor(unit, actor).await?.roles;
+        let allowed = settings(unit, &actor.tenant).await?.clearance_roles;
+        let allowed = allowed.get(area.as_str()).cloned().unwrap_or_default();
+        roles.intersection(&allowed).next().cloned().ok_or_else(|| {
+            let words = format!("{} is decided by {}", area.as_str(), allowed.into_iter().collect::<Vec<_>>().join(", "));
+            Error::new(Kind::Forbidden, "NOT_ELIGIBLE", words)
+        })
     }
 
     /// Records, newest first; about a person or about a manifest's content where one is named.
@@ -249,7 +276,10 @@ impl Compliance {
             (None, Some(manifest)) => {
                 Some(format!("content:{}", self.visible(read.as_ref(), actor, manifest).await?.source.sha256))
             }
-            (None, None) => None,
+            (None, None) => {
+                let words = "name a person or a manifest: evidence is shown to those who know what it is about";
+                return Err(Error::invalid_field("INVALID_QUERY", "person", words));
+            }
         };
         read.compliance().list_evidence(&actor.tenant, &EvidenceFilter { kind, key }, page).await
     }

@@ -31,6 +31,7 @@ impl Compliance {
     /// Asks for an override. It counts once a second person has agreed.
     pub async fn ask_override(&self, actor: &Actor, new: NewOverride) -> Result<Override> {
         actor.require(Permission::ComplianceOverride)?;
+        check_person(actor)?;
         let now = self.deps.clock.now();
         if new.reason.trim().len() < 10 || new.reason.len() > 2_000 {
             return Err(Error::unprocessable_field("INVALID_FIELD", "reason", "must have 10 to 2000 bytes"));
@@ -41,6 +42,10 @@ impl Compliance {
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             let record = self.visible(unit.as_ref(), actor, new.manifest).await?;
+            if record.created_by == actor.subject {
+                let words = "the author of the content does not ask for an override";
+                return Err(Error::new(Kind::Forbidden, "FOUR_EYES", words));
+            }
             let made = Override {
                 id: self.deps.entropy.uuid_v7(now),
                 rule: new.rule,
@@ -59,7 +64,7 @@ impl Compliance {
                 audience: ["role:manager".to_owned()].into(),
                 kind: "compliance.override.asked",
                 data: json!({ "override_id": made.id, "manifest_id": new.manifest, "rule": made.rule, "content": record.title }),
-                classification: record.classification,
+                manifest: record.id,
             };
             self.deps.notices.tell(unit.as_ref(), &actor.tenant, notice).await?;
             unit.commit().await?;
@@ -71,6 +76,7 @@ impl Compliance {
     /// Agrees to an override that another person asked for.
     pub async fn approve_override(&self, actor: &Actor, id: Uuid) -> Result<Override> {
         actor.require(Permission::ComplianceOverride)?;
+        check_person(actor)?;
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             unit.lock(&format!("override:{id}")).await?;
@@ -103,6 +109,14 @@ impl Compliance {
         };
         retry::transaction(self.deps.entropy.as_ref(), attempt).await
     }
+}
+
+/// Overrides are between people: a program's key may be the same person's.
+fn check_person(actor: &Actor) -> Result<()> {
+    if actor.subject.starts_with("user:") {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Forbidden, "PERSON_NEEDED", "people override rules, programs do not"))
 }
 
 fn to_record(actor: &Actor, manifest: ManifestId, made: &Override) -> Result<OverrideRecord> {

@@ -33,6 +33,8 @@ pub trait WorkflowRepository: Send + Sync {
     async fn list(&self, tenant: &TenantId, filter: &WorkflowFilter, page: Page) -> Result<Vec<WorkflowRecord>>;
     /// Workflows that are not over and follow a definition, in the order of identifiers.
     async fn following(&self, tenant: &TenantId, definition: &str, page: Page) -> Result<Vec<WorkflowRecord>>;
+    /// Every tenant's workflows whose effects have been under way since before.
+    async fn stuck(&self, before: OffsetDateTime, limit: u32) -> Result<Vec<WorkflowRecord>>;
     /// Adds events.
     async fn add_events(&self, events: &[WorkflowEventRecord]) -> Result<()>;
     /// A workflow's events after one of them, oldest first.
@@ -103,11 +105,12 @@ pub trait PolicyRepository: Send + Sync {
 pub trait NotificationRepository: Send + Sync {
     /// Adds a message.
     async fn insert(&self, notification: &NotificationRecord) -> Result<()>;
-    /// Messages to one of these, newest first; with whether this subject has read them.
+    /// Messages to one of these about content within reach, newest first; with whether this subject has read them.
     async fn list(
         &self,
         tenant: &TenantId,
         audience: &BTreeSet<String>,
+        reach: &crate::Reach,
         subject: &str,
         unread: bool,
         page: Page,

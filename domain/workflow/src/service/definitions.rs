@@ -140,6 +140,9 @@ impl Workflows {
             if bench.instance.pending.is_some() {
                 return Ok(Some("the effects of a transition are under way".to_owned()));
             }
+            if let Some(stage) = target.definition.unassigned(&bench.instance.assignees) {
+                return Ok(Some(format!("a part of the people of {stage} must agree, and nobody is assigned")));
+            }
             let state = &bench.instance.state;
             let to = states.get(state).unwrap_or(state).clone();
             let Some(kind) = target.definition.states.get(&to).map(|state| state.kind) else {

@@ -6,12 +6,15 @@ use omt_kernel::{Actor, Result, governance::TaskRecord, port::UnitOfWork};
 use omt_notify::Notice;
 use serde_json::json;
 
+/// Effects take less.
+const STUCK: time::Duration = time::Duration::minutes(15);
 /// Tasks looked at in one run.
 const BATCH: u32 = 500;
 
 impl Workflows {
     /// Does what is due; how many tasks.
     pub async fn ring_all(&self) -> Result<u64> {
+        self.revive().await?;
         let mut rung = 0;
         loop {
             let due = self.deps.database.read().await?.tasks().due(self.deps.clock.now(), BATCH).await?;
@@ -25,6 +28,20 @@ impl Workflows {
         }
     }
 
+    /// Has effects had whose job is gone: it was called off, or died with its worker at its last attempt. A job that lives stays the
+    /// only one, by its key.
+    async fn revive(&self) -> Result<()> {
+        let now = self.deps.clock.now();
+        let stuck = self.deps.database.read().await?.workflows().stuck(now - STUCK, BATCH).await?;
+        for workflow in stuck {
+            let unit = self.deps.database.begin().await?;
+            let instance = store::instance(&workflow)?;
+            self.deps.jobs.enqueue(unit.as_ref(), super::effects::job(&instance, now)).await?;
+            unit.commit().await?;
+        }
+        Ok(())
+    }
+
     /// Reminds, or escalates once it is due; says when to look again.
     pub(super) async fn ring(&self, unit: &dyn UnitOfWork, actor: &Actor, mut task: TaskRecord) -> Result<()> {
         let now = self.deps.clock.now();
@@ -35,8 +52,7 @@ impl Workflows {
             "workflow_id": task.workflow, "manifest_id": task.manifest, "task_id": task.id, "title": task.title,
             "content": bench.record.title, "due_at": task.due_at.map(|due| due.unix_timestamp()),
         });
-        let notice =
-            Notice { audience: task.candidates.clone(), kind, data: data.clone(), classification: bench.record.classification };
+        let notice = Notice { audience: task.candidates.clone(), kind, data: data.clone(), manifest: bench.record.id };
         self.deps.notices.tell(unit, &task.tenant, notice).await?;
         task.next_at = if is_due { None } else { task.due_at };
         unit.tasks().put(&task).await?;
@@ -49,7 +65,7 @@ impl Workflows {
         let entry = omt_audit::Event::new("workflow.escalate", "workflow", task.workflow).detail(json!({ "role": role }));
         self.deps.audit.append(unit, actor, entry).await?;
         let audience = [format!("role:{role}")].into();
-        let notice = Notice { audience, kind: "workflow.task.escalated", data, classification: bench.record.classification };
+        let notice = Notice { audience, kind: "workflow.task.escalated", data, manifest: bench.record.id };
         self.deps.notices.tell(unit, &task.tenant, notice).await
     }
 }

@@ -5,7 +5,9 @@ use crate::{
     definition::Definition,
     engine,
     model::{Event, Facts, Instance, Who},
+    store::Kept,
 };
+use omt_kernel::error::Context as _;
 use omt_kernel::{
     Actor, ManifestId, OffsetDateTime, Permission, Result, TaskId, TenantId, WorkflowId, manifest::Classification,
     port::UnitOfWork,
@@ -228,30 +230,19 @@ impl Workflows {
         after: i64,
         limit: u32,
     ) -> Result<Vec<HistoryItem>> {
-        let records = unit.workflows().events(&instance.tenant, instance.id, 0, after.max(0) as u32 + limit).await?;
+        let records = unit.workflows().events(&instance.tenant, instance.id, after, limit).await?;
         let mut names = Names { unit, tenant: &instance.tenant, known: BTreeMap::new() };
-        let (mut state, mut out): (String, Vec<HistoryItem>) = (String::new(), Vec::new());
+        let mut out: Vec<HistoryItem> = Vec::new();
         // The line of a decision that has not moved anything yet.
         let mut voted: Option<i64> = None;
         for record in records {
-            let event: Event =
-                omt_kernel::error::Context::context(serde_json::from_value(record.data), "an event cannot be read")?;
-            let from = state.clone();
-            if let Event::Moved { to, .. } | Event::Changed { to, .. } | Event::Migrated { to, .. } = &event {
-                state.clone_from(to);
-            }
-            if let Event::Started { instance } = &event {
-                state.clone_from(&instance.state);
-            }
+            let Kept { from, to, event } = serde_json::from_value(record.data).context("an event cannot be read")?;
             let Some((action, by, comments)) = told(&event) else { continue };
             // A decision that moved the workflow is one thing to people.
             if matches!(&event, Event::Moved { .. }) && voted.is_some() && out.last().map(|last| last.sequence) == voted {
                 out.pop();
             }
             voted = matches!(&event, Event::Voted { .. }).then_some(record.sequence);
-            if record.sequence <= after {
-                continue;
-            }
             let user_name = match &by {
                 Some(subject) => names.of(subject).await?,
                 None => None,
@@ -262,7 +253,7 @@ impl Workflows {
                 user_id: by,
                 user_name,
                 from_state: from,
-                to_state: state.clone(),
+                to_state: to,
                 action,
                 comments,
             });
@@ -286,6 +277,7 @@ fn told(event: &Event) -> Option<(String, Option<String>, Option<String>)> {
         Event::Delegated { delegation, comments } => line("delegate", &delegation.from, comments.clone()),
         Event::Escalated { stage, role } => Some(("escalate".to_owned(), None, Some(format!("{stage} to {role}")))),
         Event::Commented { by, comments, .. } => line("comment", by, Some(comments.clone())),
+        Event::Ended { by, reason } => line("cancel", by, Some(reason.clone())),
         Event::PoliciesSet { by, policies } => {
             line("set_policies", by, Some(policies.iter().cloned().collect::<Vec<_>>().join(", ")))
         }
