@@ -516,3 +516,81 @@ async fn a_task_that_takes_too_long_goes_to_others() {
     let messages = approver.get("/api/v1/notifications").await;
     assert!(messages["items"].as_array().unwrap().iter().any(|m| m["kind"] == "workflow.task.overdue"));
 }
+
+/// Ways around approval that were found by reading, and are closed.
+#[tokio::test]
+async fn there_is_no_way_around() {
+    let config = "[tenant_defaults.approval]\nconfidential = \"default\"\n";
+    let server = Server::start_with(config).await;
+    let creator = Person::with(&server, "carla", &["creator"]).await;
+    let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
+    let approver = Person::with(&server, "anna", &["approver"]).await;
+    // A chain of one's own making is not signed where there is approval.
+    let chain = json!([{ "label": "org.enterprise.workflow", "data": {
+        "workflow_id": "w", "approval_chain": [{ "role": "approver", "user_id": "u", "timestamp": "2026-01-01T00:00:00Z", "status": "approve" }],
+        "compliance_check": { "pdpa_approved": true, "trademark_cleared": true, "legal_review": true,
+                              "export_control_passed": true, "classification_verified": true },
+        "classification": "internal" } }])
+    .to_string();
+    let forged =
+        creator.request("POST", "/api/v1/manifests").multipart(form("a.jpg", fixture("a.jpg"), &[("assertions", &chain)]));
+    problem(forged.send().await.unwrap(), 422, "RESERVED_LABEL").await;
+
+    // What publishing asks for, signing by itself asks for too.
+    let draft = creator.draft("a.jpg", fixture("a.jpg"), &[]).await;
+    let workflow = creator.start(&draft, "default").await;
+    creator.moves(&workflow, "submit", "submitted").await;
+    reviewer.moves(&workflow, "review", "in_review").await;
+    approver.moves(&workflow, "approve", "approved").await;
+    let path = format!("/api/v1/workflows/{}", workflow["workflow_id"].as_str().unwrap());
+    let more = reviewer.request("PUT", &format!("{path}/compliance")).json(&json!({ "policies": ["public_content"] }));
+    ok(more.send().await.unwrap(), StatusCode::OK).await;
+    let sign = format!("/api/v1/manifests/{}/sign", id(&draft));
+    problem(approver.request("POST", &sign).send().await.unwrap(), 409, "GUARD_FAILED").await;
+    problem(approver.take(&workflow, "publish").await, 409, "GUARD_FAILED").await;
+    let fewer = reviewer.request("PUT", &format!("{path}/compliance")).json(&json!({ "policies": [] }));
+    problem(fewer.send().await.unwrap(), 409, "WRONG_STATE").await;
+
+    // Ended, it approves no more; and another may begin.
+    problem(approver.post(&format!("{path}/cancel"), json!({ "comments": "enough" })).await, 403, "NOT_ELIGIBLE").await;
+    problem(creator.post(&format!("{path}/cancel"), json!({ "comments": " " })).await, 422, "COMMENTS_REQUIRED").await;
+    let ended = ok(creator.post(&format!("{path}/cancel"), json!({ "comments": "enough" })).await, StatusCode::OK).await;
+    assert_eq!((&ended["available_actions"], &ended["tasks"]), (&json!([]), &json!([])));
+    problem(approver.take(&workflow, "publish").await, 409, "WORKFLOW_OVER").await;
+    let second = creator.start(&draft, "default").await;
+
+    // What is put away waits for nobody.
+    creator.moves(&second, "submit", "submitted").await;
+    assert_eq!(reviewer.get("/api/v1/tasks").await["items"].as_array().unwrap().len(), 1);
+    let away = server.request("DELETE", &format!("/api/v1/manifests/{}", id(&draft))).send().await.unwrap();
+    assert_eq!(away.status(), StatusCode::NO_CONTENT);
+    assert_eq!(reviewer.get("/api/v1/tasks").await["items"], json!([]));
+    problem(reviewer.take(&second, "review").await, 409, "WORKFLOW_OVER").await;
+
+    // Messages are for those who see what they are about.
+    server.user("nora", json!({ "roles": ["reviewer"], "department": "news" })).await;
+    let nora = Person { server: &server, token: server.token("nora").await, id: String::new() };
+    let legal = creator.draft("b.jpg", fixture("a.jpg"), &[("department", "legal")]).await;
+    let third = creator.start(&legal, "default").await;
+    creator.moves(&third, "submit", "submitted").await;
+    let told = |messages: &Value| messages["items"].as_array().unwrap().iter().any(|m| m["data"]["manifest_id"] == legal["id"]);
+    assert!(told(&reviewer.get("/api/v1/notifications").await));
+    assert!(!told(&nora.get("/api/v1/notifications").await));
+
+    // The same request to publish has the same answer.
+    reviewer.moves(&third, "review", "in_review").await;
+    approver.moves(&third, "approve", "approved").await;
+    let publish = || {
+        let path = format!("/api/v1/workflows/{}/transition", third["workflow_id"].as_str().unwrap());
+        approver.request("POST", &path).header("idempotency-key", "go").json(&json!({ "action": "publish" })).send()
+    };
+    assert_eq!(ok(publish().await.unwrap(), StatusCode::OK).await["current_state"], "published");
+    let again = publish().await.unwrap();
+    assert_eq!((again.status(), again.headers()["idempotency-replayed"].to_str().unwrap()), (StatusCode::ACCEPTED, "true"));
+
+    // A program's key is nobody's second person.
+    let key = server.key("default", &["manifest:read", "compliance:override"]).await;
+    let over = json!({ "manifest_id": id(&legal), "rule": "legal_review", "reason": "because I say so", "expires_at": "2027-01-01T00:00:00Z" });
+    let asked = server.anonymous("POST", "/api/v1/compliance/override").bearer_auth(&key).json(&over).send().await.unwrap();
+    problem(asked, 403, "PERSON_NEEDED").await;
+}
