@@ -1,7 +1,13 @@
 //! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
 
+mod governance;
+
 use crate::SqlDatabase;
 use async_trait::async_trait;
+use governance::{
+    evidence_is_found_by_what_it_is_about, messages_reach_their_audience, tasks_wait_for_their_candidates, versions_are_in_order,
+    workflows_are_kept_as_seen,
+};
 use omt_jobs::{Handler, JobError, Progress, Runner};
 use omt_kernel::{
     Error, JobId, Kind, ManifestId, OffsetDateTime, Result, TenantId, TenantSettings,
@@ -89,6 +95,11 @@ contract!(
     jobs_that_kill_their_workers_end,
     jobs_are_cancelled_and_replayed,
     the_runner_does_retries_and_gives_up,
+    workflows_are_kept_as_seen,
+    versions_are_in_order,
+    tasks_wait_for_their_candidates,
+    evidence_is_found_by_what_it_is_about,
+    messages_reach_their_audience,
 );
 
 fn now() -> OffsetDateTime {

@@ -116,7 +116,7 @@ impl Gate {
         for guard in &publish.guards {
             match guard {
                 Guard::CompliancePassed => {
-                    reasons.extend(self.compliance.against(unit, record, settings, &instance.policies).await?);
+                    reasons.extend(self.compliance.against(unit, record, settings, &policies(instance, record, settings)).await?);
                 }
                 Guard::PolicyPassed => {
                     let named = settings.policies.get(&record.classification).cloned().unwrap_or_default();
@@ -142,7 +142,7 @@ impl Gate {
         for vote in &instance.chain {
             chain.push(self.approval(unit, instance, vote).await?);
         }
-        let passed = self.compliance.passed(unit, record, settings, &instance.policies).await?;
+        let passed = self.compliance.passed(unit, record, settings, &policies(instance, record, settings)).await?;
         let is = |rule: &str| passed.get(rule).copied().unwrap_or(false);
         let assertion = WorkflowAssertion {
             workflow_id: instance.id.to_string(),
@@ -221,6 +221,12 @@ impl Governance for Gate {
         }
         Ok(())
     }
+}
+
+/// The compliance policies that count now: those of the workflow, and those that the tenant has come to ask for since.
+pub(crate) fn policies(instance: &Instance, record: &ManifestRecord, settings: &TenantSettings) -> BTreeSet<String> {
+    let asked = settings.compliance.get(&record.classification).into_iter().flatten();
+    instance.policies.iter().chain(asked).cloned().collect()
 }
 
 /// What a record is about, for the caller of [`store::append`].

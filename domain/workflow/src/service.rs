@@ -15,7 +15,7 @@ pub use view::{HistoryItem, TaskSummary, Vote, WorkflowView};
 use crate::{
     definition::{Definition, Guard, Transition},
     engine,
-    gate::Standing,
+    gate::{self, Standing},
     model::{Attachment, Command, Event, Facts, Instance, Who},
     store::{self, Definitions, Tools},
 };
@@ -500,7 +500,7 @@ impl Workflows {
             }
         }
         let compliance = match guards.contains(&Guard::CompliancePassed) {
-            true => self.deps.compliance.against(unit, record, settings, &instance.policies).await?,
+            true => self.deps.compliance.against(unit, record, settings, &gate::policies(instance, record, settings)).await?,
             false => Vec::new(),
         };
         let policy = match guards.contains(&Guard::PolicyPassed) {

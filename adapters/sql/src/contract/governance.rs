@@ -1,0 +1,281 @@
+//! Workflows, tasks, evidence, policies, messages; and what the migration of users keeps.
+
+use super::now;
+use crate::SqlDatabase;
+use omt_kernel::{
+    EvidenceId, ManifestId, NotificationId, Reach, TaskId, TenantId, WorkflowId,
+    governance::{
+        DefinitionRecord, EvidenceRecord, NotificationRecord, ReportRecord, TaskFilter, TaskRecord, WorkflowFilter,
+        WorkflowRecord,
+    },
+    manifest::{BlobRef, Classification, ManifestRecord, ManifestState},
+    port::{Database, Page},
+};
+use serde_json::json;
+use std::{collections::BTreeSet, sync::Arc};
+use time::Duration;
+use uuid::Uuid;
+
+fn tenant() -> TenantId {
+    TenantId::default_tenant()
+}
+
+fn page(limit: u32) -> Page {
+    Page { after: None, limit }
+}
+
+fn manifest(department: Option<&str>, project: &str) -> ManifestRecord {
+    ManifestRecord {
+        id: ManifestId(Uuid::now_v7()),
+        tenant: tenant(),
+        revision: 1,
+        state: ManifestState::Draft,
+        title: "A".into(),
+        creator: "carla".into(),
+        department: department.map(Into::into),
+        project: Some(project.into()),
+        organization: None,
+        classification: Classification::Internal,
+        media_type: "image/jpeg".into(),
+        file_name: None,
+        source: BlobRef { sha256: "ab".into(), size: 1 },
+        source_kept: true,
+        definition: json!({}),
+        metadata: json!({}),
+        ingredients: vec![],
+        signed: None,
+        created_by: "user:1".into(),
+        created_at: now(),
+        updated_at: now(),
+        archived: None,
+        legal_hold: None,
+        content_deleted_at: None,
+    }
+}
+
+fn workflow(manifest: &ManifestRecord, open: bool) -> WorkflowRecord {
+    WorkflowRecord {
+        id: WorkflowId(Uuid::now_v7()),
+        tenant: tenant(),
+        manifest: manifest.id,
+        definition: "default".into(),
+        state: "draft".into(),
+        open,
+        revision: 1,
+        created_by: "user:1".into(),
+        created_at: now(),
+        updated_at: now(),
+        pending_since: None,
+        data: json!({ "a": 1 }),
+    }
+}
+
+fn task(workflow: &WorkflowRecord, candidates: &[&str]) -> TaskRecord {
+    TaskRecord {
+        id: TaskId(Uuid::now_v7()),
+        tenant: tenant(),
+        workflow: workflow.id,
+        manifest: workflow.manifest,
+        visit: 1,
+        action: "approve".into(),
+        stage: "approve".into(),
+        title: "Approve".into(),
+        role: "approver".into(),
+        candidates: candidates.iter().map(|c| (*c).to_owned()).collect(),
+        done_by: BTreeSet::new(),
+        needed: 1,
+        claimed_by: None,
+        due_at: Some(now()),
+        next_at: Some(now() + Duration::hours(1)),
+        created_at: now(),
+    }
+}
+
+/// A workflow is replaced only as it was seen, is found by its manifest, and a manifest has one open one.
+pub(super) async fn workflows_are_kept_as_seen(database: Arc<SqlDatabase>) {
+    let record = manifest(Some("legal"), "atlas");
+    let unit = database.begin().await.unwrap();
+    unit.manifests().insert(&record).await.unwrap();
+    let mut first = workflow(&record, true);
+    unit.workflows().insert(&first).await.unwrap();
+    unit.commit().await.unwrap();
+    let unit = database.begin().await.unwrap();
+    assert!(unit.workflows().insert(&workflow(&record, true)).await.is_err(), "a second open one");
+    drop(unit);
+    let unit = database.begin().await.unwrap();
+    unit.workflows().insert(&workflow(&record, false)).await.unwrap();
+    (first.revision, first.state, first.pending_since) = (2, "approved".into(), Some(now()));
+    assert!(!unit.workflows().update(&first, 7).await.unwrap());
+    assert!(unit.workflows().update(&first, 1).await.unwrap());
+    unit.commit().await.unwrap();
+
+    let read = database.read().await.unwrap();
+    assert_eq!(read.workflows().get(&tenant(), first.id).await.unwrap(), Some(first.clone()));
+    assert_eq!(read.workflows().get(&TenantId::parse("other").unwrap(), first.id).await.unwrap(), None);
+    assert_eq!(read.workflows().of_manifest(&tenant(), record.id, true).await.unwrap().unwrap().id, first.id);
+    assert_ne!(read.workflows().of_manifest(&tenant(), record.id, false).await.unwrap().unwrap().id, first.id);
+    assert_eq!(read.workflows().stuck(now() + Duration::seconds(1), 5).await.unwrap().len(), 1);
+    assert_eq!(read.workflows().stuck(now() - Duration::hours(1), 5).await.unwrap().len(), 0);
+    let within = |department: &str| WorkflowFilter {
+        reach: Some(Reach { department: Some(department.into()), ..Reach::ALL }),
+        ..WorkflowFilter::default()
+    };
+    assert_eq!(read.workflows().list(&tenant(), &within("legal"), page(5)).await.unwrap().len(), 2);
+    assert_eq!(read.workflows().list(&tenant(), &within("news"), page(5)).await.unwrap().len(), 0);
+    let open = WorkflowFilter { open: Some(true), state: Some("approved".into()), ..WorkflowFilter::default() };
+    assert_eq!(read.workflows().list(&tenant(), &open, page(5)).await.unwrap().len(), 1);
+}
+
+/// Definitions and policies have versions, and the newest is the newest by number.
+pub(super) async fn versions_are_in_order(database: Arc<SqlDatabase>) {
+    let unit = database.begin().await.unwrap();
+    for version in [2, 10, 9] {
+        let record = DefinitionRecord {
+            tenant: tenant(),
+            name: "default".into(),
+            version,
+            data: json!({ "version": version }),
+            created_by: "user:1".into(),
+            created_at: now(),
+        };
+        assert!(unit.workflows().insert_definition(&record).await.unwrap());
+        assert!(!unit.workflows().insert_definition(&record).await.unwrap());
+    }
+    let newest = unit.workflows().definition(&tenant(), "default", None).await.unwrap().unwrap();
+    assert_eq!(newest.version, 10);
+    assert_eq!(unit.workflows().definition(&tenant(), "default", Some(9)).await.unwrap().unwrap().version, 9);
+    assert_eq!(unit.workflows().definition(&tenant(), "default", Some(3)).await.unwrap(), None);
+    let all = unit.workflows().definitions(&tenant()).await.unwrap();
+    assert_eq!(all.iter().map(|d| d.version).collect::<Vec<_>>(), [10]);
+}
+
+/// Tasks wait for candidates, on content within reach; claimed, for one; gone, for nobody.
+pub(super) async fn tasks_wait_for_their_candidates(database: Arc<SqlDatabase>) {
+    let (legal, news) = (manifest(Some("legal"), "atlas"), manifest(Some("news"), "other"));
+    let unit = database.begin().await.unwrap();
+    let mut tasks = Vec::new();
+    for record in [&legal, &news] {
+        unit.manifests().insert(record).await.unwrap();
+        let workflow = workflow(record, true);
+        unit.workflows().insert(&workflow).await.unwrap();
+        let task = task(&workflow, &["role:approver", "group:desk"]);
+        unit.tasks().put(&task).await.unwrap();
+        tasks.push(task);
+    }
+    unit.commit().await.unwrap();
+    let of = |names: &[&str]| TaskFilter {
+        candidates: Some(names.iter().map(|n| (*n).to_owned()).collect()),
+        ..TaskFilter::default()
+    };
+    let unit = database.begin().await.unwrap();
+    let found = unit.tasks().inbox(&tenant(), &of(&["role:approver", "group:desk"]), page(5)).await.unwrap();
+    assert_eq!(found.iter().map(|t| t.id).collect::<Vec<_>>(), [tasks[1].id, tasks[0].id], "each once, newest first");
+    let first = unit.tasks().inbox(&tenant(), &of(&["role:approver"]), page(1)).await.unwrap();
+    let after = Page { after: Some(first[0].id.0), limit: 5 };
+    assert_eq!(unit.tasks().inbox(&tenant(), &of(&["role:approver"]), after).await.unwrap()[0].id, tasks[0].id);
+    let reach = TaskFilter { reach: Some(Reach { department: Some("news".into()), ..Reach::ALL }), ..of(&["role:approver"]) };
+    assert_eq!(unit.tasks().inbox(&tenant(), &reach, page(5)).await.unwrap().len(), 1);
+    let project = TaskFilter { project: Some("atlas".into()), ..of(&["group:desk"]) };
+    assert_eq!(unit.tasks().inbox(&tenant(), &project, page(5)).await.unwrap()[0].id, tasks[0].id);
+    let overdue = TaskFilter { due_before: Some(now() - Duration::hours(1)), ..of(&["group:desk"]) };
+    assert_eq!(unit.tasks().count(&tenant(), &overdue, 10).await.unwrap(), 0);
+    assert_eq!(unit.tasks().count(&tenant(), &of(&["role:approver", "group:desk"]), 10).await.unwrap(), 2);
+    assert_eq!(unit.tasks().count(&tenant(), &of(&["role:approver"]), 1).await.unwrap(), 1, "no further than asked");
+    assert_eq!(unit.tasks().inbox(&tenant(), &TaskFilter::default(), page(5)).await.unwrap().len(), 2);
+
+    (tasks[0].candidates, tasks[0].claimed_by) = (["user:7".to_owned()].into(), Some("user:7".into()));
+    unit.tasks().put(&tasks[0]).await.unwrap();
+    assert_eq!(unit.tasks().inbox(&tenant(), &of(&["role:approver"]), page(5)).await.unwrap().len(), 1);
+    assert_eq!(unit.tasks().inbox(&tenant(), &of(&["user:7"]), page(5)).await.unwrap(), [tasks[0].clone()]);
+    assert_eq!(unit.tasks().due(now(), 5).await.unwrap().len(), 0);
+    assert_eq!(unit.tasks().due(now() + Duration::hours(2), 5).await.unwrap().len(), 2);
+    unit.tasks().remove(&TenantId::parse("other").unwrap(), tasks[0].id).await.unwrap();
+    assert!(unit.tasks().get(&tenant(), tasks[0].id).await.unwrap().is_some(), "not another tenant's");
+    unit.tasks().remove(&tenant(), tasks[0].id).await.unwrap();
+    assert_eq!(unit.tasks().inbox(&tenant(), &of(&["user:7"]), page(5)).await.unwrap(), []);
+}
+
+/// Evidence is found by what it is about, each kind by itself, and reports by the evidence that they looked for.
+pub(super) async fn evidence_is_found_by_what_it_is_about(database: Arc<SqlDatabase>) {
+    let record = |kind: &str, key: &str| EvidenceRecord {
+        id: EvidenceId(Uuid::now_v7()),
+        tenant: tenant(),
+        kind: kind.into(),
+        key: key.into(),
+        revision: 1,
+        data: json!({ "kind": kind }),
+        created_by: "user:1".into(),
+        created_at: now(),
+        updated_at: now(),
+    };
+    let unit = database.begin().await.unwrap();
+    let rights = record("rights", "content:ab");
+    unit.compliance().insert_evidence(&rights).await.unwrap();
+    for _ in 0..150 {
+        unit.compliance().insert_evidence(&record("declaration", "content:ab")).await.unwrap();
+    }
+    unit.compliance().insert_evidence(&record("consent", "person:x")).await.unwrap();
+    let keys = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
+    let found = unit.compliance().about(&tenant(), &keys(&["content:ab"])).await.unwrap();
+    assert!(found.contains(&rights), "much of one kind hides no other");
+    assert!(found.len() <= 101);
+    assert_eq!(unit.compliance().about(&TenantId::parse("other").unwrap(), &keys(&["content:ab"])).await.unwrap(), []);
+    assert_eq!(unit.compliance().about(&tenant(), &keys(&[])).await.unwrap(), []);
+    let mut changed = rights.clone();
+    changed.revision = 2;
+    assert!(!unit.compliance().update_evidence(&changed, 5).await.unwrap());
+    assert!(unit.compliance().update_evidence(&changed, 1).await.unwrap());
+
+    let about = ManifestId(Uuid::now_v7());
+    let report = |status: &str, names: &[&str]| ReportRecord {
+        tenant: tenant(),
+        manifest: about,
+        policy: "p".into(),
+        status: status.into(),
+        keys: keys(names),
+        data: json!({ "status": status }),
+        at: now(),
+    };
+    unit.compliance().put_report(&report("failed", &["person:x", "content:ab"])).await.unwrap();
+    assert_eq!(unit.compliance().dependents(&tenant(), "person:x", page(5)).await.unwrap(), [about]);
+    unit.compliance().put_report(&report("passed", &["content:ab"])).await.unwrap();
+    assert_eq!(unit.compliance().dependents(&tenant(), "person:x", page(5)).await.unwrap(), []);
+    let kept = unit.compliance().reports(&tenant(), about).await.unwrap();
+    assert_eq!(kept.iter().map(|r| r.status.as_str()).collect::<Vec<_>>(), ["passed"]);
+}
+
+/// Messages are for their audience, within reach, until they are read or forgotten.
+pub(super) async fn messages_reach_their_audience(database: Arc<SqlDatabase>) {
+    let (legal, news) = (manifest(Some("legal"), "a"), manifest(Some("news"), "a"));
+    let unit = database.begin().await.unwrap();
+    let mut ids = Vec::new();
+    for record in [&legal, &news, &legal] {
+        if ids.len() < 2 {
+            unit.manifests().insert(record).await.unwrap();
+        }
+        let message = NotificationRecord {
+            id: NotificationId(Uuid::now_v7()),
+            tenant: tenant(),
+            audience: "role:approver".into(),
+            kind: "test".into(),
+            data: json!({}),
+            manifest: record.id,
+            created_at: now(),
+        };
+        unit.notifications().insert(&message).await.unwrap();
+        ids.push(message.id);
+    }
+    let to: BTreeSet<String> = ["role:approver".to_owned()].into();
+    let narrow = Reach { department: Some("legal".into()), ..Reach::ALL };
+    let list =
+        async |reach: &Reach, unread| unit.notifications().list(&tenant(), &to, reach, "user:1", unread, page(5)).await.unwrap();
+    assert_eq!(list(&Reach::ALL, false).await.len(), 3);
+    assert_eq!(list(&narrow, false).await.iter().map(|(m, _)| m.id).collect::<Vec<_>>(), [ids[2], ids[0]]);
+    unit.notifications().read(ids[2], "user:1", now()).await.unwrap();
+    unit.notifications().read(ids[2], "user:1", now()).await.unwrap();
+    assert_eq!(list(&Reach::ALL, true).await.len(), 2);
+    assert_eq!(list(&Reach::ALL, false).await.iter().filter(|(_, read)| *read).count(), 1);
+    assert_eq!(unit.notifications().list(&tenant(), &to, &Reach::ALL, "user:2", true, page(5)).await.unwrap().len(), 3);
+    assert_eq!(unit.notifications().forget(now() + Duration::seconds(1)).await.unwrap(), 3);
+    assert_eq!(list(&Reach::ALL, false).await.len(), 0);
+}
