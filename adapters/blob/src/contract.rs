@@ -196,7 +196,7 @@ async fn direct_urls_end() {
     let name = blob(&bytes);
     store.put(&tenant, &name, Content::Memory(bytes.into())).await.unwrap();
     let wanted = DirectDownload {
-        expires: std::time::Duration::from_secs(1),
+        expires: std::time::Duration::from_secs(5),
         media_type: "image/png".into(),
         disposition: "attachment".into(),
     };
@@ -206,7 +206,7 @@ async fn direct_urls_end() {
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
     assert_eq!(status(), "200");
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
     assert_eq!(status(), "403");
 }
 
