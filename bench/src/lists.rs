@@ -93,7 +93,7 @@ fn governance(id: &str, truth: &str, object: &str) -> [String; 3] {
     // PostgreSQL wants to know what an empty list is a list of; a text of it serves both.
     let data = format!(
         "{object}('visit', 2, 'action', 'approve', 'stage', 'approve', 'title', 'Approve or reject', 'role', {role}, \
-         'candidates', {object}(), 'needed', 1)"
+         'candidates', {object}(), 'needed', 1, 'decided', 0)"
     );
     let data = match truth {
         "0" => format!("json_set({data}, '$.candidates', json('[]'), '$.done_by', json('[]'))"),

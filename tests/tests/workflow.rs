@@ -143,6 +143,8 @@ async fn the_golden_path() {
     one.moves(&workflow, "approve", "in_review").await;
     problem(one.take(&workflow, "approve").await, 409, "ALREADY_DECIDED").await;
     problem(reviewer.take(&workflow, "approve").await, 403, "FORBIDDEN").await;
+    let half = two.shown(&workflow).await;
+    assert_eq!((&half["tasks"][0]["decided"], &half["tasks"][0]["needed"]), (&json!(1), &json!(2)));
     two.moves(&workflow, "approve", "approved").await;
     let done = one.moves(&workflow, "publish", "published").await;
     let actions: Vec<&str> = done["history"].as_array().unwrap().iter().map(|h| h["action"].as_str().unwrap()).collect();
@@ -566,6 +568,8 @@ async fn there_is_no_way_around() {
     assert_eq!(away.status(), StatusCode::NO_CONTENT);
     assert_eq!(reviewer.get("/api/v1/tasks").await["items"], json!([]));
     problem(reviewer.take(&second, "review").await, 409, "WORKFLOW_OVER").await;
+
+    problem(creator.post("/api/v1/workflows", json!({ "manifest_id": id(&draft) })).await, 409, "NOT_A_DRAFT").await;
 
     // Messages are for those who see what they are about.
     server.user("nora", json!({ "roles": ["reviewer"], "department": "news" })).await;

@@ -89,7 +89,7 @@ fn task(view: TaskView, subject: &str) -> Task {
         stage: view.task.stage,
         role: view.task.role,
         needed: view.task.needed,
-        decided: u32::try_from(view.task.done_by.len()).unwrap_or(u32::MAX),
+        decided: view.task.decided,
         decided_by_me: view.task.done_by.contains(subject),
         claimed_by: view.task.claimed_by,
         due_at: view.task.due_at,

@@ -106,8 +106,10 @@ pub struct TaskRecord {
     pub role: String,
     /// Whom it waits for: `role:…`, `group:…` or a subject.
     pub candidates: BTreeSet<String>,
-    /// Those who have decided already.
+    /// Those who have decided in this state already, in whatever stage: they decide no more.
     pub done_by: BTreeSet<String>,
+    /// How many have agreed to this stage.
+    pub decided: u32,
     /// How many must agree.
     pub needed: u32,
     /// Who has it.

@@ -199,9 +199,10 @@ impl Governance for Gate {
         let Some(workflow) = unit.workflows().of_manifest(&after.tenant, after.id, true).await? else { return Ok(()) };
         let instance = store::instance(&workflow)?;
         let definition = self.definitions.get(unit, &after.tenant, &instance.definition, Some(instance.version)).await?;
+        let itself = instance.pending.as_ref().and_then(|pending| definition.transition(&instance.state, &pending.action));
         let event = match after.state {
             // What is put away is decided on no more; unless that is what the workflow itself is doing.
-            ManifestState::Archived if instance.pending.is_some() => return Ok(()),
+            ManifestState::Archived if itself.is_some_and(|t| t.effects.contains(&Effect::Archive)) => return Ok(()),
             ManifestState::Archived => {
                 Some(Event::Ended { by: actor.subject.clone(), reason: "the manifest was archived".to_owned() })
             }
@@ -229,8 +230,8 @@ pub(crate) fn policies(instance: &Instance, record: &ManifestRecord, settings: &
     instance.policies.iter().chain(asked).cloned().collect()
 }
 
-/// What a record is about, for the caller of [`store::append`].
-pub fn is_open(definition: &Definition, state: &str) -> bool {
+/// Whether a workflow in this state is not over.
+pub(crate) fn is_open(definition: &Definition, state: &str) -> bool {
     !matches!(definition.kind(state), StateKind::Published | StateKind::Closed)
 }
 

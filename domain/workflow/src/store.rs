@@ -191,9 +191,7 @@ fn task(
         Some(task) => task.next_at,
         None => due.and_then(|due| first_alarm(definition.calendar.as_ref(), now, due)),
     };
-    let of = |votes: &mut dyn Iterator<Item = &crate::model::Vote>| -> BTreeSet<String> {
-        votes.flat_map(|vote| std::iter::once(&vote.by).chain(&vote.for_)).cloned().collect()
-    };
+    let done_by = instance.votes.iter().flat_map(|vote| std::iter::once(&vote.by).chain(&vote.for_)).cloned().collect();
     TaskRecord {
         id: old.map_or_else(|| TaskId(tools.entropy.uuid_v7(now)), |task| task.id),
         tenant: instance.tenant.clone(),
@@ -205,7 +203,8 @@ fn task(
         title: stage.task.clone().unwrap_or_default(),
         role: stage.role.clone(),
         candidates: candidates(instance, waiting),
-        done_by: of(&mut instance.votes.iter()),
+        done_by,
+        decided: u32::try_from(waiting.votes).unwrap_or(u32::MAX),
         needed: u32::try_from(waiting.needed).unwrap_or(u32::MAX),
         claimed_by: instance.claims.get(&stage.name).cloned(),
         due_at,

@@ -83,6 +83,7 @@ fn task(workflow: &WorkflowRecord, candidates: &[&str]) -> TaskRecord {
         role: "approver".into(),
         candidates: candidates.iter().map(|c| (*c).to_owned()).collect(),
         done_by: BTreeSet::new(),
+        decided: 0,
         needed: 1,
         claimed_by: None,
         due_at: Some(now()),

@@ -30,6 +30,7 @@ struct Data {
     role: String,
     candidates: BTreeSet<String>,
     done_by: BTreeSet<String>,
+    decided: u32,
     needed: u32,
     claimed_by: Option<String>,
 }
@@ -48,6 +49,7 @@ fn from_row(row: rows::Model) -> Result<TaskRecord> {
         role: data.role,
         candidates: data.candidates,
         done_by: data.done_by,
+        decided: data.decided,
         needed: data.needed,
         claimed_by: data.claimed_by,
         due_at: row.due_at.map(instant).transpose()?,
@@ -65,6 +67,7 @@ fn to_row(task: &TaskRecord) -> Result<rows::ActiveModel> {
         role: task.role.clone(),
         candidates: task.candidates.clone(),
         done_by: task.done_by.clone(),
+        decided: task.decided,
         needed: task.needed,
         claimed_by: task.claimed_by.clone(),
     };

@@ -42,7 +42,6 @@ fn later(field: &str, at: Option<OffsetDateTime>, than: OffsetDateTime) -> Resul
     }
 }
 
-/// What is missing in a request to be a record: the person's own reference, which is hashed and not kept.
 impl Compliance {
     /// A person's hash, for records about them.
     pub fn subject(&self, actor: &Actor, reference: &str) -> Result<String> {

@@ -165,7 +165,7 @@ impl Workflows {
                 title: task.title,
                 role: task.role,
                 needed: task.needed,
-                decided: u32::try_from(task.done_by.len()).unwrap_or(u32::MAX),
+                decided: task.decided,
                 claimed_by: task.claimed_by,
                 due_at: task.due_at,
             });
