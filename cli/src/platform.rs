@@ -28,7 +28,7 @@ use omt_notify::Notices;
 use omt_pki::{AnchorSource, Hierarchy, Pki, PkiSettings};
 use omt_policy::Policies;
 use omt_sql::SqlDatabase;
-use omt_workflow::{Definitions, Gate, Workflows};
+use omt_workflow::{Definitions, Gate, Guards, Workflows};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -242,14 +242,14 @@ impl Platform {
             jobs: jobs.clone(),
         })?);
         let definitions = Arc::new(Definitions::new()?);
+        let guards = Guards { compliance: compliance.clone(), policy: policies.clone() };
         let gate = Gate {
             database: database.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
             audit: audit.clone(),
             definitions: definitions.clone(),
-            compliance: compliance.clone(),
-            policy: policies.clone(),
+            guards: guards.clone(),
         };
         let manifests = Arc::new(Manifests::new(
             config.limits.result_cache_bytes,
@@ -277,8 +277,7 @@ impl Platform {
             people,
             manifests: manifests.clone(),
             definitions,
-            compliance: compliance.clone(),
-            policy: policies.clone(),
+            guards,
             notices: notices.clone(),
         }));
         Ok(Self {

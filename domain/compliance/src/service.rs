@@ -24,7 +24,7 @@ use omt_kernel::{
     retry,
 };
 use omt_notify::{Notice, Notices};
-use omt_workflow::Standing;
+use omt_workflow::{ComplianceStanding, Standing};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::Sha256;
@@ -395,7 +395,10 @@ impl Standing for Compliance {
         }
         Ok(out)
     }
+}
 
+#[async_trait]
+impl ComplianceStanding for Compliance {
     async fn passed(
         &self,
         unit: &dyn UnitOfWork,

@@ -398,19 +398,4 @@ impl Standing for Policies {
         }
         Ok(out)
     }
-
-    async fn passed(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        _: &TenantSettings,
-        names: &BTreeSet<String>,
-    ) -> Result<BTreeMap<String, bool>> {
-        let mut out = BTreeMap::new();
-        for name in names {
-            let version = self.in_force(unit, &record.tenant, name).await?;
-            out.insert(name.clone(), self.judge(unit, record, version, None).await?.passed);
-        }
-        Ok(out)
-    }
 }

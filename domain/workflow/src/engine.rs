@@ -2,7 +2,7 @@
 //! same question has the same answer, and an instance is what its events add up to.
 
 use crate::{
-    definition::{Definition, Guard, Stage, StateKind, Transition},
+    definition::{Definition, Stage, StateKind, Transition},
     model::{Attachment, Command, Delegation, Event, Facts, Instance, Pending, Refusal, Vote, Who},
 };
 use omt_kernel::{OffsetDateTime, Permission};
@@ -322,7 +322,9 @@ impl Desk<'_> {
         if self.facts.fingerprint != instance.fingerprint {
             return Err(Refusal::ContentChanged);
         }
-        self.check_guards(transition)?;
+        if !self.facts.against.is_empty() {
+            return Err(Refusal::Guard(self.facts.against.clone()));
+        }
         let vote = Vote {
             stage: stage.name.clone(),
             action: action.to_owned(),
@@ -345,21 +347,6 @@ impl Desk<'_> {
             });
         }
         Ok(events)
-    }
-
-    fn check_guards(&self, transition: &Transition) -> Result<(), Refusal> {
-        let mut reasons = Vec::new();
-        for guard in &transition.guards {
-            match guard {
-                Guard::CompliancePassed => reasons.extend(self.facts.compliance.iter().cloned()),
-                Guard::PolicyPassed => reasons.extend(self.facts.policy.iter().cloned()),
-                Guard::ClassificationAtMost(most) if self.facts.classification > *most => {
-                    reasons.push(format!("the content is classified {}, and {most} is the most", self.facts.classification));
-                }
-                Guard::ClassificationAtMost(_) => {}
-            }
-        }
-        if reasons.is_empty() { Ok(()) } else { Err(Refusal::Guard(reasons)) }
     }
 
     /// The stage in which this person decides: the one that is named, or the first that they may.

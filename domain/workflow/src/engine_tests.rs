@@ -5,7 +5,7 @@ use crate::{
     engine,
     model::{Command, Event, Facts, Instance, Refusal, Who},
 };
-use omt_kernel::{ManifestId, OffsetDateTime, Permission, TenantId, WorkflowId, manifest::Classification};
+use omt_kernel::{ManifestId, OffsetDateTime, Permission, TenantId, WorkflowId};
 use std::collections::{BTreeMap, BTreeSet};
 use time::Duration;
 use uuid::Uuid;
@@ -321,9 +321,7 @@ fn nothing_is_published_around_its_approvers() {
                 now += Duration::minutes(1);
                 let facts = Facts {
                     fingerprint: content.to_string(),
-                    classification: Classification::Internal,
-                    compliance: vec![],
-                    policy: vec![],
+                    against: vec![],
                     delegators: people.iter().map(|who| (who.subject.clone(), who.clone())).collect(),
                 };
                 let events = if let Some(pending) = instance.pending.clone() {
@@ -396,13 +394,7 @@ impl Play {
         let mut instance = begin(&definition, &mut Dice(7), now);
         instance.assignees.clear();
         instance.author = "author".into();
-        let facts = Facts {
-            fingerprint: "0".into(),
-            classification: Classification::Internal,
-            compliance: vec![],
-            policy: vec![],
-            delegators: BTreeMap::new(),
-        };
+        let facts = Facts { fingerprint: "0".into(), against: vec![], delegators: BTreeMap::new() };
         Self { definition, instance, facts, now }
     }
     fn act(&mut self, who: &Who, command: Command) -> Result<String, Refusal> {
@@ -443,11 +435,11 @@ fn a_guard_stands_against_approving() {
     let mut play = Play::new("default");
     play.act(&who("author", &["creator"]), take("submit")).unwrap();
     play.act(&who("rev", &["reviewer"]), take("review")).unwrap();
-    play.facts.compliance = vec!["no consent".into()];
+    play.facts.against = vec!["no consent".into()];
     let approver = who("one", &["approver"]);
     assert_eq!(play.act(&approver, take("approve")), Err(Refusal::Guard(vec!["no consent".into()])));
     assert_eq!(play.instance.votes, []);
-    play.facts.compliance.clear();
+    play.facts.against.clear();
     assert_eq!(play.act(&approver, take("approve")).unwrap(), "approved");
 }
 

@@ -1,8 +1,9 @@
 //! What approval means for a manifest: no signature without it where it is asked for, none of what was approved otherwise.
 
 use crate::{
-    definition::{Definition, Effect, Guard, StateKind},
+    definition::{Definition, Effect, StateKind},
     engine,
+    guard::{Guards, compliance_policies},
     model::{Event, Instance, Refusal, Vote},
     store::{self, Definitions},
 };
@@ -19,31 +20,7 @@ use omt_kernel::{
     manifest::{ManifestRecord, ManifestState},
     port::{Clock, Database, Entropy, UnitOfWork},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
-
-/// What stands against a guard.
-#[async_trait]
-pub trait Standing: Send + Sync {
-    /// The reasons why content does not pass these policies; none when it does.
-    async fn against(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        settings: &TenantSettings,
-        policies: &BTreeSet<String>,
-    ) -> Result<Vec<String>>;
-    /// For the claim: the rules that were passed, by name. None says that nobody looked.
-    async fn passed(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        settings: &TenantSettings,
-        policies: &BTreeSet<String>,
-    ) -> Result<BTreeMap<String, bool>>;
-}
+use std::sync::Arc;
 
 /// Approval as manifests see it.
 pub struct Gate {
@@ -57,10 +34,8 @@ pub struct Gate {
     pub audit: Arc<AuditTrail>,
     /// Definitions.
     pub definitions: Arc<Definitions>,
-    /// Compliance.
-    pub compliance: Arc<dyn Standing>,
-    /// Organisational policy.
-    pub policy: Arc<dyn Standing>,
+    /// What answers for guards.
+    pub guards: Guards,
 }
 
 /// What a manifest's workflow means for signing it.
@@ -112,22 +87,7 @@ impl Gate {
             let words = format!("several people agree to {} before this manifest is signed", publish.action);
             return Err(Error::new(Kind::Conflict, "APPROVAL_REQUIRED", words));
         }
-        let mut reasons = Vec::new();
-        for guard in &publish.guards {
-            match guard {
-                Guard::CompliancePassed => {
-                    reasons.extend(self.compliance.against(unit, record, settings, &policies(instance, record, settings)).await?);
-                }
-                Guard::PolicyPassed => {
-                    let named = settings.policies.get(&record.classification).cloned().unwrap_or_default();
-                    reasons.extend(self.policy.against(unit, record, settings, &named).await?);
-                }
-                Guard::ClassificationAtMost(most) if record.classification > *most => {
-                    reasons.push(format!("the content is classified {}, and {most} is the most", record.classification));
-                }
-                Guard::ClassificationAtMost(_) => {}
-            }
-        }
+        let reasons = self.guards.against(unit, record, settings, instance, &publish.guards).await?;
         if reasons.is_empty() { Ok(()) } else { Err(Refusal::Guard(reasons).into()) }
     }
 
@@ -142,7 +102,8 @@ impl Gate {
         for vote in &instance.chain {
             chain.push(self.approval(unit, instance, vote).await?);
         }
-        let passed = self.compliance.passed(unit, record, settings, &policies(instance, record, settings)).await?;
+        let passed =
+            self.guards.compliance.passed(unit, record, settings, &compliance_policies(instance, record, settings)).await?;
         let is = |rule: &str| passed.get(rule).copied().unwrap_or(false);
         let assertion = WorkflowAssertion {
             workflow_id: instance.id.to_string(),
@@ -222,12 +183,6 @@ impl Governance for Gate {
         }
         Ok(())
     }
-}
-
-/// The compliance policies that count now: those of the workflow, and those that the tenant has come to ask for since.
-pub(crate) fn policies(instance: &Instance, record: &ManifestRecord, settings: &TenantSettings) -> BTreeSet<String> {
-    let asked = settings.compliance.get(&record.classification).into_iter().flatten();
-    instance.policies.iter().chain(asked).cloned().collect()
 }
 
 /// Whether a workflow in this state is not over.

@@ -5,11 +5,13 @@ pub mod definition;
 mod diagram;
 pub mod engine;
 mod gate;
+mod guard;
 pub mod model;
 mod service;
 mod store;
 
-pub use gate::{Gate, Standing};
+pub use gate::Gate;
+pub use guard::{ComplianceStanding, Guards, Standing};
 pub use service::{
     Decision, Dependencies, EFFECTS, EffectsOrder, HistoryItem, Inbox, Lend, Migration, NewWorkflow, Step, TaskSummary, TaskView,
     Vote, WorkflowView, Workflows,

@@ -1,8 +1,6 @@
 //! A workflow in progress: what happened to it, what may happen next, and why not.
 
-use omt_kernel::{
-    Error, FieldError, Kind, ManifestId, OffsetDateTime, Permission, TenantId, WorkflowId, manifest::Classification,
-};
+use omt_kernel::{Error, FieldError, Kind, ManifestId, OffsetDateTime, Permission, TenantId, WorkflowId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -259,12 +257,8 @@ pub struct Who {
 pub struct Facts {
     /// SHA-256 over content and metadata as they are now.
     pub fingerprint: String,
-    /// Its classification.
-    pub classification: Classification,
-    /// What stands against the guard on compliance; empty when nothing does.
-    pub compliance: Vec<String>,
-    /// What stands against the guard on organisational policy.
-    pub policy: Vec<String>,
+    /// What stands against the guards of the transition that is asked for; empty when nothing does.
+    pub against: Vec<String>,
     /// Those in whose place others decide, as they are now; whoever is gone or closed out is missing.
     pub delegators: BTreeMap<String, Who>,
 }

@@ -13,9 +13,9 @@ pub use tasks::{Decision, Inbox, Lend, TaskView};
 pub use view::{HistoryItem, TaskSummary, Vote, WorkflowView};
 
 use crate::{
-    definition::{Definition, Guard, Transition},
+    definition::{Definition, Transition},
     engine,
-    gate::{self, Standing},
+    guard::Guards,
     model::{Attachment, Command, Event, Facts, Instance, Who},
     store::{self, Definitions, Tools},
 };
@@ -62,10 +62,8 @@ pub struct Dependencies {
     pub manifests: Arc<Manifests>,
     /// Definitions.
     pub definitions: Arc<Definitions>,
-    /// What stands against passing compliance.
-    pub compliance: Arc<dyn Standing>,
-    /// What stands against passing organisational policy.
-    pub policy: Arc<dyn Standing>,
+    /// What answers for guards.
+    pub guards: Guards,
     /// Messages.
     pub notices: Arc<Notices>,
 }
@@ -499,18 +497,8 @@ impl Workflows {
                 delegators.insert(delegation.from.clone(), who(person));
             }
         }
-        let compliance = match guards.contains(&Guard::CompliancePassed) {
-            true => self.deps.compliance.against(unit, record, settings, &gate::policies(instance, record, settings)).await?,
-            false => Vec::new(),
-        };
-        let policy = match guards.contains(&Guard::PolicyPassed) {
-            true => {
-                let named = settings.policies.get(&record.classification).cloned().unwrap_or_default();
-                self.deps.policy.against(unit, record, settings, &named).await?
-            }
-            false => Vec::new(),
-        };
-        Ok(Facts { fingerprint: fingerprint(record), classification: record.classification, compliance, policy, delegators })
+        let against = self.deps.guards.against(unit, record, settings, instance, &guards).await?;
+        Ok(Facts { fingerprint: fingerprint(record), against, delegators })
     }
 }
 

@@ -8,10 +8,7 @@ use crate::{
     store::Kept,
 };
 use omt_kernel::error::Context as _;
-use omt_kernel::{
-    Actor, ManifestId, OffsetDateTime, Permission, Result, TaskId, TenantId, WorkflowId, manifest::Classification,
-    port::UnitOfWork,
-};
+use omt_kernel::{Actor, ManifestId, OffsetDateTime, Permission, Result, TaskId, TenantId, WorkflowId, port::UnitOfWork};
 use std::collections::BTreeMap;
 
 /// The most of the history that a workflow shows by itself.
@@ -181,13 +178,7 @@ impl Workflows {
         definition: &Definition,
         instance: &Instance,
     ) -> Result<WorkflowView> {
-        let mut facts = Facts {
-            fingerprint: instance.fingerprint.clone(),
-            classification: Classification::Public,
-            compliance: Vec::new(),
-            policy: Vec::new(),
-            delegators: BTreeMap::new(),
-        };
+        let mut facts = Facts { fingerprint: instance.fingerprint.clone(), against: Vec::new(), delegators: BTreeMap::new() };
         for delegation in &instance.delegations {
             if let Some(person) = self.deps.people.find(unit, &instance.tenant, &delegation.from).await? {
                 facts.delegators.insert(delegation.from.clone(), super::who(person));
