@@ -2,15 +2,19 @@
 
 use crate::{ApiState, problem::Problem, request_id};
 use actix_web::{
-    FromRequest, HttpMessage, HttpRequest,
+    FromRequest, HttpMessage, HttpRequest, HttpResponse,
     dev::Payload,
-    http::header::{self, HeaderName},
+    http::{
+        StatusCode,
+        header::{self, HeaderName},
+    },
     web,
 };
 use bytes::BytesMut;
 use futures_util::{StreamExt, future::LocalBoxFuture};
-use omt_kernel::{Actor, Error, Kind, Permission, TenantId};
+use omt_kernel::{Actor, Error, Kind, Permission, TenantId, once::Once};
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use std::{
     future::{Ready, ready},
     marker::PhantomData,
@@ -197,6 +201,28 @@ impl FromRequest for IfMatch {
 
 /// The `Idempotency-Key`, if there is one.
 pub struct IdempotencyKey(pub Option<String>);
+
+impl IdempotencyKey {
+    /// The request as one that acts once: what it says in parts, the status of its answer, and how the answer's body is made.
+    pub fn once<T>(self, status: u16, parts: &[&str], render: fn(&T) -> serde_json::Value) -> Option<Once<T>> {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let fingerprint = hex::encode(hash.finalize());
+        self.0.map(|key| Once { key, fingerprint, status, render })
+    }
+}
+
+/// The answer to a request that was made before.
+pub fn replayed(status: u16, body: &serde_json::Value) -> HttpResponse {
+    let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or_default());
+    if let Some(revision) = body.get("revision") {
+        response.insert_header((header::ETAG, format!("\"{revision}\"")));
+    }
+    response.insert_header(("idempotency-replayed", "true")).json(body)
+}
 
 impl FromRequest for IdempotencyKey {
     type Error = Problem;

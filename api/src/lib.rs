@@ -27,7 +27,7 @@ use omt_kernel::{
     Error,
     port::{BlobStore, Clock, Database, Telemetry},
 };
-use omt_notify::Notices;
+use omt_notify::{Notices, Webhooks};
 use omt_pki::Pki;
 use omt_policy::Policies;
 use omt_workflow::Workflows;
@@ -64,6 +64,8 @@ pub struct ApiState {
     pub policies: Arc<Policies>,
     /// Messages to people.
     pub notices: Arc<Notices>,
+    /// Webhooks.
+    pub webhooks: Arc<Webhooks>,
     /// The database, for what metrics read from it.
     pub database: Arc<dyn Database>,
     /// What is counted.

@@ -18,6 +18,7 @@ pub mod tasks;
 pub mod trust;
 pub mod users;
 pub mod verify;
+pub mod webhooks;
 pub mod workflows;
 
 use crate::problem::Problem;
@@ -198,6 +199,25 @@ fn governance(config: &mut web::ServiceConfig) {
         .service(at("/api/v1/tasks/{id}/delegate", "POST").route(web::post().to(tasks::delegate)))
         .service(at("/api/v1/tasks/{id}/decide", "POST").route(web::post().to(tasks::decide)))
         .service(at("/api/v1/notifications", "GET").route(web::get().to(tasks::notifications)))
+        .service(
+            at("/api/v1/notifications/settings", "GET, PUT")
+                .route(web::get().to(tasks::notification_settings))
+                .route(web::put().to(tasks::set_notification_settings)),
+        )
+        .service(at("/api/v1/webhooks", "POST, GET").route(web::post().to(webhooks::create)).route(web::get().to(webhooks::list)))
+        .service(at("/api/v1/webhooks/event-types", "GET").route(web::get().to(webhooks::event_types)))
+        .service(
+            at("/api/v1/webhooks/{id}", "GET, PATCH, DELETE")
+                .route(web::get().to(webhooks::get))
+                .route(web::patch().to(webhooks::update))
+                .route(web::delete().to(webhooks::delete)),
+        )
+        .service(at("/api/v1/webhooks/{id}/rotate-secret", "POST").route(web::post().to(webhooks::rotate)))
+        .service(at("/api/v1/webhooks/{id}/test", "POST").route(web::post().to(webhooks::test)))
+        .service(at("/api/v1/webhooks/{id}/recover", "POST").route(web::post().to(webhooks::recover)))
+        .service(at("/api/v1/webhooks/{id}/deliveries", "GET").route(web::get().to(webhooks::deliveries)))
+        .service(at("/api/v1/webhooks/{id}/deliveries/{delivery}", "GET").route(web::get().to(webhooks::delivery)))
+        .service(at("/api/v1/webhooks/{id}/deliveries/{delivery}/replay", "POST").route(web::post().to(webhooks::replay)))
         .service(at("/api/v1/notifications/{id}/read", "POST").route(web::post().to(tasks::mark_read)))
         .service(at("/api/v1/policies", "POST, GET").route(web::post().to(policies::create)).route(web::get().to(policies::list)))
         .service(at("/api/v1/policies/{name}/versions", "GET").route(web::get().to(policies::versions)))

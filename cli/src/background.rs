@@ -10,7 +10,10 @@ use omt_audit::Integrator;
 use omt_jobs::{Handler, Runner};
 use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
-use omt_workers::{Archive, DryRuns, Effects, Housekeeping, Lifecycle, OldMessages, Recheck, Retention, Sweep, Timers};
+use omt_workers::{
+    Archive, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Mailings, OldMessages, Recheck, Retention, Sweep,
+    Timers,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
@@ -34,13 +37,18 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
     let (database, blobs, clock) = (platform.database.clone(), platform.tiers.clone(), platform.clock.clone());
     let seconds = |n: u32| time::Duration::seconds(n.into());
     let settings = &config.lifecycle;
-    vec![
-        Arc::new(Archive { database: database.clone(), clock: clock.clone(), audit: platform.audit.clone() }),
+    let mut handlers: Vec<Arc<dyn Handler>> = vec![
+        Arc::new(Archive { database: database.clone(), manifests: platform.manifests.clone() }),
         Arc::new(Effects(platform.workflows.clone())),
         Arc::new(Timers { workflows: platform.workflows.clone(), every: seconds(config.workflow.timers_every_seconds) }),
         Arc::new(Recheck(platform.compliance.clone())),
         Arc::new(DryRuns(platform.policies.clone())),
-        Arc::new(OldMessages { database: database.clone(), clock: clock.clone() }),
+        Arc::new(Deliveries(platform.webhooks.clone())),
+        Arc::new(OldMessages {
+            database: database.clone(),
+            clock: clock.clone(),
+            keep_deliveries: time::Duration::days(config.webhooks.keep_days.into()),
+        }),
         Arc::new(Housekeeping { database: database.clone(), clock: clock.clone() }),
         Arc::new(Lifecycle {
             database: database.clone(),
@@ -62,7 +70,12 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
             every: seconds(settings.sweep_every_seconds),
             young: seconds(settings.sweep_after_seconds),
         }),
-    ]
+    ];
+    if let Some(post) = &platform.post {
+        handlers.push(Arc::new(Mailings(post.clone())));
+        handlers.push(Arc::new(Letters(post.clone())));
+    }
+    handlers
 }
 
 /// Starts working on the jobs of `kinds`, or of every kind when there are none.

@@ -10,6 +10,7 @@ use omt_audit::Level;
 use omt_crypto::ProviderName;
 use omt_directory::LdapSettings;
 use omt_kernel::{TenantId, TenantSettings, storage::Tier};
+use omt_outbound::{MailSettings, WebhookSettings};
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
@@ -38,6 +39,10 @@ pub struct Config {
     pub lifecycle: Lifecycle,
     /// Workflows.
     pub workflow: Workflow,
+    /// Webhooks.
+    pub webhooks: Webhooks,
+    /// Mail.
+    pub email: Email,
     /// Queue.
     pub queue: Named,
     /// Cache.
@@ -131,6 +136,39 @@ pub struct Lifecycle {
 pub struct Workflow {
     /// Seconds between looks for tasks that are due.
     pub timers_every_seconds: u32,
+}
+
+/// `[webhooks]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhooks {
+    /// Networks that are reached although they are not public.
+    pub allowed_networks: Vec<String>,
+    /// Whether `http:` will do.
+    pub allow_http: bool,
+    /// PEM file.
+    pub ca_file: String,
+    /// Days that deliveries are kept.
+    pub keep_days: u32,
+}
+
+/// `[email]`
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Email {
+    /// The mail server; none when empty.
+    pub url: String,
+    /// Who writes.
+    pub from: String,
+    /// PEM file.
+    pub ca_file: String,
+}
+
+impl std::fmt::Debug for Email {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL may hold a password.
+        write!(f, "Email({:?}, …)", self.from)
+    }
 }
 
 /// `[queue]` and `[cache]`
@@ -386,6 +424,9 @@ impl Config {
         if auth.session_idle_seconds == 0 || auth.session_lifetime_seconds == 0 {
             return Err(Fault::new("[auth] session_idle_seconds and session_lifetime_seconds must be at least 1"));
         }
+        if self.webhooks.keep_days == 0 {
+            return Err(Fault::new("[webhooks] keep_days must be at least 1"));
+        }
         if self.limits.max_upload_bytes == 0 {
             return Err(Fault::new("limits.max_upload_bytes must be at least 1"));
         }
@@ -431,6 +472,21 @@ impl Config {
         }
     }
 
+    /// Where webhooks may go.
+    pub fn webhook_settings(&self) -> WebhookSettings {
+        WebhookSettings {
+            allowed_networks: self.webhooks.allowed_networks.clone(),
+            allow_http: self.webhooks.allow_http,
+            ca_file: file(&self.webhooks.ca_file),
+        }
+    }
+
+    /// The mail server, if there is one.
+    pub fn mail_settings(&self) -> Option<MailSettings> {
+        let Email { url, from, ca_file } = self.email.clone();
+        (!url.is_empty()).then(|| MailSettings { url, from, ca_file: file(&ca_file) })
+    }
+
     /// Jobs at once.
     pub fn job_concurrency(&self) -> usize {
         if self.jobs.concurrency > 0 { self.jobs.concurrency } else { cores() * 2 }
@@ -450,6 +506,10 @@ impl Config {
     pub fn http_workers(&self) -> usize {
         if self.http.workers > 0 { self.http.workers } else { cores() }
     }
+}
+
+fn file(path: &str) -> Option<PathBuf> {
+    (!path.is_empty()).then(|| PathBuf::from(path))
 }
 
 fn cores() -> usize {

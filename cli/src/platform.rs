@@ -14,7 +14,7 @@ use omt_claims::{
     service::{Dependencies, Manifests, SharedResults},
 };
 use omt_compliance::{Compliance, Subjects};
-use omt_crypto::KeyStore;
+use omt_crypto::{KeyStore, seal::Sealer};
 use omt_directory::{HttpIssuerClient, LdapDirectory};
 use omt_jobs::Jobs;
 use omt_kernel::{
@@ -24,7 +24,8 @@ use omt_kernel::{
     storage::Tier,
 };
 use omt_keys::KeystoreFile;
-use omt_notify::Notices;
+use omt_notify::{Notices, Outbox, Post, Webhooks};
+use omt_outbound::{HttpWebhookSender, SmtpMailer};
 use omt_pki::{AnchorSource, Hierarchy, Pki, PkiSettings};
 use omt_policy::Policies;
 use omt_sql::SqlDatabase;
@@ -94,6 +95,10 @@ pub struct Platform {
     pub policies: Arc<Policies>,
     /// Messages to people.
     pub notices: Arc<Notices>,
+    /// Mail, where there is a mail server.
+    pub post: Option<Arc<Post>>,
+    /// Webhooks.
+    pub webhooks: Arc<Webhooks>,
     /// What roles may do.
     pub authorizer: Arc<dyn Authorizer>,
     /// What is counted.
@@ -206,18 +211,41 @@ impl Platform {
         };
         let telemetry: Arc<dyn Telemetry> = Arc::new(omt_metrics::Prometheus::new()?);
         let tiles: Arc<dyn TileStore> = tiers.clone();
-        let audit = Arc::new(AuditTrail::new(
+        let audit = AuditTrail::new(
             database.clone(),
             tiles.clone(),
             clock.clone(),
             entropy.clone(),
             LogKeys::open(keys.clone(), &config.audit.origin)?,
             config.audit.level,
-        ));
+        );
+        let audit = Arc::new(audit.heard_by(Arc::new(Outbox { clock: clock.clone(), entropy: entropy.clone() })));
         let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone(), audit.clone()));
         let authorizer: Arc<dyn Authorizer> = Arc::new(CasbinAuthorizer::new()?);
         let people: Arc<dyn People> = Arc::new(Registry { authorizer: authorizer.clone() });
-        let notices = Arc::new(Notices::new(database.clone(), clock.clone(), entropy.clone(), people.clone()));
+        let post = match config.mail_settings() {
+            Some(settings) => Some(Arc::new(Post {
+                database: database.clone(),
+                clock: clock.clone(),
+                entropy: entropy.clone(),
+                people: people.clone(),
+                mailer: Arc::new(SmtpMailer::new(&settings)?),
+                public_url: config.public_url(),
+            })),
+            None => None,
+        };
+        let notices = Arc::new(Notices::new(database.clone(), clock.clone(), entropy.clone(), people.clone(), post.is_some()));
+        let sealer = Sealer::derived(keys.as_ref(), "webhooks/seal", "openmediatrust/webhooks/seal/1")
+            .map_err(|e| Fault::new(format!("the key that protects webhooks' secrets: {e}")))?;
+        let webhooks = Arc::new(Webhooks::new(omt_notify::webhook::Dependencies {
+            database: database.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            audit: audit.clone(),
+            sender: Arc::new(HttpWebhookSender::new(&config.webhook_settings())?),
+            sealer,
+            public_url: config.public_url(),
+        }));
         let subjects = {
             let unit = database.begin().await?;
             let secret = unit.certificates().shared_secret("subjects", entropy.secret(), clock.now()).await?;
@@ -295,6 +323,8 @@ impl Platform {
             compliance,
             policies,
             notices,
+            post,
+            webhooks,
             authorizer,
             telemetry,
             clock,

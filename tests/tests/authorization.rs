@@ -1,7 +1,7 @@
 //! Every operation, called by nobody, by somebody whose token has ended, by another tenant and in every role, against the reviewed
 //! table `operations.csv`.
 
-use omt_tests::{PASSWORD, Server, fixture, id, ok};
+use omt_tests::{Server, fixture, id, ok};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -44,7 +44,12 @@ fn operations() -> Vec<String> {
 async fn call(server: &Server, operation: &str, credential: Option<&str>) -> (StatusCode, String) {
     let (method, path) = operation.split_once(' ').unwrap();
     let some = uuid::Uuid::now_v7().to_string();
-    let path = path.replace("{id}", &some).replace("{serial}", "00").replace("{name}", "nobody").replace("{path}", "0/000");
+    let path = path
+        .replace("{id}", &some)
+        .replace("{delivery}", &some)
+        .replace("{serial}", "00")
+        .replace("{name}", "nobody")
+        .replace("{path}", "0/000");
     let query = match path.as_str() {
         "/api/v1/admin/explain" => format!("?user={some}&permission=manifest:read"),
         "/api/v1/audit/proof/inclusion" => format!("?entry={some}"),
@@ -140,12 +145,10 @@ async fn another_tenants_administrator_reaches_nothing() {
     let key = post("/api/v1/admin/api-keys", json!({ "name": "k", "scopes": ["manifest:read"] })).await;
     let session = server.json("/api/v1/auth/sessions").await["items"][0]["id"].as_str().unwrap().to_owned();
     let entry = server.json("/api/v1/admin/audit-logs").await["items"][0]["id"].as_str().unwrap().to_owned();
-    let body = json!({ "id": "acme", "administrator": { "username": "admin", "password": PASSWORD } });
-    post("/api/v1/admin/tenants", body).await;
-    let login = json!({ "username": "admin", "password": PASSWORD, "tenant": "acme" });
-    let tokens = ok(server.log_in(login).await, StatusCode::OK).await;
-    let token = tokens["access_token"].as_str().unwrap();
-    let ask = |method: &str, path: String| server.anonymous(method, &path).bearer_auth(token);
+    let webhook = post("/api/v1/webhooks", json!({ "url": "https://hooks.example.com/", "events": ["*"] })).await;
+    let token = server.tenant("acme").await;
+    let ask = |method: &str, path: String| server.anonymous(method, &path).bearer_auth(&token);
+    let webhook = format!("/api/v1/webhooks/{}", id(&webhook));
     let manifest = format!("/api/v1/manifests/{}", id(&record));
     let (user_path, role) = (format!("/api/v1/admin/users/{user}"), "/api/v1/admin/roles/desk");
     for (method, path, body) in [
@@ -154,6 +157,13 @@ async fn another_tenants_administrator_reaches_nothing() {
         ("DELETE", manifest.clone(), None),
         ("PUT", format!("{manifest}/legal-hold"), Some(json!({ "reason": "x" }))),
         ("GET", format!("{manifest}/content"), None),
+        ("GET", webhook.clone(), None),
+        ("PATCH", webhook.clone(), Some(json!({ "enabled": false }))),
+        ("DELETE", webhook.clone(), None),
+        ("POST", format!("{webhook}/test"), None),
+        ("POST", format!("{webhook}/rotate-secret"), Some(json!({}))),
+        ("POST", format!("{webhook}/recover"), Some(json!({ "since": "2026-01-01T00:00:00Z" }))),
+        ("GET", format!("{webhook}/deliveries"), None),
         ("GET", user_path.clone(), None),
         ("PUT", user_path.clone(), Some(json!({ "active": false }))),
         ("PUT", user_path.clone(), Some(json!({ "clearance": "public" }))),

@@ -23,4 +23,5 @@ mod removal;
 mod scim;
 mod storage;
 mod users;
+mod webhooks;
 mod workflow;

@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_crypto::{Algorithm, KeyMaterial, ProviderName};
-use omt_tests::{Server, ok, problem};
+use omt_tests::{Server, http, ok, problem};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -11,10 +11,7 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
@@ -64,20 +61,7 @@ impl Issuer {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let this = this.clone();
                 tokio::spawn(async move {
-                    let mut request = vec![0; 65_536];
-                    let mut read = 0;
-                    let text = loop {
-                        let n = stream.read(&mut request[read..]).await.unwrap_or(0);
-                        read += n;
-                        let text = String::from_utf8_lossy(&request[..read]).into_owned();
-                        let length =
-                            text.lines().find_map(|l| l.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
-                        let length: usize = length.map_or(0, |l| l.trim().parse().unwrap());
-                        let end = text.find("\r\n\r\n").map(|at| at + 4);
-                        if n == 0 || end.is_some_and(|end| read >= end + length) {
-                            break text;
-                        }
-                    };
+                    let Some(heard) = http::read(&mut stream).await else { return };
                     let mood = this.state.lock().unwrap().mood;
                     match mood {
                         Mood::Down => return,
@@ -95,7 +79,7 @@ impl Issuer {
                         }
                         Mood::Well => {}
                     }
-                    let (status, body) = this.answer(&text);
+                    let (status, body) = this.answer(&heard);
                     let head = format!(
                         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                         body.len()
@@ -107,10 +91,9 @@ impl Issuer {
         issuer
     }
 
-    fn answer(&self, request: &str) -> (&'static str, String) {
+    fn answer(&self, request: &http::Heard) -> (&'static str, String) {
         let mut state = self.state.lock().unwrap();
-        let path = request.split(' ').nth(1).unwrap_or_default();
-        match path {
+        match request.path.as_str() {
             "/.well-known/openid-configuration" => (
                 "200 OK",
                 json!({
@@ -135,13 +118,7 @@ impl Issuer {
                 ("200 OK", json!({ "keys": keys }).to_string())
             }
             "/token" => {
-                let form: BTreeMap<&str, &str> = request
-                    .split("\r\n\r\n")
-                    .nth(1)
-                    .unwrap_or_default()
-                    .split('&')
-                    .filter_map(|pair| pair.split_once('='))
-                    .collect();
+                let form: BTreeMap<&str, &str> = request.body.split('&').filter_map(|pair| pair.split_once('=')).collect();
                 let Some((token, challenge)) = form.get("code").and_then(|code| state.codes.remove(*code)) else {
                     return ("400 Bad Request", json!({ "error": "invalid_grant" }).to_string());
                 };

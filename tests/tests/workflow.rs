@@ -1,7 +1,7 @@
 //! Approval: people decide in their roles, and nothing is signed or published around them.
 
 use crate::directory::{ldap, map, unique};
-use omt_tests::{PASSWORD, Server, fixture, form, id, judge, ok, problem};
+use omt_tests::{Server, fixture, form, id, judge, ok, problem};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -245,11 +245,7 @@ async fn the_default_workflow_refuses_what_is_not_in_its_table() {
     problem(approver.request("POST", &sign).send().await.unwrap(), 409, "APPROVAL_REQUIRED").await;
 
     // Others know nothing of it.
-    let tenant = json!({ "id": "other", "administrator": { "username": "boss", "password": PASSWORD } });
-    ok(server.request("POST", "/api/v1/admin/tenants").json(&tenant).send().await.unwrap(), StatusCode::CREATED).await;
-    let login = json!({ "username": "boss", "password": PASSWORD, "tenant": "other" });
-    let tokens = ok(server.log_in(login).await, StatusCode::OK).await;
-    let boss = Person { server: &server, token: tokens["access_token"].as_str().unwrap().to_owned(), id: String::new() };
+    let boss = Person { server: &server, token: server.tenant("other").await, id: String::new() };
     problem(boss.take(&workflow, "submit").await, 404, "NOT_FOUND").await;
     let history = format!("/api/v1/workflows/{}/history", workflow["workflow_id"].as_str().unwrap());
     problem(boss.request("GET", &history).send().await.unwrap(), 404, "NOT_FOUND").await;

@@ -1,13 +1,14 @@
 //! Archives what is old, when an administrator asks for it.
 
+use crate::governance::on_a_thread;
 use async_trait::async_trait;
-use omt_audit::{AuditTrail, Event};
+use omt_claims::service::Manifests;
 use omt_jobs::{ARCHIVE, ArchiveOrder, Handler, JobError, Progress};
 use omt_kernel::{
-    Actor, Error, OffsetDateTime, Result, TenantId,
+    Actor, Error, Kind, OffsetDateTime, Result, TenantId,
     job::JobRecord,
-    manifest::{Archived, ManifestFilter, ManifestRecord, ManifestState},
-    port::{Clock, Database, Page},
+    manifest::{ManifestFilter, ManifestRecord, ManifestState},
+    port::{Database, Page},
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -20,10 +21,8 @@ const PAGE: u32 = 200;
 pub struct Archive {
     /// The database.
     pub database: Arc<dyn Database>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// The audit log.
-    pub audit: Arc<AuditTrail>,
+    /// Manifests.
+    pub manifests: Arc<Manifests>,
 }
 
 /// How far it is.
@@ -34,27 +33,36 @@ struct Tally {
     changed_meanwhile: u64,
 }
 
+/// What became of a manifest.
+enum Archived {
+    Now,
+    Held,
+    ChangedMeanwhile,
+}
+
 impl Archive {
-    async fn archive(&self, mut record: ManifestRecord, now: OffsetDateTime, days: u32) -> Result<bool> {
-        let expected = record.revision;
-        record.revision += 1;
-        record.state = ManifestState::Archived;
-        record.updated_at = now;
-        record.archived = Some(Archived { at: now, retain_until: now + Duration::days(i64::from(days)) });
-        let unit = self.database.begin().await?;
-        // A hold that came meanwhile wins: the revision is another.
-        if !unit.manifests().update(&record, expected).await? {
-            return Ok(false);
+    /// Archives one as it was found; what became of it.
+    async fn archive(&self, record: ManifestRecord) -> Result<Archived> {
+        if record.legal_hold.is_some() {
+            return Ok(Archived::Held);
         }
-        let event = Event::new("manifest.archive", "manifest", record.id);
-        self.audit.append(unit.as_ref(), &Actor::system(record.tenant.clone()), event).await?;
-        unit.commit().await?;
-        Ok(true)
+        let manifests = self.manifests.clone();
+        let done = on_a_thread(move || async move {
+            let actor = Actor::system(record.tenant.clone());
+            manifests.archive(&actor, record.id, Some(record.revision)).await
+        });
+        match done.await {
+            Ok(()) => Ok(Archived::Now),
+            Err(error) if error.code == "LEGAL_HOLD" => Ok(Archived::Held),
+            // Somebody is at it just now, or a workflow is.
+            Err(error) if matches!(error.kind, Kind::Conflict | Kind::PreconditionFailed | Kind::NotFound) => {
+                Ok(Archived::ChangedMeanwhile)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn run_for(&self, tenant: &TenantId, order: &ArchiveOrder, progress: &Progress) -> Result<()> {
-        let settings = self.database.read().await?.tenants().settings(tenant).await?;
-        let settings = settings.ok_or_else(|| Error::internal("the tenant of an archive job is gone"))?;
         let before = OffsetDateTime::from_unix_timestamp(order.created_before);
         let filter = ManifestFilter {
             state: Some(ManifestState::Signed),
@@ -70,14 +78,10 @@ impl Archive {
             let Some(last) = page.last() else { break };
             after = Some(last.id.0);
             for record in page {
-                if record.legal_hold.is_some() {
-                    tally.held += 1;
-                } else if let days = settings.retention_for(record.classification)
-                    && self.archive(record, self.clock.now(), days).await?
-                {
-                    tally.archived += 1;
-                } else {
-                    tally.changed_meanwhile += 1;
+                match self.archive(record).await? {
+                    Archived::Now => tally.archived += 1,
+                    Archived::Held => tally.held += 1,
+                    Archived::ChangedMeanwhile => tally.changed_meanwhile += 1,
                 }
             }
             progress.set(&tally);

@@ -4,11 +4,7 @@
 use async_trait::async_trait;
 use omt_compliance::{Compliance, RECHECK, RecheckOrder};
 use omt_jobs::{Handler, JobError, Progress, Schedule};
-use omt_kernel::{
-    Error, TenantId,
-    job::JobRecord,
-    port::{Clock, Database},
-};
+use omt_kernel::{Error, TenantId, job::JobRecord};
 use omt_policy::{DRY_RUN, DryRunOrder, Policies};
 use omt_workflow::{EFFECTS, EffectsOrder, Workflows};
 use serde::{Serialize, de::DeserializeOwned};
@@ -16,7 +12,7 @@ use std::sync::Arc;
 use time::Duration;
 
 /// What a job is to do, and for whom.
-fn order<T: DeserializeOwned>(job: &JobRecord) -> Result<(TenantId, T), JobError> {
+pub(crate) fn order<T: DeserializeOwned>(job: &JobRecord) -> Result<(TenantId, T), JobError> {
     match (serde_json::from_value(job.payload.clone()), &job.tenant) {
         (Ok(order), Some(tenant)) => Ok((tenant.clone(), order)),
         _ => Err(JobError::Fatal(Error::internal("the job says nothing that can be done"))),
@@ -25,7 +21,7 @@ fn order<T: DeserializeOwned>(job: &JobRecord) -> Result<(TenantId, T), JobError
 
 /// Runs a use case whose future stays on its thread, as those do that HTTP handlers run. Cut off, it ends what it is at: everything
 /// here may be done again.
-async fn on_a_thread<T, W, F>(work: F) -> omt_kernel::Result<T>
+pub(crate) async fn on_a_thread<T, W, F>(work: F) -> omt_kernel::Result<T>
 where
     T: Send + 'static,
     F: FnOnce() -> W + Send + 'static,
@@ -135,35 +131,5 @@ impl Handler for DryRuns {
         let (tenant, order): (_, DryRunOrder) = order(job)?;
         let (policies, progress) = (self.0.clone(), progress.clone());
         Ok(on_a_thread(move || async move { policies.run_dry(&tenant, &order, &progress).await }).await?)
-    }
-}
-
-/// Daily: forgets messages of half a year ago.
-pub struct OldMessages {
-    /// The database.
-    pub database: Arc<dyn Database>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-}
-
-#[async_trait]
-impl Handler for OldMessages {
-    fn kind(&self) -> &'static str {
-        "old_messages"
-    }
-
-    fn schedule(&self) -> Option<Schedule> {
-        Some(Schedule { every: Duration::days(1), offset: Duration::hours(4) })
-    }
-
-    async fn run(&self, _: &JobRecord, _: &Progress) -> Result<(), JobError> {
-        loop {
-            let unit = self.database.begin().await?;
-            let gone = unit.notifications().forget(self.clock.now() - Duration::days(180)).await?;
-            unit.commit().await?;
-            if gone == 0 {
-                return Ok(());
-            }
-        }
     }
 }

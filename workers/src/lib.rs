@@ -7,10 +7,12 @@ mod lifecycle;
 mod removal;
 mod retention;
 mod sweep;
+mod telling;
 
 pub use archive::Archive;
-pub use governance::{DryRuns, Effects, OldMessages, Recheck, Timers};
+pub use governance::{DryRuns, Effects, Recheck, Timers};
 pub use housekeeping::Housekeeping;
 pub use lifecycle::Lifecycle;
 pub use retention::Retention;
 pub use sweep::Sweep;
+pub use telling::{Deliveries, Letters, Mailings, OldMessages};

@@ -56,7 +56,7 @@ impl Retention {
             return Ok(None);
         }
         let gone = unit.blobs().drop_content(&record.tenant, record.id).await?;
-        let event = Event::new("manifest.content_deleted", "manifest", record.id);
+        let event = Event::new("manifest.content_deleted", "manifest", record.id).about(&record);
         self.audit.append(unit.as_ref(), &Actor::system(record.tenant.clone()), event).await?;
         unit.commit().await?;
         Ok(Some(gone))

@@ -6,7 +6,7 @@ use crate::SqlDatabase;
 use async_trait::async_trait;
 use governance::{
     evidence_is_found_by_what_it_is_about, messages_reach_their_audience, tasks_wait_for_their_candidates, versions_are_in_order,
-    workflows_are_kept_as_seen,
+    webhooks_are_their_tenants, workflows_are_kept_as_seen,
 };
 use omt_jobs::{Handler, JobError, Progress, Runner};
 use omt_kernel::{
@@ -100,6 +100,7 @@ contract!(
     tasks_wait_for_their_candidates,
     evidence_is_found_by_what_it_is_about,
     messages_reach_their_audience,
+    webhooks_are_their_tenants,
 );
 
 fn now() -> OffsetDateTime {

@@ -450,6 +450,33 @@ entity!(notification_reads, "notification_reads", {
     pub at: i64,
 });
 
+entity!(webhook_endpoints, "webhook_endpoints", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub revision: i64,
+    pub enabled: bool,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+    pub created_by: String,
+    pub created_at: i64,
+    pub updated_at: i64,
+});
+
+entity!(webhook_deliveries, "webhook_deliveries", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub endpoint_id: Uuid,
+    pub message_id: Uuid,
+    pub event: String,
+    pub state: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub data: Json,
+    pub created_at: i64,
+    pub updated_at: i64,
+});
+
 /// Names of the migrations that were applied.
 pub(crate) async fn applied_migrations(connection: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
     let statement = Statement::from_string(connection.get_database_backend(), "SELECT version FROM seaql_migrations");

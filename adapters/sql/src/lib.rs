@@ -15,7 +15,7 @@ use omt_kernel::{
         ApiKeyRepository, AuditRepository, BlobRepository, CertificateRepository, ComplianceRepository, Database,
         GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository, NotificationRepository, PolicyRepository,
         RoleRepository, SessionRepository, TaskRepository, TenantRepository, UnitOfWork, UserRepository, VerificationRepository,
-        WorkflowRepository,
+        WebhookRepository, WorkflowRepository,
     },
     retry::BUSY,
 };
@@ -324,6 +324,9 @@ impl<C: Finish> UnitOfWork for Unit<C> {
         self
     }
     fn notifications(&self) -> &dyn NotificationRepository {
+        self
+    }
+    fn webhooks(&self) -> &dyn WebhookRepository {
         self
     }
     async fn lock(&self, name: &str) -> Result<()> {

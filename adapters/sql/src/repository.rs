@@ -14,4 +14,5 @@ mod search;
 mod sessions;
 mod tasks;
 mod users;
+mod webhooks;
 mod workflows;

@@ -3,7 +3,7 @@
 use crate::{
     ApiState,
     blob_response::{self, Serving},
-    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may},
+    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
     multipart::{self, Form, Shape},
     problem::{Problem, ProblemBody},
     wire::{self, Manifest, PageQuery, Paged},
@@ -16,14 +16,13 @@ use actix_web::{
 use omt_claims::{
     VerificationReport,
     definition::ClaimDefinition,
-    service::{self, Changes, Manifests, NewIngredient, NewManifest, Once, Outcome, SignRequest, Uploaded},
+    service::{self, Changes, Manifests, NewIngredient, NewManifest, Outcome, SignRequest, Uploaded},
 };
 use omt_kernel::{
     Error, Kind, ManifestId,
     manifest::{Classification, ManifestFilter, ManifestRecord, Relationship},
 };
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -97,16 +96,6 @@ pub struct UploadForm {
     algorithm: Option<String>,
 }
 
-fn once_of(key: IdempotencyKey, status: u16, parts: &[&str]) -> Option<Once> {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let fingerprint = hex::encode(hash.finalize());
-    key.0.map(|key| Once { key, fingerprint, status, render: wire::manifest_json })
-}
-
 fn answer(outcome: Outcome, status: actix_web::http::StatusCode) -> HttpResponse {
     match outcome {
         Outcome::Done(record) => {
@@ -117,15 +106,13 @@ fn answer(outcome: Outcome, status: actix_web::http::StatusCode) -> HttpResponse
             response.insert_header(etag(&record)).json(Manifest::from(record.as_ref()))
         }
         Outcome::Replayed { status, body } => {
-            let status = actix_web::http::StatusCode::from_u16(status).unwrap_or_default();
-            let mut response = HttpResponse::build(status);
-            if let (actix_web::http::StatusCode::CREATED, Some(id)) = (status, body.get("id").and_then(|id| id.as_str())) {
-                response.insert_header((header::LOCATION, format!("/api/v1/manifests/{id}")));
+            let mut response = replayed(status, &body);
+            if let (true, Some(id)) = (status == 201, body.get("id").and_then(|id| id.as_str()))
+                && let Ok(place) = header::HeaderValue::from_str(&format!("/api/v1/manifests/{id}"))
+            {
+                response.headers_mut().insert(header::LOCATION, place);
             }
-            if let Some(revision) = body.get("revision") {
-                response.insert_header((header::ETAG, format!("\"{revision}\"")));
-            }
-            response.insert_header(("idempotency-replayed", "true")).json(body)
+            response
         }
     }
 }
@@ -204,7 +191,7 @@ pub async fn create(
 ) -> Result<HttpResponse, Problem> {
     let body = multipart::body(&request, payload).await?;
     let mut form = multipart::read(body, &UPLOAD, state.manifests.spool_dir(), state.max_upload).await?;
-    let once = once_of(key, 201, &["POST /api/v1/manifests", &form.fingerprint()]);
+    let once = key.once(201, &["POST /api/v1/manifests", &form.fingerprint()], wire::manifest_json);
     let (upload, file_name) = (form.text("upload"), form.text("file_name"));
     let file = match (form.file("file"), &upload) {
         (Some(file), None) => file,
@@ -250,7 +237,7 @@ pub async fn sign(
 ) -> Result<HttpResponse, Problem> {
     let algorithm = body.and_then(|body| body.algorithm);
     let scheme = service::scheme(algorithm.as_deref())?;
-    let once = once_of(key, 200, &["POST sign", &id.to_string(), &scheme.to_string()]);
+    let once = key.once(200, &["POST sign", &id.to_string(), &scheme.to_string()], wire::manifest_json);
     let request = SignRequest { scheme, if_match: if_match.0 };
     let outcome = state.manifests.sign(&actor, ManifestId(*id), request, once).await?;
     Ok(answer(outcome, actix_web::http::StatusCode::OK))

@@ -339,3 +339,28 @@ pub async fn mark_read(
     state.notices.mark_read(&caller.0, NotificationId(*id)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
+
+/// How the caller wants to be told.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotificationSettings {
+    /// Whether messages go out by mail besides, where the platform has a mail server and the caller an address.
+    email: bool,
+}
+
+/// How the caller is told.
+#[utoipa::path(get, path = "/api/v1/notifications/settings", tag = "tasks", security(("bearer" = [])), responses((status = 200, body = NotificationSettings), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "NOT_A_USER")))]
+pub async fn notification_settings(state: web::Data<ApiState>, caller: Caller<may::Anything>) -> Result<HttpResponse, Problem> {
+    let email = state.access.wants_mail(&caller.0).await?;
+    Ok(HttpResponse::Ok().json(NotificationSettings { email }))
+}
+
+/// Says how the caller wants to be told.
+#[utoipa::path(put, path = "/api/v1/notifications/settings", tag = "tasks", request_body = NotificationSettings, security(("bearer" = [])), responses((status = 200, body = NotificationSettings), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "NOT_A_USER")))]
+pub async fn set_notification_settings(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body, _): CallerWith<may::Anything, NotificationSettings>,
+) -> Result<HttpResponse, Problem> {
+    state.access.want_mail(&actor, body.email).await?;
+    Ok(HttpResponse::Ok().json(body))
+}

@@ -2,20 +2,15 @@
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may},
+    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
     problem::{Problem, ProblemBody},
     wire::{PageQuery, Paged},
 };
 use actix_web::{HttpResponse, http::header, web};
-use omt_kernel::{
-    Error, ManifestId, WorkflowId,
-    governance::WorkflowFilter,
-    once::{Once, Outcome},
-};
+use omt_kernel::{Error, ManifestId, WorkflowId, governance::WorkflowFilter, once::Outcome};
 use omt_workflow::{NewWorkflow, Step, Version, WorkflowView, definition::Definition, model::Attachment};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -250,12 +245,6 @@ fn render(view: &WorkflowView) -> Value {
     serde_json::to_value(Workflow::from(view.clone())).unwrap_or_default()
 }
 
-fn once_of(key: IdempotencyKey, status: u16, operation: &str, body: &impl Serialize) -> Option<Once<WorkflowView>> {
-    let body = serde_json::to_string(body).unwrap_or_default();
-    let fingerprint = hex::encode(Sha256::digest(format!("{operation}\n{body}")));
-    key.0.map(|key| Once { key, fingerprint, status, render })
-}
-
 fn answer(outcome: Outcome<WorkflowView>, status: actix_web::http::StatusCode) -> HttpResponse {
     match outcome {
         Outcome::Done(view) => {
@@ -265,14 +254,7 @@ fn answer(outcome: Outcome<WorkflowView>, status: actix_web::http::StatusCode) -
             }
             one(*view, response)
         }
-        Outcome::Replayed { status, body } => {
-            let status = actix_web::http::StatusCode::from_u16(status).unwrap_or_default();
-            let mut response = HttpResponse::build(status);
-            if let Some(revision) = body.get("revision") {
-                response.insert_header((header::ETAG, format!("\"{revision}\"")));
-            }
-            response.insert_header(("idempotency-replayed", "true")).json(body)
-        }
+        Outcome::Replayed { status, body } => replayed(status, &body),
     }
 }
 
@@ -293,7 +275,7 @@ pub async fn create(
     CallerWith(actor, body, _): CallerWith<may::WorkflowInitiate, WorkflowRequest>,
     key: IdempotencyKey,
 ) -> Result<HttpResponse, Problem> {
-    let once = once_of(key, 201, "POST /api/v1/workflows", &body);
+    let once = key.once(201, &["POST /api/v1/workflows", &json!(body).to_string()], render);
     let new =
         NewWorkflow { manifest: Some(ManifestId(body.manifest_id)), definition: body.definition, assignees: body.assignees };
     Ok(answer(state.workflows.start(&actor, new, once.as_ref()).await?, actix_web::http::StatusCode::CREATED))
@@ -364,7 +346,7 @@ pub async fn transition(
     if_match: IfMatch,
     key: IdempotencyKey,
 ) -> Result<HttpResponse, Problem> {
-    let once = once_of(key, 200, &format!("POST /api/v1/workflows/{id}/transition"), &body);
+    let once = key.once(200, &["POST transition", &id.to_string(), &json!(body).to_string()], render);
     let step = Step {
         attachments: attachments(&body.attachments),
         action: body.action,

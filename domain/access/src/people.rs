@@ -3,10 +3,13 @@
 use async_trait::async_trait;
 use omt_kernel::{
     Actor, Result, TenantId, UserId,
-    access::{RoleRecord, UserRecord},
-    port::{Authorizer, People, Person, RoleTable, UnitOfWork},
+    access::{RoleRecord, UserFilter, UserRecord},
+    port::{Authorizer, Page, People, Person, RoleTable, UnitOfWork},
 };
 use std::{collections::BTreeSet, sync::Arc};
+
+/// Users looked at in one query.
+const PAGE: u32 = 200;
 
 /// Roles, and those that they inherit from.
 fn closure(table: &[RoleRecord], roles: &BTreeSet<String>) -> BTreeSet<String> {
@@ -42,16 +45,17 @@ impl Registry {
         self.authorizer.built_in().into_iter().chain(table.roles.iter().cloned()).collect()
     }
 
-    async fn person(&self, read: &dyn UnitOfWork, user: UserRecord) -> Result<Option<Person>> {
+    async fn person(&self, table: &RoleTable, user: UserRecord) -> Result<Option<Person>> {
         if !user.active {
             return Ok(None);
         }
-        let table = self.table(read, &user.tenant).await?;
         Ok(Some(Person {
             subject: user.subject(),
-            roles: closure(&self.all_roles(&table), &user.all_roles()),
-            permissions: self.authorizer.permissions(&table, &user.all_roles()).await?,
+            roles: closure(&self.all_roles(table), &user.all_roles()),
+            permissions: self.authorizer.permissions(table, &user.all_roles()).await?,
             groups: groups(&user),
+            reach: user.effective_reach(),
+            mail: user.wants_mail,
             email: user.email,
         }))
     }
@@ -74,6 +78,8 @@ impl People for Registry {
             roles: closure(&self.all_roles(&table), &actor.roles),
             permissions: actor.permissions.clone(),
             groups: user.as_ref().map(groups).unwrap_or_default(),
+            mail: user.as_ref().is_some_and(|user| user.wants_mail),
+            reach: actor.reach.clone(),
             email: user.and_then(|user| user.email),
         })
     }
@@ -81,15 +87,51 @@ impl People for Registry {
     async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<Person>> {
         let Some(id) = user_id(subject) else { return Ok(None) };
         match unit.users().get(tenant, id).await? {
-            Some(user) => self.person(unit, user).await,
+            Some(user) => self.person(&self.table(unit, tenant).await?, user).await,
             None => Ok(None),
         }
     }
 
     async fn by_name(&self, unit: &dyn UnitOfWork, tenant: &TenantId, username: &str) -> Result<Option<Person>> {
         match unit.users().by_name(tenant, username).await? {
-            Some(user) => self.person(unit, user).await,
+            Some(user) => self.person(&self.table(unit, tenant).await?, user).await,
             None => Ok(None),
+        }
+    }
+
+    async fn among(
+        &self,
+        unit: &dyn UnitOfWork,
+        tenant: &TenantId,
+        audience: &BTreeSet<String>,
+        most: usize,
+    ) -> Result<Vec<Person>> {
+        let (table, mut out) = (self.table(unit, tenant).await?, Vec::new());
+        let anybody = |name: &String| name.starts_with("role:") || name.starts_with("group:");
+        if !audience.iter().any(anybody) {
+            for subject in audience.iter().take(most) {
+                out.extend(self.find(unit, tenant, subject).await?);
+            }
+            return Ok(out);
+        }
+        let (filter, mut after) = (UserFilter { active: Some(true), ..UserFilter::default() }, None);
+        loop {
+            let page = Page { after, limit: PAGE };
+            let users = unit.users().list(tenant, &filter, page).await?;
+            let (more, last) = (users.len() >= PAGE as usize, users.last().map(|user| user.id.0));
+            for user in users {
+                let Some(person) = self.person(&table, user).await? else { continue };
+                if person.is_among(audience) {
+                    out.push(person);
+                }
+                if out.len() >= most {
+                    return Ok(out);
+                }
+            }
+            if !more {
+                return Ok(out);
+            }
+            after = last;
         }
     }
 

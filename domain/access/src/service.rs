@@ -9,7 +9,7 @@ use crate::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
 use omt_audit::{AuditTrail, Event, Level, Outcome};
-use omt_crypto::{Algorithm, KeyStore, KeyStoreError, seal::Sealer};
+use omt_crypto::{Algorithm, KeyStore, KeyStoreError, key_store::ensure, seal::Sealer};
 use omt_kernel::{
     Actor, Error, Kind, Permission, Reach, Result, SessionId, TenantId, TenantSettings, UserId, Via,
     access::{RoleRecord, SessionRecord, UserRecord, UserSource},
@@ -125,31 +125,12 @@ pub(crate) fn unauthenticated(code: &'static str, words: &str) -> Error {
     Error::new(Kind::Unauthenticated, code, words)
 }
 
-/// A key's public part; the key is made where it is missing.
-fn ensure_key(keys: &dyn KeyStore, name: &str, algorithm: Algorithm) -> Result<Vec<u8>> {
-    if let Some((_, public)) = keys.public_key(name).map_err(key_fault)? {
-        return Ok(public);
-    }
-    match keys.generate(name, algorithm) {
-        // Another process made it at the same time.
-        Err(KeyStoreError::Exists(_)) => {
-            let found = keys.public_key(name).map_err(key_fault)?;
-            Ok(found.ok_or_else(|| Error::internal("a key vanished"))?.1)
-        }
-        made => made.map_err(key_fault),
-    }
-}
-
 impl Access {
     /// Opens the room: makes its keys, the default tenant and the first user where they are missing. Returns the first user's
     /// password when it had to be made up.
     pub async fn open(deps: Dependencies, settings: Settings, admin_password: Option<String>) -> Result<(Self, Option<String>)> {
-        let public = ensure_key(deps.keys.as_ref(), TOKEN_KEY, Algorithm::Es256)?;
-        ensure_key(deps.keys.as_ref(), SEAL_KEY, Algorithm::Ed25519)?;
-        // Ed25519 is deterministic: every process that may use the key derives the same secret, and nobody else can.
-        let seed = deps.keys.sign(SEAL_KEY, b"openmediatrust/access/seal/1").map_err(key_fault)?;
-        let sealer = Sealer::new(&Sha256::digest(seed).into())
-            .map_err(|e| Error::internal("the sealing key cannot be used").caused_by(e))?;
+        let public = ensure(deps.keys.as_ref(), TOKEN_KEY, Algorithm::Es256).map_err(key_fault)?;
+        let sealer = Sealer::derived(deps.keys.as_ref(), SEAL_KEY, "openmediatrust/access/seal/1").map_err(key_fault)?;
         let decoy = password::hash(&hex::encode(deps.entropy.secret()))?;
         let verify_key = token::decoding_key(&public)?;
         let tokens = std::time::Duration::from_secs(token::ACCESS_TOKEN.whole_seconds().unsigned_abs());

@@ -41,6 +41,19 @@ impl Access {
         }
     }
 
+    /// Whether the actor wants messages by mail.
+    pub async fn wants_mail(&self, actor: &Actor) -> Result<bool> {
+        let id = self.user_of(actor).ok_or_else(not_a_user)?;
+        Ok(self.own_record(actor, id).await?.wants_mail)
+    }
+
+    /// Says whether the actor wants messages by mail.
+    pub async fn want_mail(&self, actor: &Actor, wants: bool) -> Result<()> {
+        let id = self.user_of(actor).ok_or_else(not_a_user)?;
+        let user = self.own_record(actor, id).await?;
+        self.change_own(actor, user, "user.mail", |user| user.wants_mail = wants).await
+    }
+
     /// Changes one's own password. Every session ends, this one too.
     pub async fn change_password(&self, actor: &Actor, current: String, new: String) -> Result<()> {
         let id = self.user_of(actor).ok_or_else(not_a_user)?;

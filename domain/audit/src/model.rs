@@ -1,6 +1,11 @@
 //! What an entry says.
 
-use omt_kernel::{Actor, AuditId, Error, Result, audit::AuditEntry};
+use omt_kernel::{
+    Actor, AuditId, Error, Result,
+    audit::AuditEntry,
+    manifest::ManifestRecord,
+    webhook::{About, Happening},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -51,6 +56,7 @@ pub struct Event {
     before: Option<String>,
     after: Option<String>,
     detail: Option<Value>,
+    about: Option<About>,
 }
 
 impl Event {
@@ -65,7 +71,15 @@ impl Event {
             before: None,
             after: None,
             detail: None,
+            about: None,
         }
+    }
+
+    /// It happened to this content: those who want to hear of it are told, once it is done.
+    #[must_use]
+    pub fn about(mut self, record: &ManifestRecord) -> Self {
+        self.about = Some(record.into());
+        self
     }
 
     /// It was refused or failed, for this reason.
@@ -94,6 +108,15 @@ impl Event {
     pub fn detail(mut self, detail: Value) -> Self {
         self.detail = Some(detail);
         self
+    }
+}
+
+impl Event {
+    /// What others may be told of: what was done to content.
+    pub(crate) fn happening(&self, at: OffsetDateTime) -> Option<Happening> {
+        let about = self.about.clone().filter(|_| self.outcome == Outcome::Done)?;
+        let (action, detail) = (self.action.clone().into_owned(), self.detail.clone());
+        Some(Happening { at, action, kind: self.kind, id: self.id.clone(), about, detail })
     }
 }
 

@@ -7,11 +7,11 @@ use crate::{
     tiles::{self, join, located, tile_path, tile_width},
 };
 use hmac::{Hmac, KeyInit, Mac};
-use omt_crypto::{Algorithm, KeyStore, KeyStoreError};
+use omt_crypto::{Algorithm, KeyStore, KeyStoreError, key_store::ensure};
 use omt_kernel::{
     Actor, AuditId, Error, Kind, Permission, Result, TenantId,
     audit::{AuditEntry, AuditFilter, AuditPerson, CheckpointRecord},
-    port::{Clock, Database, Entropy, Page, TileStore, UnitOfWork},
+    port::{Clock, Database, Entropy, Listener, Page, TileStore, UnitOfWork},
 };
 use sha2::Sha256;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -36,17 +36,7 @@ impl LogKeys {
         let fault = |e: KeyStoreError| Error::internal("the key store failed").caused_by(e);
         let mut publics = Vec::new();
         for (name, algorithm) in KEYS {
-            let public = match store.public_key(name).map_err(fault)? {
-                Some((_, public)) => public,
-                None => match store.generate(name, algorithm) {
-                    // Another process made it at the same time.
-                    Err(KeyStoreError::Exists(_)) => {
-                        let found = store.public_key(name).map_err(fault)?;
-                        found.ok_or_else(|| Error::internal("a key of the audit log vanished"))?.1
-                    }
-                    made => made.map_err(fault)?,
-                },
-            };
+            let public = ensure(store.as_ref(), name, algorithm).map_err(fault)?;
             publics.push((algorithm, public));
         }
         let origin = match origin {
@@ -114,6 +104,7 @@ pub struct AuditTrail {
     /// Pseudonyms that are in the database.
     pseudonyms: moka::future::Cache<(TenantId, String), String>,
     flood: std::sync::Mutex<Flood>,
+    listener: Option<Arc<dyn Listener>>,
 }
 
 impl AuditTrail {
@@ -130,7 +121,25 @@ impl AuditTrail {
         let pseudonyms = moka::future::Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(60)).build();
         // Longer than any transaction lasts.
         let fresh = moka::future::Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(60)).build();
-        Self { database, tiles, clock, entropy, keys, level, fresh, pseudonyms, flood: std::sync::Mutex::default() }
+        Self {
+            database,
+            tiles,
+            clock,
+            entropy,
+            keys,
+            level,
+            fresh,
+            pseudonyms,
+            flood: std::sync::Mutex::default(),
+            listener: None,
+        }
+    }
+
+    /// The same log, with somebody who hears of what is done to content.
+    #[must_use]
+    pub fn heard_by(mut self, listener: Arc<dyn Listener>) -> Self {
+        self.listener = Some(listener);
+        self
     }
 
     /// How much is written.
@@ -142,6 +151,9 @@ impl AuditTrail {
     pub async fn append(&self, unit: &dyn UnitOfWork, actor: &Actor, event: Event) -> Result<()> {
         let now = self.clock.now();
         let pseudonym = self.pseudonym(unit, actor).await?;
+        if let (Some(listener), Some(happening)) = (&self.listener, event.happening(now)) {
+            listener.heard(unit, &actor.tenant, &happening).await?;
+        }
         unit.audit().append(&entry(AuditId(self.entropy.uuid_v7(now)), now, actor, &pseudonym, event)?).await
     }
 

@@ -183,6 +183,7 @@ impl Compliance {
             let policy = self.policy(unit.as_ref(), &actor.tenant, policy).await?;
             let report = self.evaluate_and_keep(unit.as_ref(), &record, &policy).await?;
             let entry = Event::new("compliance.check", "manifest", manifest)
+                .about(&record)
                 .detail(json!({ "policy": report.policy, "status": report.status }));
             self.deps.audit.append(unit.as_ref(), actor, entry).await?;
             unit.commit().await?;
@@ -354,6 +355,7 @@ impl Compliance {
                 let report = self.evaluate_and_keep(unit.as_ref(), &record, &policy).await?;
                 if report.status.as_str() != kept.status {
                     let entry = Event::new("compliance.turn", "manifest", id)
+                        .about(&record)
                         .detail(json!({ "policy": report.policy, "from": kept.status, "to": report.status }));
                     self.deps.audit.append(unit.as_ref(), &Actor::system(tenant.clone()), entry).await?;
                 }

@@ -44,3 +44,17 @@ pub trait KeyStore: Send + Sync {
     /// What and where it is, for the start-up message; no secret.
     fn describe(&self) -> String;
 }
+
+/// A key's public part; the key is made where it is missing. Several processes may do so at the same time.
+pub fn ensure(keys: &dyn KeyStore, name: &str, algorithm: Algorithm) -> Result<Vec<u8>, KeyStoreError> {
+    if let Some((_, public)) = keys.public_key(name)? {
+        return Ok(public);
+    }
+    match keys.generate(name, algorithm) {
+        Err(KeyStoreError::Exists(_)) => match keys.public_key(name)? {
+            Some((_, public)) => Ok(public),
+            None => Err(KeyStoreError::NoSuchKey(name.to_owned())),
+        },
+        made => made,
+    }
+}

@@ -1,7 +1,11 @@
 //! Keeping small secrets: AES-256-GCM with a random nonce (NIST SP 800-38D).
 
-use crate::CryptoError;
+use crate::{
+    Algorithm, CryptoError,
+    key_store::{KeyStore, KeyStoreError, ensure},
+};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// A key that encrypts and decrypts.
@@ -11,6 +15,14 @@ impl Sealer {
     /// A sealer with this key.
     pub fn new(key: &[u8; 32]) -> Result<Self, CryptoError> {
         UnboundKey::new(&AES_256_GCM, key).map(|key| Self(LessSafeKey::new(key))).map_err(|_| CryptoError::BadKey("AES-256-GCM"))
+    }
+
+    /// A sealer whose key comes of the named Ed25519 key, which is made where it is missing, for one use. Ed25519 is deterministic:
+    /// every process that may sign with the key derives the same secret, and nobody else can.
+    pub fn derived(keys: &dyn KeyStore, name: &str, usage: &str) -> Result<Self, KeyStoreError> {
+        ensure(keys, name, Algorithm::Ed25519)?;
+        let seed = Zeroizing::new(keys.sign(name, usage.as_bytes())?);
+        Ok(Self::new(&Sha256::digest(&*seed).into())?)
     }
 
     /// Encrypts, bound to what it is for.

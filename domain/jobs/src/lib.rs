@@ -12,4 +12,4 @@ mod service;
 
 pub use model::{ARCHIVE, ArchiveOrder, Handler, JobError, NewJob, Progress, Schedule};
 pub use runner::Runner;
-pub use service::Jobs;
+pub use service::{Jobs, enqueue};

@@ -26,9 +26,7 @@ impl Jobs {
 
     /// Makes a job in the caller's transaction.
     pub async fn enqueue(&self, unit: &dyn UnitOfWork, new: NewJob) -> Made {
-        let now = self.clock.now();
-        let job = record(&new, JobId(self.entropy.uuid_v7(now)), now);
-        Ok(unit.jobs().enqueue(&job).await?.then_some(job.id))
+        enqueue(unit, self.clock.as_ref(), self.entropy.as_ref(), new).await
     }
 
     /// Jobs that the actor may see, newest first: their own tenant's; everybody's and the platform's for those who run it.
@@ -105,6 +103,13 @@ fn wrong_state(job: &JobRecord, wanted: &str) -> Error {
 
 fn sees(actor: &Actor, job: &JobRecord) -> bool {
     job.tenant.as_ref() == Some(&actor.tenant) || actor.runs_platform()
+}
+
+/// Makes a job in the caller's transaction.
+pub async fn enqueue(unit: &dyn UnitOfWork, clock: &dyn Clock, entropy: &dyn Entropy, new: NewJob) -> Made {
+    let now = clock.now();
+    let job = record(&new, JobId(entropy.uuid_v7(now)), now);
+    Ok(unit.jobs().enqueue(&job).await?.then_some(job.id))
 }
 
 /// The row of a new job.

@@ -97,6 +97,9 @@ pub struct UserRecord {
     pub reach: Reach,
     /// Inactive users cannot log in.
     pub active: bool,
+    /// Whether messages go to the address besides.
+    #[serde(default = "yes")]
+    pub wants_mail: bool,
     /// Second factor.
     pub totp: Option<Totp>,
     /// One that waits for its first code.
@@ -108,6 +111,10 @@ pub struct UserRecord {
     /// Last change.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl UserRecord {
@@ -129,6 +136,7 @@ impl UserRecord {
             mapped: Mapped::default(),
             reach: Reach { clearance: Classification::Internal, ..Reach::ALL },
             active: true,
+            wants_mail: true,
             totp: None,
             totp_pending: None,
             created_at: now,

@@ -74,6 +74,15 @@ uuid_id!(
     NotificationId
 );
 
+uuid_id!(
+    /// A place that is told of events: a webhook's endpoint.
+    EndpointId
+);
+uuid_id!(
+    /// An event on its way to one endpoint.
+    DeliveryId
+);
+
 /// A tenant: 1 to 63 characters of `a-z 0-9 -`, beginning and ending with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]

@@ -19,12 +19,13 @@ pub mod retry;
 pub mod storage;
 pub mod tenant;
 pub mod url;
+pub mod webhook;
 
 pub use actor::{Actor, Permission, Reach, Via};
 pub use error::{Error, FieldError, Kind, Result};
 pub use ids::{
-    ApiKeyId, AuditId, EvidenceId, JobId, ManifestId, MappingId, NotificationId, SessionId, TaskId, TenantId, UserId,
-    VerificationId, WorkflowId,
+    ApiKeyId, AuditId, DeliveryId, EndpointId, EvidenceId, JobId, ManifestId, MappingId, NotificationId, SessionId, TaskId,
+    TenantId, UserId, VerificationId, WorkflowId,
 };
 pub use tenant::{Area, ExportRules, PqRequirement, TenantSettings};
 pub use time::OffsetDateTime;

@@ -59,6 +59,8 @@ pub struct TenantSettings {
     pub export: ExportRules,
     /// Roles that clear content, by area: `trademark` and `legal`.
     pub clearance_roles: BTreeMap<String, BTreeSet<String>>,
+    /// Whether messages go out by mail besides, where a mail server is configured.
+    pub email_notifications: bool,
 }
 
 /// Export control.
@@ -126,6 +128,7 @@ impl Default for TenantSettings {
             clearance_roles: ["trademark", "legal"]
                 .map(|area| (area.to_owned(), ["approver", "manager"].map(String::from).into()))
                 .into(),
+            email_notifications: true,
         }
     }
 }

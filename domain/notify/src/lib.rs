@@ -1,87 +1,10 @@
-//! Messages to people: written in the transaction of the change that they tell of, read in an inbox.
+//! Telling of what happens: messages to people, in an inbox and by mail, and events to programs, by webhooks. All of it is written
+//! in the transaction of the change that it tells of; what leaves the platform leaves it afterwards, from a job.
 
-use omt_kernel::{
-    Actor, Error, ManifestId, NotificationId, Permission, Result, TenantId,
-    governance::NotificationRecord,
-    port::{Clock, Database, Entropy, Page, People, UnitOfWork},
-};
-use serde_json::Value;
-use std::{collections::BTreeSet, sync::Arc};
+mod inbox;
+mod mail;
+pub mod webhook;
 
-/// A message.
-#[derive(Debug, Clone)]
-pub struct Notice {
-    /// To whom: `role:…`, `group:…` or a subject.
-    pub audience: BTreeSet<String>,
-    /// What kind, such as `workflow.task.opened`.
-    pub kind: &'static str,
-    /// What it says; no names of people.
-    pub data: Value,
-    /// The manifest that it is about: only those who see it see the message.
-    pub manifest: ManifestId,
-}
-
-/// The inbox.
-pub struct Notices {
-    database: Arc<dyn Database>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    people: Arc<dyn People>,
-}
-
-impl Notices {
-    /// The room, over its ports.
-    pub fn new(database: Arc<dyn Database>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, people: Arc<dyn People>) -> Self {
-        Self { database, clock, entropy, people }
-    }
-
-    /// Writes a message in the caller's transaction.
-    pub async fn tell(&self, unit: &dyn UnitOfWork, tenant: &TenantId, notice: Notice) -> Result<()> {
-        let now = self.clock.now();
-        for audience in notice.audience {
-            let record = NotificationRecord {
-                id: NotificationId(self.entropy.uuid_v7(now)),
-                tenant: tenant.clone(),
-                audience,
-                kind: notice.kind.to_owned(),
-                data: notice.data.clone(),
-                manifest: notice.manifest,
-                created_at: now,
-            };
-            unit.notifications().insert(&record).await?;
-        }
-        Ok(())
-    }
-
-    /// The actor's messages, newest first, and whether each was read.
-    pub async fn list(&self, actor: &Actor, unread: bool, page: Page) -> Result<Vec<(NotificationRecord, bool)>> {
-        let read = self.database.read().await?;
-        let audience = self.audience(read.as_ref(), actor).await?;
-        read.notifications().list(&actor.tenant, &audience, &actor.reach, &actor.subject, unread, page).await
-    }
-
-    /// Notes that the actor read a message.
-    pub async fn mark_read(&self, actor: &Actor, id: NotificationId) -> Result<()> {
-        let unit = self.database.begin().await?;
-        let audience = self.audience(unit.as_ref(), actor).await?;
-        let found = unit.notifications().get(&actor.tenant, id).await?;
-        let missing = || Error::not_found("notification");
-        let theirs = found.filter(|record| audience.contains(&record.audience)).ok_or_else(missing)?;
-        let about = unit.manifests().get(&actor.tenant, theirs.manifest).await?;
-        about.filter(|record| actor.reach.sees(record)).ok_or_else(missing)?;
-        unit.notifications().read(id, &actor.subject, self.clock.now()).await?;
-        unit.commit().await
-    }
-
-    async fn audience(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<BTreeSet<String>> {
-        actor.require(Permission::ManifestRead)?;
-        Ok(audience(&self.people.actor(unit, actor).await?))
-    }
-}
-
-/// Everything that is addressed to somebody: themselves, their roles, their groups.
-pub fn audience(person: &omt_kernel::port::Person) -> BTreeSet<String> {
-    let roles = person.roles.iter().map(|role| format!("role:{role}"));
-    let groups = person.groups.iter().map(|group| format!("group:{group}"));
-    std::iter::once(person.subject.clone()).chain(roles).chain(groups).collect()
-}
+pub use inbox::{Notice, Notices};
+pub use mail::{LETTER, Letter, MAILING, Mailing, Post};
+pub use webhook::{DELIVERY, DeliveryOrder, Outbox, Webhooks};

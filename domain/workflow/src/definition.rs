@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The most states, transitions or stages of a definition.
 const MAX_PARTS: usize = 100;
+/// The most effects of a transition.
+const MAX_EFFECTS: usize = 10;
 /// The most people or groups that one stage names.
 const MAX_NAMES: usize = 200;
 
@@ -121,13 +123,24 @@ pub enum Guard {
 }
 
 /// What a transition does besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// The manifest is signed, with the approval chain in it, before the new state is reached.
     Sign,
     /// The manifest is archived before the new state is reached.
     Archive,
+    /// These are told that the new state was reached: `role:…`, `group:…`, `user:…`.
+    Notify(BTreeSet<String>),
+    /// Webhooks are told `workflow.effect` with this name.
+    Webhook(String),
+}
+
+impl Effect {
+    /// Whether the new state waits for it. The others are written when it is reached.
+    pub fn comes_before(&self) -> bool {
+        matches!(self, Self::Sign | Self::Archive)
+    }
 }
 
 /// A way from one state to another.
@@ -341,7 +354,13 @@ impl Definition {
         let staged = self.transitions.iter().flat_map(Transition::all_stages);
         let staged: Vec<Stage> = staged.collect();
         let escalated = staged.iter().filter_map(|stage| stage.due.as_ref()?.escalate_to.as_ref());
-        let all: BTreeSet<&String> = named.chain(staged.iter().map(|stage| &stage.role)).chain(escalated).collect();
+        let all = named.chain(staged.iter().map(|stage| &stage.role)).chain(escalated).map(String::as_str);
+        let notified = self.transitions.iter().flat_map(|t| &t.effects).filter_map(|effect| match effect {
+            Effect::Notify(to) => Some(to),
+            _ => None,
+        });
+        let notified = notified.flatten().filter_map(|name| name.strip_prefix("role:"));
+        let all: BTreeSet<&str> = all.chain(notified).collect();
         for role in all.into_iter().filter(|role| !known.contains(*role)) {
             faults.add("roles", format!("there is no role {role:?}"));
         }
@@ -374,7 +393,12 @@ impl Definition {
         faults.unless(!signs || to == StateKind::Published, &at("effects"), "only a published state is reached by signing");
         let archives = transition.effects.contains(&Effect::Archive);
         faults.unless(!archives || to == StateKind::Closed, &at("effects"), "only a closed state is reached by archiving");
-        faults.unless(transition.effects.len() <= 1, &at("effects"), "at most one is allowed");
+        let before = transition.effects.iter().filter(|effect| effect.comes_before()).count();
+        faults.unless(before <= 1, &at("effects"), "at most one of sign and archive is allowed");
+        faults.unless(transition.effects.len() <= MAX_EFFECTS, &at("effects"), "at most 10 are allowed");
+        for effect in &transition.effects {
+            check_effect(effect, &at("effects"), faults);
+        }
         let mut names = BTreeSet::new();
         for other in self.leaving(&transition.from) {
             for stage in other.all_stages() {
@@ -386,6 +410,24 @@ impl Definition {
             check_stage(&stage, &transition.stages, &at(&format!("stages.{}", stage.name)), faults);
         }
         faults.unless(is_order(&transition.stages), &at("stages"), "wait for each other in a circle");
+    }
+}
+
+/// Effects that are told of name somebody, or something.
+fn check_effect(effect: &Effect, field: &str, faults: &mut Faults) {
+    match effect {
+        Effect::Sign | Effect::Archive => {}
+        Effect::Notify(to) => {
+            faults.unless(!to.is_empty() && to.len() <= MAX_NAMES, field, "notify names 1 to 200");
+            let is_one = |name: &String| {
+                ["role:", "group:", "user:"].iter().any(|kind| name.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()))
+            };
+            faults.unless(to.iter().all(is_one), field, "notify names role:…, group:… or user:…");
+        }
+        Effect::Webhook(name) => {
+            let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.'));
+            faults.unless(letters && !name.is_empty() && name.len() <= 64, field, "webhook is 1 to 64 of a-z, 0-9, . _ and -");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! same question has the same answer, and an instance is what its events add up to.
 
 use crate::{
-    definition::{Definition, Stage, StateKind, Transition},
+    definition::{Definition, Effect, Stage, StateKind, Transition},
     model::{Attachment, Command, Delegation, Event, Facts, Instance, Pending, Refusal, Vote, Who},
 };
 use omt_kernel::{OffsetDateTime, Permission};
@@ -340,10 +340,10 @@ impl Desk<'_> {
         apply(&mut after, &voted, self.now);
         let mut events = vec![voted];
         if transition.all_stages().iter().all(|stage| is_complete(definition, &after, stage)) {
-            events.push(if transition.effects.is_empty() {
-                moved(definition, transition, &self.who.subject, comments)
-            } else {
+            events.push(if transition.effects.iter().any(Effect::comes_before) {
                 Event::Began { pending: Pending { action: action.to_owned(), by: self.who.subject.clone(), comments } }
+            } else {
+                moved(definition, transition, &self.who.subject, comments)
             });
         }
         Ok(events)

@@ -178,7 +178,7 @@ impl Governance for Gate {
         let tools = store::Tools { clock: self.clock.as_ref(), entropy: self.entropy.as_ref() };
         store::append(unit, &tools, &definition, instance, vec![event]).await?;
         if moved {
-            let entry = omt_audit::Event::new("workflow.void", "workflow", workflow.id);
+            let entry = omt_audit::Event::new("workflow.void", "workflow", workflow.id).about(after);
             self.audit.append(unit, actor, entry).await?;
         }
         Ok(())

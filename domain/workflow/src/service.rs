@@ -3,6 +3,7 @@
 
 mod definitions;
 mod effects;
+mod messages;
 mod tasks;
 mod timers;
 mod view;
@@ -24,13 +25,13 @@ use omt_claims::{governance::fingerprint, service::Manifests};
 use omt_jobs::Jobs;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings, WorkflowId,
-    governance::{TaskRecord, WorkflowFilter, WorkflowRecord},
+    governance::{WorkflowFilter, WorkflowRecord},
     manifest::{ManifestRecord, ManifestState},
     once::{Once, Outcome},
     port::{Clock, Database, Entropy, Page, People, Person, UnitOfWork},
     retry,
 };
-use omt_notify::{Notice, Notices};
+use omt_notify::Notices;
 use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -405,8 +406,9 @@ impl Workflows {
     async fn write(&self, unit: &dyn UnitOfWork, actor: &Actor, bench: Bench, events: Vec<Event>, name: &str) -> Result<Bench> {
         let Bench { record, settings, definition, instance } = bench;
         let from = instance.state.clone();
+        let taken = messages::taken(&definition, &events);
         let (instance, tasks) = store::append(unit, &self.tools(), &definition, instance, events).await?;
-        let entry = omt_audit::Event::new(format!("workflow.{name}"), "workflow", instance.id).after(&instance);
+        let entry = omt_audit::Event::new(format!("workflow.{name}"), "workflow", instance.id).about(&record).after(&instance);
         let entry = entry.detail(json!({
             "manifest": instance.manifest, "from": from, "to": instance.state, "revision": instance.revision,
         }));
@@ -415,34 +417,10 @@ impl Workflows {
             self.deps.jobs.enqueue(unit, effects::job(&instance, self.deps.clock.now())).await?;
         }
         self.tell(unit, &record, &instance, &from, &tasks).await?;
+        if let Some(transition) = taken {
+            self.announce(unit, actor, &record, &instance, &transition).await?;
+        }
         Ok(Bench { record, settings, definition, instance })
-    }
-
-    /// Tells people what waits for them, and the author how it goes.
-    async fn tell(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        instance: &Instance,
-        from: &str,
-        tasks: &[TaskRecord],
-    ) -> Result<()> {
-        for task in tasks {
-            let data = json!({
-                "workflow_id": instance.id, "manifest_id": record.id, "task_id": task.id, "title": task.title, "content": record.title,
-            });
-            let notice = Notice { audience: task.candidates.clone(), kind: "workflow.task.opened", data, manifest: record.id };
-            self.deps.notices.tell(unit, &instance.tenant, notice).await?;
-        }
-        if from != instance.state {
-            let data = json!({
-                "workflow_id": instance.id, "manifest_id": record.id, "from": from, "to": instance.state, "content": record.title,
-            });
-            let audience = [instance.author.clone(), instance.created_by.clone()].into();
-            let notice = Notice { audience, kind: "workflow.moved", data, manifest: record.id };
-            self.deps.notices.tell(unit, &instance.tenant, notice).await?;
-        }
-        Ok(())
     }
 
     /// The manifest that a workflow is to begin on, and the tenant's settings.

@@ -3,13 +3,14 @@
 use super::now;
 use crate::SqlDatabase;
 use omt_kernel::{
-    EvidenceId, ManifestId, NotificationId, Reach, TaskId, TenantId, WorkflowId,
+    DeliveryId, EndpointId, EvidenceId, ManifestId, NotificationId, Reach, TaskId, TenantId, WorkflowId,
     governance::{
         DefinitionRecord, EvidenceRecord, NotificationRecord, ReportRecord, TaskFilter, TaskRecord, WorkflowFilter,
         WorkflowRecord,
     },
     manifest::{BlobRef, Classification, ManifestRecord, ManifestState},
     port::{Database, Page},
+    webhook::{DeliveryFilter, DeliveryRecord, EndpointRecord},
 };
 use serde_json::json;
 use std::{collections::BTreeSet, sync::Arc};
@@ -279,4 +280,69 @@ pub(super) async fn messages_reach_their_audience(database: Arc<SqlDatabase>) {
     assert_eq!(unit.notifications().list(&tenant(), &to, &Reach::ALL, "user:2", true, page(5)).await.unwrap().len(), 3);
     assert_eq!(unit.notifications().forget(now() + Duration::seconds(1)).await.unwrap(), 3);
     assert_eq!(list(&Reach::ALL, false).await.len(), 0);
+}
+
+/// Endpoints are their tenant's, changed by those who saw what they change, and take their deliveries along.
+pub(super) async fn webhooks_are_their_tenants(database: Arc<SqlDatabase>) {
+    let other = TenantId::parse("other").unwrap();
+    let unit = database.begin().await.unwrap();
+    let endpoint = |n: u8| EndpointRecord {
+        id: EndpointId(Uuid::now_v7()),
+        tenant: tenant(),
+        revision: 1,
+        enabled: true,
+        data: json!({ "n": n }),
+        created_by: "user:1".into(),
+        created_at: now(),
+        updated_at: now(),
+    };
+    let (one, two) = (endpoint(1), endpoint(2));
+    for record in [&one, &two] {
+        unit.webhooks().insert_endpoint(record).await.unwrap();
+    }
+    assert_eq!(unit.webhooks().endpoints(&tenant()).await.unwrap(), [one.clone(), two.clone()]);
+    assert_eq!(unit.webhooks().endpoints(&other).await.unwrap(), []);
+    assert_eq!(unit.webhooks().endpoint(&other, one.id).await.unwrap(), None);
+    let changed = EndpointRecord { revision: 2, enabled: false, ..one.clone() };
+    assert!(!unit.webhooks().update_endpoint(&changed, 5).await.unwrap());
+    let stolen = EndpointRecord { tenant: other.clone(), ..changed.clone() };
+    assert!(!unit.webhooks().update_endpoint(&stolen, 1).await.unwrap());
+    assert!(unit.webhooks().update_endpoint(&changed, 1).await.unwrap());
+    assert_eq!(unit.webhooks().endpoint(&tenant(), one.id).await.unwrap(), Some(changed));
+
+    let delivery = |endpoint: &EndpointRecord, state: &str, age: i64| DeliveryRecord {
+        id: DeliveryId(Uuid::now_v7()),
+        tenant: tenant(),
+        endpoint: endpoint.id,
+        message: Uuid::now_v7(),
+        event: "manifest.signed".into(),
+        state: state.into(),
+        data: json!({}),
+        created_at: now() - Duration::days(age),
+        updated_at: now(),
+    };
+    let made = [delivery(&one, "failed", 9), delivery(&one, "pending", 0), delivery(&two, "failed", 0)];
+    for record in &made {
+        unit.webhooks().insert_delivery(record).await.unwrap();
+    }
+    let list = async |filter: &DeliveryFilter| unit.webhooks().deliveries(&tenant(), filter, page(5)).await.unwrap();
+    let of_one = DeliveryFilter { endpoint: Some(one.id), ..DeliveryFilter::default() };
+    assert_eq!(list(&of_one).await, [made[1].clone(), made[0].clone()], "newest first");
+    let failed = DeliveryFilter { state: Some("failed".into()), ..of_one.clone() };
+    assert_eq!(list(&failed).await, [made[0].clone()]);
+    let recent = DeliveryFilter { since: Some(now() - Duration::days(1)), ..failed.clone() };
+    assert_eq!(list(&recent).await, []);
+    let sung = DeliveryFilter { event: Some("manifest.sung".into()), ..DeliveryFilter::default() };
+    assert_eq!(list(&sung).await, []);
+    assert_eq!(unit.webhooks().deliveries(&other, &of_one, page(5)).await.unwrap(), []);
+    assert_eq!(unit.webhooks().delivery(&other, made[0].id).await.unwrap(), None);
+    let done = DeliveryRecord { state: "delivered".into(), ..made[1].clone() };
+    assert!(unit.webhooks().update_delivery(&done).await.unwrap());
+    assert_eq!(unit.webhooks().delivery(&tenant(), made[1].id).await.unwrap(), Some(done.clone()));
+    assert!(!unit.webhooks().update_delivery(&DeliveryRecord { id: DeliveryId(Uuid::now_v7()), ..done }).await.unwrap());
+    assert_eq!(unit.webhooks().forget_deliveries(now() - Duration::days(5)).await.unwrap(), 1);
+    assert!(!unit.webhooks().delete_endpoint(&other, one.id).await.unwrap());
+    assert!(unit.webhooks().delete_endpoint(&tenant(), one.id).await.unwrap());
+    assert_eq!(list(&of_one).await, []);
+    assert_eq!(unit.webhooks().deliveries(&tenant(), &DeliveryFilter::default(), page(5)).await.unwrap().len(), 1);
 }

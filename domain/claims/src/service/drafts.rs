@@ -313,6 +313,7 @@ impl Manifests {
             unit.manifests().insert(&record).await?;
             self.note_uses(unit.as_ref(), &record, &stored).await?;
             let event = Event::new("manifest.create", "manifest", record.id)
+                .about(&record)
                 .after(&super::audited(&record))
                 .detail(json!({ "signed": record.signed.as_ref().map(|signed| &signed.algorithm) }));
             self.commit(actor, unit, record.clone(), once.as_ref(), event).await
@@ -521,7 +522,8 @@ impl Manifests {
                 }
                 None => self.deps.governance.changed(unit.as_ref(), actor, &next).await?,
             }
-            let mut event = Event::new(action, "manifest", next.id).before(&super::audited(old)).after(&super::audited(&next));
+            let mut event =
+                Event::new(action, "manifest", next.id).about(&next).before(&super::audited(old)).after(&super::audited(&next));
             if let Some(signed) = next.signed.as_ref().filter(|_| stored.is_some()) {
                 event = event.detail(json!({ "signed": signed.algorithm }));
             }

@@ -62,7 +62,7 @@ impl Manifests {
                 let record = self.load(actor, id).await?;
                 let verification = self.judge_stored(actor, &record, false).await?;
                 let report = finish(&verification, Some(id));
-                self.remember(actor, id, &report).await?;
+                self.remember(actor, &record, &report).await?;
                 Ok(report)
             }
         }
@@ -172,12 +172,12 @@ impl Manifests {
         hash.finalize().into()
     }
 
-    async fn remember(&self, actor: &Actor, id: ManifestId, report: &VerificationReport) -> Result<()> {
+    async fn remember(&self, actor: &Actor, about: &ManifestRecord, report: &VerificationReport) -> Result<()> {
         let now = self.deps.clock.now();
         let record = VerificationRecord {
             id: VerificationId(self.deps.entropy.uuid_v7(now)),
             tenant: actor.tenant.clone(),
-            manifest: id,
+            manifest: about.id,
             state: report.validation_state.as_str().to_owned(),
             trust_level: report.trust_level.as_str().to_owned(),
             report: serde_json::to_value(report).context("a report cannot be written")?,
@@ -186,7 +186,8 @@ impl Manifests {
         };
         let unit = self.deps.database.begin().await?;
         unit.verifications().insert(&record).await?;
-        let event = Event::new("manifest.verify", "manifest", id).detail(serde_json::json!({ "state": record.state }));
+        let event = Event::new("manifest.verify", "manifest", about.id).about(about);
+        let event = event.detail(serde_json::json!({ "state": record.state }));
         self.deps.audit.append(unit.as_ref(), actor, event).await?;
         unit.commit().await
     }

@@ -2,7 +2,7 @@
 
 use super::{Page, UnitOfWork};
 use crate::{
-    Actor, ApiKeyId, MappingId, Permission, Result, SessionId, TenantId, UserId,
+    Actor, ApiKeyId, MappingId, Permission, Reach, Result, SessionId, TenantId, UserId,
     access::{Attempts, GroupMapping, GroupRecord, RefreshTokenRecord, RoleRecord, SessionRecord, UserFilter, UserRecord},
     record::ApiKeyRecord,
 };
@@ -179,7 +179,7 @@ pub trait IssuerClient: Send + Sync {
 }
 
 /// Somebody as they are now.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
     /// The actor's subject.
     pub subject: String,
@@ -191,6 +191,24 @@ pub struct Person {
     pub groups: BTreeSet<String>,
     /// Address, where there is one.
     pub email: Option<String>,
+    /// Whether they want mail.
+    pub mail: bool,
+    /// Which content they see.
+    pub reach: Reach,
+}
+
+impl Person {
+    /// Everything that is addressed to them: themselves, their roles, their groups.
+    pub fn audience(&self) -> BTreeSet<String> {
+        let roles = self.roles.iter().map(|role| format!("role:{role}"));
+        let groups = self.groups.iter().map(|group| format!("group:{group}"));
+        std::iter::once(self.subject.clone()).chain(roles).chain(groups).collect()
+    }
+
+    /// Whether any of these is addressed to them.
+    pub fn is_among(&self, audience: &BTreeSet<String>) -> bool {
+        self.audience().intersection(audience).next().is_some()
+    }
 }
 
 /// Who people are and what they may do at this moment. Asked within the caller's transaction: one that waited for a second
@@ -203,6 +221,14 @@ pub trait People: Send + Sync {
     async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<Person>>;
     /// A user of the tenant by login name.
     async fn by_name(&self, unit: &dyn UnitOfWork, tenant: &TenantId, username: &str) -> Result<Option<Person>>;
+    /// Those of the tenant's users that any of these names: subjects, `role:…`, `group:…`; `most` at most.
+    async fn among(
+        &self,
+        unit: &dyn UnitOfWork,
+        tenant: &TenantId,
+        audience: &BTreeSet<String>,
+        most: usize,
+    ) -> Result<Vec<Person>>;
     /// Every role of the tenant.
     async fn roles(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<BTreeSet<String>>;
 }

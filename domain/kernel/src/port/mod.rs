@@ -2,12 +2,14 @@
 
 mod access;
 mod governance;
+mod messages;
 
 pub use access::{
     ApiKeyRepository, Authorizer, Directory, DirectoryUser, GroupRepository, IssuerClient, People, Person, RoleRepository,
     RoleTable, SessionRepository, UserRepository,
 };
 pub use governance::{ComplianceRepository, NotificationRepository, PolicyRepository, TaskRepository, WorkflowRepository};
+pub use messages::{Listener, Mail, Mailer, WebhookAnswer, WebhookRepository, WebhookSender};
 
 use crate::{
     JobId, ManifestId, Result, TenantId, TenantSettings,
@@ -264,6 +266,8 @@ pub trait UnitOfWork: Send + Sync {
     fn policies(&self) -> &dyn PolicyRepository;
     /// Messages to people.
     fn notifications(&self) -> &dyn NotificationRepository;
+    /// Webhooks.
+    fn webhooks(&self) -> &dyn WebhookRepository;
     /// Waits until no other transaction, in any process, holds the lock of this name, and holds it until this one ends.
     async fn lock(&self, name: &str) -> Result<()>;
     /// Makes everything durable. An error means that nothing was.

@@ -157,7 +157,9 @@ impl Workflows {
             bench.definition = target.definition.clone();
             let definition = target.definition.clone();
             store::append(unit.as_ref(), &self.tools(), &definition, bench.instance, vec![event]).await?;
-            let entry = omt_audit::Event::new("workflow.migrate", "workflow", id).detail(json!({ "version": target.version }));
+            let entry = omt_audit::Event::new("workflow.migrate", "workflow", id)
+                .about(&bench.record)
+                .detail(json!({ "version": target.version }));
             self.deps.audit.append(unit.as_ref(), actor, entry).await?;
             unit.commit().await?;
             Ok(None)

@@ -70,7 +70,7 @@ fn own(person: &Person) -> BTreeSet<String> {
 }
 
 fn shared(person: &Person) -> BTreeSet<String> {
-    omt_notify::audience(person).into_iter().filter(|name| *name != person.subject).collect()
+    person.audience().into_iter().filter(|name| *name != person.subject).collect()
 }
 
 impl Workflows {
@@ -81,7 +81,7 @@ impl Workflows {
         let person = self.deps.people.actor(read.as_ref(), actor).await?;
         filter.reach = Some(actor.reach.clone());
         filter.candidates = match inbox {
-            Inbox::All => Some(omt_notify::audience(&person)),
+            Inbox::All => Some(person.audience()),
             Inbox::Mine => Some(own(&person)),
             Inbox::Groups => Some(shared(&person)),
             Inbox::Everybody => None,
@@ -110,7 +110,7 @@ impl Workflows {
         let now = Some(self.deps.clock.now());
         let mine = read.tasks().count(&actor.tenant, &of(own(&person), None), COUNTED).await?;
         let groups = read.tasks().count(&actor.tenant, &of(shared(&person), None), COUNTED).await?;
-        let overdue = read.tasks().count(&actor.tenant, &of(omt_notify::audience(&person), now), COUNTED).await?;
+        let overdue = read.tasks().count(&actor.tenant, &of(person.audience(), now), COUNTED).await?;
         Ok((mine, groups, overdue))
     }
 

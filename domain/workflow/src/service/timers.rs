@@ -62,7 +62,8 @@ impl Workflows {
         let event = Event::Escalated { stage: task.stage.clone(), role: role.clone() };
         let definition = bench.definition.clone();
         store::append(unit, &self.tools(), &definition, bench.instance, vec![event]).await?;
-        let entry = omt_audit::Event::new("workflow.escalate", "workflow", task.workflow).detail(json!({ "role": role }));
+        let entry = omt_audit::Event::new("workflow.escalate", "workflow", task.workflow).about(&bench.record);
+        let entry = entry.detail(json!({ "role": role }));
         self.deps.audit.append(unit, actor, entry).await?;
         let audience = [format!("role:{role}")].into();
         let notice = Notice { audience, kind: "workflow.task.escalated", data, manifest: bench.record.id };

@@ -1,0 +1,159 @@
+//! Messages by mail, besides the inbox: to each person that a message is addressed to, who sees the content and wants mail. A mail
+//! says that something waits, never what the content is called: mail is read by more than its addressee.
+
+use omt_jobs::NewJob;
+use omt_kernel::{
+    Kind, NotificationId, OffsetDateTime, Permission, Result, TenantId,
+    error::Context as _,
+    governance::NotificationRecord,
+    port::{Clock, Database, Entropy, Mail, Mailer, People, Person, UnitOfWork},
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// The kind of jobs that find out who gets mail.
+pub const MAILING: &str = "mailing";
+/// The kind of jobs that send one mail.
+pub const LETTER: &str = "letter";
+/// The most people that one message is mailed to.
+const MAX_RECIPIENTS: usize = 500;
+
+/// Messages of one notice, that go to each person once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mailing {
+    /// They.
+    pub notifications: Vec<NotificationId>,
+}
+
+/// A mail to one person.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Letter {
+    /// The message.
+    pub notification: NotificationId,
+    /// To whom.
+    pub subject: String,
+}
+
+/// The job that mails a notice.
+pub(crate) fn mailing(tenant: &TenantId, notifications: Vec<NotificationId>, now: OffsetDateTime) -> Result<NewJob> {
+    let unique_key = notifications.first().map(|first| format!("{MAILING}:{first}"));
+    let payload = serde_json::to_value(Mailing { notifications }).context("an order cannot be written")?;
+    Ok(NewJob { tenant: Some(tenant.clone()), kind: MAILING, payload, unique_key, priority: 0, run_at: now, max_attempts: 8 })
+}
+
+/// Mail.
+pub struct Post {
+    /// The database.
+    pub database: Arc<dyn Database>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Identifiers.
+    pub entropy: Arc<dyn Entropy>,
+    /// People.
+    pub people: Arc<dyn People>,
+    /// Who sends.
+    pub mailer: Arc<dyn Mailer>,
+    /// Where the platform is found.
+    pub public_url: String,
+}
+
+impl Post {
+    /// Makes a job for each person who gets mail; how many. A mail that is sent twice has the same `Message-ID`.
+    pub async fn address(&self, tenant: &TenantId, mailing: &Mailing) -> Result<u64> {
+        let unit = self.database.begin().await?;
+        let settings = unit.tenants().settings(tenant).await?;
+        if !settings.is_some_and(|settings| settings.email_notifications) {
+            return Ok(0);
+        }
+        let mut found: Vec<NotificationRecord> = Vec::new();
+        for id in &mailing.notifications {
+            found.extend(unit.notifications().get(tenant, *id).await?);
+        }
+        let Some(first) = found.first() else { return Ok(0) };
+        let Some(content) = unit.manifests().get(tenant, first.manifest).await? else { return Ok(0) };
+        let audience: BTreeSet<String> = found.iter().map(|message| message.audience.clone()).collect();
+        let people = self.people.among(unit.as_ref(), tenant, &audience, MAX_RECIPIENTS).await?;
+        let mut made = 0;
+        for person in people.iter().filter(|person| gets_mail(person) && person.reach.sees(&content)) {
+            let letter = Letter { notification: first.id, subject: person.subject.clone() };
+            let job = NewJob {
+                tenant: Some(tenant.clone()),
+                kind: LETTER,
+                payload: serde_json::to_value(&letter).context("an order cannot be written")?,
+                unique_key: Some(format!("{LETTER}:{}:{}", first.id, person.subject)),
+                priority: 0,
+                run_at: self.clock.now(),
+                max_attempts: 12,
+            };
+            omt_jobs::enqueue(unit.as_ref(), self.clock.as_ref(), self.entropy.as_ref(), job).await?;
+            made += 1;
+        }
+        unit.commit().await?;
+        Ok(made)
+    }
+
+    /// Sends one mail, to the address that the person has now; nothing when they get none any more.
+    pub async fn send(&self, tenant: &TenantId, letter: &Letter) -> Result<()> {
+        let read = self.database.read().await?;
+        let Some(message) = read.notifications().get(tenant, letter.notification).await? else { return Ok(()) };
+        let Some(content) = read.manifests().get(tenant, message.manifest).await? else { return Ok(()) };
+        let person = self.recipient(read.as_ref(), tenant, &letter.subject).await?;
+        drop(read);
+        let Some(person) = person.filter(|person| person.reach.sees(&content)) else { return Ok(()) };
+        let Some(to) = person.email else { return Ok(()) };
+        let (subject, text) = self.words(&message);
+        let id = format!("{}.{}", message.id, letter.subject.trim_start_matches("user:"));
+        match self.mailer.send(&Mail { id, to, subject, text }).await {
+            Err(error) if error.kind == Kind::Unprocessable => {
+                tracing::warn!(%error, user = letter.subject, "a mail cannot be sent to this address");
+                Ok(())
+            }
+            sent => sent,
+        }
+    }
+
+    async fn recipient(&self, unit: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<Person>> {
+        Ok(self.people.find(unit, tenant, subject).await?.filter(gets_mail))
+    }
+
+    fn words(&self, message: &NotificationRecord) -> (String, String) {
+        let named = |name: &str| message.data.get(name).and_then(|value| value.as_str()).unwrap_or("?");
+        // The title of a task comes of the workflow's definition; that of the content stays where it is.
+        let (subject, line) = match message.kind.as_str() {
+            "workflow.task.opened" => ("A task waits for you", format!("A task waits for you: {}.", named("title"))),
+            "workflow.task.reminder" => ("A task is due soon", format!("A task is due soon: {}.", named("title"))),
+            "workflow.task.overdue" => ("A task is overdue", format!("A task is overdue: {}.", named("title"))),
+            "workflow.task.escalated" => {
+                ("A task was escalated to you", format!("Nobody has decided in time, so you may: {}.", named("title")))
+            }
+            "workflow.moved" => {
+                let line = format!("A workflow of yours went from {} to {}.", named("from"), named("to"));
+                ("A workflow of yours moved on", line)
+            }
+            "compliance.failed" => {
+                let line = format!("Content no longer passes the compliance policy {}.", named("policy"));
+                ("Content fails compliance", line)
+            }
+            "compliance.override.asked" => {
+                let line = format!("Somebody asks for an override of the rule {}; a second person must agree.", named("rule"));
+                ("An override waits for a second person", line)
+            }
+            _ => ("A message waits for you", "A message waits for you in your inbox.".to_owned()),
+        };
+        let mut text = format!("{line}\n\nManifest: {}\n", message.manifest);
+        for (label, name) in [("Workflow", "workflow_id"), ("Task", "task_id")] {
+            if message.data.get(name).is_some() {
+                text += &format!("{label}: {}\n", named(name));
+            }
+        }
+        text += &format!(
+            "Where: {}\n\nYou get this because of your role. Turn it off: PUT /api/v1/notifications/settings.\n",
+            self.public_url
+        );
+        (format!("OpenMediaTrust: {subject}"), text)
+    }
+}
+
+fn gets_mail(person: &Person) -> bool {
+    person.mail && person.email.is_some() && person.permissions.contains(&Permission::ManifestRead)
+}

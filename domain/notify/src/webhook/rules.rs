@@ -1,0 +1,290 @@
+//! Which events there are, who is told of them, and how messages are written and signed. Pure.
+
+use super::model::Format;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use omt_kernel::{Error, OffsetDateTime, Result, error::Context as _, webhook::Happening};
+use serde_json::{Map, Value, json};
+use sha2::Sha256;
+use std::collections::BTreeSet;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+/// Seconds between attempts (Standard Webhooks, "Deliverability and reliability").
+pub const RETRIES: [u32; 7] = [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
+/// What a test sends.
+pub(super) const TEST: &str = "webhook.test";
+/// What precedes a secret's base64.
+const SECRET_PREFIX: &str = "whsec_";
+
+/// Every type of event, and what it tells.
+pub const EVENTS: &[(&str, &str)] = &[
+    ("manifest.created", "content was uploaded, as a draft or signed at once"),
+    ("manifest.updated", "a draft's metadata changed"),
+    ("manifest.redacted", "personal data was taken out of a draft"),
+    ("manifest.signed", "a draft was signed"),
+    ("manifest.verified", "a stored manifest was verified; `state` is what came of it"),
+    ("manifest.archived", "a manifest was archived"),
+    ("manifest.held", "a legal hold was placed"),
+    ("manifest.released", "a legal hold was released"),
+    ("manifest.content_deleted", "content was deleted at the end of its retention"),
+    ("workflow.started", "a workflow began"),
+    ("workflow.moved", "a workflow reached another state: `from`, `to` and the `action`"),
+    ("workflow.decided", "somebody decided, and the state is still the same"),
+    ("workflow.failed", "the effects of a transition could not be had"),
+    ("workflow.cancelled", "a workflow was called off"),
+    ("workflow.voided", "a change of the content voided what was decided"),
+    ("workflow.escalated", "a task was overdue and went to another role too"),
+    ("workflow.migrated", "a workflow went on under another version of its definition"),
+    ("workflow.task_changed", "a task was claimed, given back or delegated: `action`"),
+    ("workflow.commented", "somebody said something"),
+    ("workflow.effect", "a transition with the effect `webhook` was taken: `name`"),
+    ("compliance.checked", "a compliance policy was checked: `policy` and `status`"),
+    ("compliance.changed", "a report turned out otherwise because evidence changed: `policy`, `from` and `to`"),
+    ("compliance.override_requested", "somebody asked for an override of a `rule`"),
+    ("compliance.override_approved", "a second person agreed to it"),
+    (TEST, "somebody tries whether an endpoint answers; sent to it whatever it asked for"),
+];
+
+/// Whether a type of event is one that a pattern names.
+pub fn fits(pattern: &str, event: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some("") => true,
+        Some(start) => start.ends_with('.') && event.starts_with(start),
+        None => pattern == event,
+    }
+}
+
+/// Whether any pattern names a type of event.
+pub fn asked_for(patterns: &BTreeSet<String>, event: &str) -> bool {
+    patterns.iter().any(|pattern| fits(pattern, event))
+}
+
+/// What the world calls something that happened; nothing when it is told nobody.
+pub fn event_of(happening: &Happening) -> Option<&'static str> {
+    let name = match happening.action.as_str() {
+        "manifest.create" => "manifest.created",
+        "manifest.update" => "manifest.updated",
+        "manifest.redact" => "manifest.redacted",
+        "manifest.sign" => "manifest.signed",
+        "manifest.verify" => "manifest.verified",
+        "manifest.archive" => "manifest.archived",
+        "manifest.hold" => "manifest.held",
+        "manifest.release" => "manifest.released",
+        "manifest.content_deleted" => "manifest.content_deleted",
+        "compliance.check" => "compliance.checked",
+        "compliance.turn" => "compliance.changed",
+        "compliance.override.ask" => "compliance.override_requested",
+        "compliance.override.approve" => "compliance.override_approved",
+        action => workflow_event(action.strip_prefix("workflow.")?, happening),
+    };
+    Some(name)
+}
+
+fn workflow_event(action: &str, happening: &Happening) -> &'static str {
+    let member = |name| happening.detail.as_ref().and_then(|detail| detail.get(name));
+    match action {
+        "effect" => "workflow.effect",
+        // The actions of definitions have any name, so that where one led says more.
+        _ if member("from") != member("to") => "workflow.moved",
+        "start" => "workflow.started",
+        "cancel" => "workflow.cancelled",
+        "void" => "workflow.voided",
+        "escalate" => "workflow.escalated",
+        "migrate" => "workflow.migrated",
+        "comment" => "workflow.commented",
+        "claim" | "unclaim" | "delegate" => "workflow.task_changed",
+        _ if action.ends_with(".failed") => "workflow.failed",
+        _ => "workflow.decided",
+    }
+}
+
+/// What is said of something that happened: what it happened to, and the log's own details.
+pub fn data_of(happening: &Happening) -> Value {
+    let about = &happening.about;
+    let mut data = Map::new();
+    if let Some(Value::Object(detail)) = &happening.detail {
+        data.extend(detail.iter().filter(|(name, _)| *name != "manifest").map(|(name, value)| (name.clone(), value.clone())));
+    }
+    data.insert("manifest_id".to_owned(), json!(about.manifest));
+    data.insert("manifest_state".to_owned(), json!(about.state));
+    data.insert("classification".to_owned(), json!(about.classification));
+    data.insert("department".to_owned(), json!(about.department));
+    data.insert("project".to_owned(), json!(about.project));
+    if happening.kind == "workflow" {
+        let action = happening.action.trim_start_matches("workflow.").trim_end_matches(".done").trim_end_matches(".failed");
+        data.insert("workflow_id".to_owned(), json!(happening.id));
+        data.insert("action".to_owned(), json!(action));
+    } else {
+        data.insert("manifest_revision".to_owned(), json!(about.revision));
+    }
+    Value::Object(data)
+}
+
+/// A message, ready to be written.
+pub struct Message<'a> {
+    /// Its identifier.
+    pub id: Uuid,
+    /// The type of event.
+    pub event: &'a str,
+    /// When it was.
+    pub at: OffsetDateTime,
+    /// What happened.
+    pub data: &'a Value,
+    /// What it happened to.
+    pub subject: Option<&'a str>,
+    /// Who tells: a URI of this platform and the tenant.
+    pub source: &'a str,
+}
+
+impl Message<'_> {
+    /// The body and its media type.
+    pub fn write(&self, format: Format) -> Result<(String, &'static str)> {
+        let at = self.at.format(&Rfc3339).context("a time cannot be written")?;
+        Ok(match format {
+            Format::Standard => {
+                (json!({ "type": self.event, "timestamp": at, "data": self.data }).to_string(), "application/json")
+            }
+            Format::CloudEvents => {
+                let mut event = json!({
+                    "specversion": "1.0", "id": self.id, "source": self.source,
+                    "type": format!("org.openmediatrust.{}", self.event), "time": at,
+                    "datacontenttype": "application/json", "data": self.data,
+                });
+                if let (Some(event), Some(subject)) = (event.as_object_mut(), self.subject) {
+                    event.insert("subject".to_owned(), json!(subject));
+                }
+                (event.to_string(), "application/cloudevents+json")
+            }
+        })
+    }
+}
+
+/// A secret as its owner keeps it.
+pub fn secret_text(secret: &[u8]) -> String {
+    format!("{SECRET_PREFIX}{}", STANDARD.encode(secret))
+}
+
+/// The value of `webhook-signature`: one signature for each secret that is in force, newest first.
+pub fn signatures<S: AsRef<[u8]>>(secrets: &[S], id: Uuid, timestamp: i64, body: &str) -> Result<String> {
+    let mut out = Vec::new();
+    for secret in secrets {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_ref()).map_err(|_| Error::internal("no key for a webhook"))?;
+        mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+        out.push(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())));
+    }
+    Ok(out.join(" "))
+}
+
+/// The pause after so many tries; none when there is no other.
+pub fn pause(tries: u32) -> Option<u32> {
+    RETRIES.get(usize::try_from(tries).ok()?.checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omt_kernel::{ManifestId, manifest::Classification, webhook::About};
+
+    fn happening(action: &str, detail: Value) -> Happening {
+        Happening {
+            at: OffsetDateTime::UNIX_EPOCH,
+            action: action.to_owned(),
+            kind: if action.starts_with("workflow") { "workflow" } else { "manifest" },
+            id: "w".to_owned(),
+            about: About {
+                manifest: ManifestId(Uuid::nil()),
+                state: "draft",
+                revision: 1,
+                department: None,
+                project: None,
+                classification: Classification::Internal,
+            },
+            detail: Some(detail),
+        }
+    }
+
+    /// The example of the Standard Webhooks specification's reference libraries.
+    #[test]
+    fn signatures_are_those_of_the_standard() {
+        let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+        let mut mac = Hmac::<Sha256>::new_from_slice(&secret).unwrap();
+        mac.update(format!("{id}.1614265330.{{\"test\": 2432232314}}").as_bytes());
+        assert_eq!(STANDARD.encode(mac.finalize().into_bytes()), "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        let two = signatures(&[&secret, &secret], Uuid::nil(), 1, "{}").unwrap();
+        let (first, second) = two.split_once(' ').unwrap();
+        assert!(first == second && first.starts_with("v1,") && first.len() == 3 + 44);
+        assert_eq!(secret_text(&secret), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    }
+
+    #[test]
+    fn patterns_name_events() {
+        for (pattern, event, fit) in [
+            ("*", "manifest.signed", true),
+            ("manifest.*", "manifest.signed", true),
+            ("manifest.signed", "manifest.signed", true),
+            ("manifest.*", "workflow.moved", false),
+            ("manifest*", "manifest.signed", false),
+            ("manifest.sign", "manifest.signed", false),
+            ("", "manifest.signed", false),
+        ] {
+            assert_eq!(fits(pattern, event), fit, "{pattern} {event}");
+        }
+    }
+
+    #[test]
+    fn every_event_that_is_told_is_listed() {
+        let listed: BTreeSet<&str> = EVENTS.iter().map(|(event, _)| *event).collect();
+        assert_eq!(listed.len(), EVENTS.len());
+        let still = json!({ "from": "draft", "to": "draft" });
+        let moved = json!({ "from": "draft", "to": "submitted", "manifest": "m" });
+        for (action, detail, event) in [
+            ("workflow.submit", &moved, "workflow.moved"),
+            ("workflow.publish.done", &moved, "workflow.moved"),
+            ("workflow.start", &still, "workflow.started"),
+            ("workflow.approve", &still, "workflow.decided"),
+            ("workflow.publish.failed", &still, "workflow.failed"),
+            ("workflow.cancel", &still, "workflow.cancelled"),
+            ("workflow.claim", &still, "workflow.task_changed"),
+            ("manifest.sign", &still, "manifest.signed"),
+            ("compliance.turn", &moved, "compliance.changed"),
+        ] {
+            let found = event_of(&happening(action, detail.clone())).unwrap();
+            assert_eq!(found, event, "{action}");
+            assert!(listed.contains(found));
+        }
+        assert_eq!(event_of(&happening("user.create", still.clone())), None);
+        let data = data_of(&happening("workflow.publish.done", moved));
+        assert_eq!((&data["action"], &data["workflow_id"], &data["to"]), (&json!("publish"), &json!("w"), &json!("submitted")));
+        assert!(data.get("manifest").is_none());
+    }
+
+    #[test]
+    fn bodies_are_of_their_format() {
+        let data = json!({ "manifest_id": "m" });
+        let message = Message {
+            id: Uuid::nil(),
+            event: "manifest.signed",
+            at: OffsetDateTime::UNIX_EPOCH,
+            data: &data,
+            subject: Some("m"),
+            source: "https://media.example/tenants/default",
+        };
+        let (body, kind) = message.write(Format::Standard).unwrap();
+        assert_eq!(kind, "application/json");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body, json!({ "type": "manifest.signed", "timestamp": "1970-01-01T00:00:00Z", "data": data }));
+        let (body, kind) = message.write(Format::CloudEvents).unwrap();
+        assert_eq!(kind, "application/cloudevents+json");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&body["specversion"], &body["type"]), (&json!("1.0"), &json!("org.openmediatrust.manifest.signed")));
+        assert_eq!((&body["subject"], &body["source"]), (&json!("m"), &json!(message.source)));
+    }
+
+    #[test]
+    fn pauses_are_those_of_the_standard_and_end() {
+        assert_eq!(pause(0), None);
+        assert_eq!((pause(1), pause(7), pause(8)), (Some(5), Some(36_000), None));
+    }
+}

@@ -1,0 +1,84 @@
+//! What a step tells others: people whom something waits for, the author, and whomever the definition names.
+
+use super::Workflows;
+use crate::{
+    definition::{Definition, Effect, Transition},
+    model::{Event, Instance},
+};
+use omt_kernel::{Actor, Result, governance::TaskRecord, manifest::ManifestRecord, port::UnitOfWork};
+use omt_notify::Notice;
+use serde_json::json;
+
+impl Workflows {
+    /// Has the effects of a transition that was taken which say that it was.
+    pub(super) async fn announce(
+        &self,
+        unit: &dyn UnitOfWork,
+        actor: &Actor,
+        record: &ManifestRecord,
+        instance: &Instance,
+        transition: &Transition,
+    ) -> Result<()> {
+        for effect in &transition.effects {
+            match effect {
+                Effect::Sign | Effect::Archive => {}
+                Effect::Notify(to) => {
+                    let data = json!({
+                        "workflow_id": instance.id, "manifest_id": record.id, "action": transition.action,
+                        "from": transition.from, "to": transition.to, "content": record.title,
+                    });
+                    let audience = to.iter().map(|name| addressee(name)).collect();
+                    let notice = Notice { audience, kind: "workflow.moved", data, manifest: record.id };
+                    self.deps.notices.tell(unit, &instance.tenant, notice).await?;
+                }
+                Effect::Webhook(name) => {
+                    let entry = omt_audit::Event::new("workflow.effect", "workflow", instance.id).about(record);
+                    let detail = json!({ "name": name, "from": transition.from, "to": transition.to });
+                    self.deps.audit.append(unit, actor, entry.detail(detail)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells people what waits for them, and the author how it goes.
+    pub(super) async fn tell(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        instance: &Instance,
+        from: &str,
+        tasks: &[TaskRecord],
+    ) -> Result<()> {
+        for task in tasks {
+            let data = json!({
+                "workflow_id": instance.id, "manifest_id": record.id, "task_id": task.id, "title": task.title, "content": record.title,
+            });
+            let notice = Notice { audience: task.candidates.clone(), kind: "workflow.task.opened", data, manifest: record.id };
+            self.deps.notices.tell(unit, &instance.tenant, notice).await?;
+        }
+        if from != instance.state {
+            let data = json!({
+                "workflow_id": instance.id, "manifest_id": record.id, "from": from, "to": instance.state, "content": record.title,
+            });
+            let audience = [instance.author.clone(), instance.created_by.clone()].into();
+            let notice = Notice { audience, kind: "workflow.moved", data, manifest: record.id };
+            self.deps.notices.tell(unit, &instance.tenant, notice).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The transition that was taken, if these events are of one.
+pub(super) fn taken(definition: &Definition, events: &[Event]) -> Option<Transition> {
+    let step = |event: &Event| match event {
+        Event::Moved { from, action, .. } => definition.transition(from, action).cloned(),
+        _ => None,
+    };
+    events.iter().find_map(step)
+}
+
+/// Groups are compared in lower case.
+fn addressee(name: &str) -> String {
+    if name.starts_with("group:") { name.to_lowercase() } else { name.to_owned() }
+}
