@@ -106,6 +106,7 @@ impl Modify for Bearer {
         routes::manifests::list,
         routes::manifests::get,
         routes::manifests::update,
+        routes::manifests::redact,
         routes::manifests::archive,
         routes::manifests::sign,
         routes::manifests::content,

@@ -131,6 +131,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(
             at("/api/v1/manifests", "POST, GET").route(web::post().to(manifests::create)).route(web::get().to(manifests::list)),
         )
+        .service(at("/api/v1/manifests/{id}/redact", "POST").route(web::post().to(manifests::redact)))
         .service(at("/api/v1/manifests/{id}/sign", "POST").route(web::post().to(manifests::sign)))
         .service(
             at("/api/v1/manifests/{id}/content", "GET, HEAD")

@@ -1,7 +1,7 @@
 //! Compliance and organisational policy: decided from evidence, by the right people, for exactly this content.
 
-use crate::workflow::{Person, with_person};
-use omt_tests::{Server, fixture, id, ok, problem};
+use crate::workflow::{Person, jpeg_with_xmp, with_person};
+use omt_tests::{Server, corpus, fixture, id, ok, problem};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -267,4 +267,78 @@ async fn policies_are_versioned_tried_and_guard() {
     assert_eq!(gone.status(), StatusCode::NO_CONTENT);
     problem(creator.request("GET", "/api/v1/policies/house").send().await.unwrap(), 404, "UNKNOWN_POLICY").await;
     assert_eq!(creator.get("/api/v1/policies/house?version=2").await["shadow"], true);
+}
+
+#[tokio::test]
+async fn personal_data_is_taken_out_of_a_draft() {
+    let server = Server::start().await;
+    let carla = Person::with(&server, "carla", &["creator", "editor"]).await;
+    let rosa = Person::with(&server, "rosa", &["reviewer"]).await;
+    let properties = "<dc:creator><rdf:Seq><rdf:li>bob@example.org</rdf:li></rdf:Seq></dc:creator>\
+                      <dc:title>Fine</dc:title>";
+    let note = json!([{ "label": "com.example.note", "data": { "by": "S1234567D", "text": "fine" } }]).to_string();
+    let fields = [("title", "from bob@example.org"), ("assertions", note.as_str()), ("classification", "public")];
+    let draft = carla.draft("a.jpg", jpeg_with_xmp(properties), &fields).await;
+    let workflow = carla.start(&draft, "default").await;
+    carla.moves(&workflow, "submit", "submitted").await;
+    rosa.moves(&workflow, "review", "in_review").await;
+    let path = format!("/api/v1/manifests/{}", id(&draft));
+    let redact = async |body: Value| carla.post(&format!("{path}/redact"), body).await;
+    let content = async || carla.request("GET", &format!("{path}/content")).send().await.unwrap().bytes().await.unwrap().to_vec();
+    let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds(&content().await, "bob@example.org"));
+    problem(redact(json!({ "kinds": ["shoe_size"] })).await, 400, "INVALID_JSON").await;
+
+    // One kind first, then the rest.
+    let some = ok(redact(json!({ "kinds": ["nric_sg"] })).await, StatusCode::OK).await;
+    assert_eq!(some["redacted"], json!([{ "location": "assertions[0].data.by", "kind": "nric_sg" }]));
+    assert_eq!(some["manifest"]["source"]["sha256"], draft["source"]["sha256"]);
+    let all = ok(redact(json!({})).await, StatusCode::OK).await;
+    let places: Vec<&str> = all["redacted"].as_array().unwrap().iter().map(|item| item["location"].as_str().unwrap()).collect();
+    assert_eq!(places, ["metadata.xmp.dc:creator", "title"]);
+    assert_eq!(all["manifest"]["title"], "[redacted]");
+    let left = content().await;
+    assert!(!holds(&left, "bob") && holds(&left, "Fine"));
+    let report = check(&rosa, &draft, "pdpa_compliance").await;
+    assert_eq!(rule(&report, "pii_redaction")["status"], "passed", "{report:#}");
+    // Nothing is left, so that nothing changes.
+    let nothing = ok(redact(json!({})).await, StatusCode::OK).await;
+    assert_eq!((&nothing["redacted"], &nothing["manifest"]["revision"]), (&json!([]), &all["manifest"]["revision"]));
+    // What was begun before is about other content.
+    let seen = rosa.get(&format!("/api/v1/workflows/{}", workflow["workflow_id"].as_str().unwrap())).await;
+    assert_eq!(seen["current_state"], "draft");
+    let stale = carla.request("POST", &format!("{path}/redact")).header("if-match", "\"1\"").json(&json!({})).send().await.unwrap();
+    assert_eq!(stale.status(), StatusCode::OK, "nothing to do");
+
+    // Names of members cannot go; content with a manifest of its own cannot change; what is signed is signed.
+    let note = json!([{ "label": "com.example.note", "data": { "bob@example.org": "fine" } }]).to_string();
+    let stubborn = carla.draft("a.jpg", fixture("a.jpg"), &[("assertions", note.as_str())]).await;
+    let answer = carla.post(&format!("/api/v1/manifests/{}/redact", id(&stubborn)), json!({})).await;
+    problem(answer, 422, "REDACTION_INCOMPLETE").await;
+    let signed = server.signed("b.jpg", jpeg_with_xmp(properties), &[]).await;
+    let answer = server.request("POST", &format!("/api/v1/manifests/{}/redact", id(&signed))).json(&json!({})).send().await.unwrap();
+    problem(answer, 409, "ALREADY_SIGNED").await;
+    let again = carla.draft("c.jpg", server.content(&signed).await, &[("action", "c2pa.opened")]).await;
+    let answer = carla.post(&format!("/api/v1/manifests/{}/redact", id(&again)), json!({})).await;
+    problem(answer, 409, "CONTENT_HAS_MANIFEST").await;
+}
+
+#[tokio::test]
+async fn cameras_tell_nothing_after_redaction() {
+    let Some(photograph) = corpus().map(|corpus| corpus.join("unsigned/P1000827.jpg")) else { return };
+    let server = Server::start().await;
+    let bytes = std::fs::read(photograph).unwrap();
+    let draft = ok(server.upload("p.jpg", bytes.clone(), &[]).await, StatusCode::CREATED).await;
+    let path = format!("/api/v1/manifests/{}", id(&draft));
+    let done = server.request("POST", &format!("{path}/redact")).json(&json!({})).send().await.unwrap();
+    let done = ok(done, StatusCode::OK).await;
+    assert!(!done["redacted"].as_array().unwrap().is_empty(), "{done:#}");
+    let after = server.request("GET", &format!("{path}/content")).send().await.unwrap().bytes().await.unwrap();
+    assert_eq!(after.len(), bytes.len());
+    assert_ne!(after, bytes);
+    // It is a picture still, and signs.
+    let signed = server.request("POST", &format!("{path}/sign")).send().await.unwrap();
+    ok(signed, StatusCode::OK).await;
+    let report = server.json(&format!("{path}/report")).await;
+    assert_eq!(report["validation_state"], "trusted");
 }

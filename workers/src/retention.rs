@@ -9,7 +9,7 @@ use omt_kernel::{
     job::JobRecord,
     manifest::{BlobRef, ManifestRecord},
     port::{Clock, Database, TieredStore},
-    storage::Tier,
+    storage::{BlobRole, Tier},
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Retention {
         if !unit.manifests().update(&record, expected).await? {
             return Ok(None);
         }
-        let gone = unit.blobs().drop_content(&record.tenant, record.id).await?;
+        let gone = unit.blobs().drop_uses(&record.tenant, record.id, BlobRole::CONTENT).await?;
         let event = Event::new("manifest.content_deleted", "manifest", record.id).about(&record);
         self.audit.append(unit.as_ref(), &Actor::system(record.tenant.clone()), event).await?;
         unit.commit().await?;

@@ -22,7 +22,9 @@ use omt_kernel::{
     Error, Kind, ManifestId,
     manifest::{Classification, ManifestFilter, ManifestRecord, Relationship},
 };
-use serde::Deserialize;
+use omt_compliance::pii;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -355,6 +357,63 @@ pub async fn update(
     let changes = Changes { title: body.title, department: body.department, project: body.project, classification };
     let record = state.manifests.update(&actor, ManifestId(*id), changes, if_match.0).await?;
     Ok(HttpResponse::Ok().insert_header(etag(&record)).json(Manifest::from(&record)))
+}
+
+/// What is to be taken out.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedactRequest {
+    /// Kinds of personal data: `gps`, `serial_number`, `email`, `phone`, `nric_sg`, `national_id_th`, `ssn_us`, `dni_es`, `name`. All
+    /// when there are none, but for the names of people in the picture.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, example = json!(["gps", "email"]))]
+    kinds: BTreeSet<pii::Kind>,
+}
+
+/// A datum that was taken out.
+#[derive(Serialize, ToSchema)]
+pub struct RedactedItem {
+    /// Where it stood.
+    #[schema(example = "metadata.exif.exif:GPSLatitude")]
+    location: String,
+    /// What it was.
+    #[schema(example = "gps")]
+    kind: &'static str,
+}
+
+/// A draft without it.
+#[derive(Serialize, ToSchema)]
+pub struct RedactResult {
+    /// The draft.
+    manifest: Manifest,
+    /// What was taken out.
+    redacted: Vec<RedactedItem>,
+}
+
+/// Takes personal data out of a draft: out of its content's metadata, its title and its assertions. The content has other bytes from
+/// then on, so that decisions and evidence about the old ones count no more.
+#[utoipa::path(post, path = "/api/v1/manifests/{id}/redact", tag = "manifests", security(("bearer" = [])), request_body = RedactRequest,
+    params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw")),
+    responses((status = 200, body = RedactResult), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 409, body = ProblemBody, description = "ALREADY_SIGNED, ARCHIVED, CONTENT_HAS_MANIFEST, TRANSITION_PENDING"), (status = 412, body = ProblemBody),
+        (status = 422, body = ProblemBody, description = "REDACTION_INCOMPLETE: some of it cannot be reached; nothing was changed")))]
+pub async fn redact(
+    state: web::Data<ApiState>,
+    CallerWith(actor, body, _): CallerWith<may::ManifestUpdate, RedactRequest>,
+    if_match: IfMatch,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
+    let id = ManifestId(*id);
+    let (plan, found, revision) = state.compliance.redaction(&actor, id, &body.kinds).await?;
+    let record = match found.is_empty() {
+        true => state.manifests.get(&actor, id).await?,
+        // What was found is what goes: a change since then is refused.
+        false => state.manifests.redact(&actor, id, plan, if_match.0.or(Some(revision))).await?,
+    };
+    let redacted =
+        found.into_iter().map(|(place, kind)| RedactedItem { location: place.to_string(), kind: kind.as_str() }).collect();
+    let body = RedactResult { manifest: Manifest::from(&record), redacted };
+    Ok(HttpResponse::Ok().insert_header(etag(&record)).json(body))
 }
 
 /// Archives a manifest. Its content is kept under retention.

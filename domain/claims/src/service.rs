@@ -3,11 +3,17 @@
 
 mod direct;
 mod drafts;
+mod redaction;
 mod shared;
+mod signing;
 mod storage;
+mod upload;
 mod verification;
 
-pub use drafts::{Changes, NewIngredient, NewManifest, Offline, SignRequest};
+pub use drafts::Changes;
+pub use redaction::Redaction;
+pub use signing::{Offline, SignRequest};
+pub use upload::{NewIngredient, NewManifest};
 pub use verification::VerifyTarget;
 
 use crate::{

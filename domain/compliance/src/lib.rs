@@ -2,10 +2,12 @@
 
 pub mod model;
 pub mod pii;
+mod redaction;
 pub mod rules;
 mod service;
 
 pub use model::{Policy, Report, RuleName, RuleResult, Status};
+pub use redaction::{Found, Place};
 pub use service::{Compliance, Dependencies, NewOverride, RECHECK, RecheckOrder, Subjects};
 
 #[cfg(test)]

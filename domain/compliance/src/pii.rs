@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A kind of personal data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,6 +29,19 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Gps,
+        Self::SerialNumber,
+        Self::Email,
+        Self::Phone,
+        Self::NricSg,
+        Self::NationalIdTh,
+        Self::SsnUs,
+        Self::DniEs,
+        Self::Name,
+    ];
+
     /// The name in reports.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,17 +105,13 @@ pub fn scan_value(value: &Value, at: &str, out: &mut Vec<(String, Kind)>) {
     }
 }
 
-/// Takes what is found out of the texts of a value; whether there was any.
-pub fn redact(value: &mut Value) -> bool {
+/// Takes texts with what is found of these kinds out of a value. Numbers and names of members stay.
+pub fn redact(value: &mut Value, kinds: &BTreeSet<Kind>) {
     match value {
-        Value::String(text) if !scan(text).is_empty() => {
-            *text = "[redacted]".to_owned();
-            true
-        }
-        // All of them, not only until the first.
-        Value::Array(items) => items.iter_mut().map(redact).filter(|found| *found).count() > 0,
-        Value::Object(map) => map.iter_mut().map(|(_, item)| redact(item)).filter(|found| *found).count() > 0,
-        _ => false,
+        Value::String(text) if scan(text).iter().any(|kind| kinds.contains(kind)) => *text = "[redacted]".to_owned(),
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, kinds)),
+        Value::Object(map) => map.iter_mut().for_each(|(_, item)| redact(item, kinds)),
+        _ => {}
     }
 }
 
@@ -228,8 +238,7 @@ mod tests {
     #[test]
     fn redacts_only_what_it_found() {
         let mut value = serde_json::json!({ "a": "mail bob@example.org", "b": ["fine", { "c": "S1234567D" }] });
-        assert!(redact(&mut value));
+        redact(&mut value, &[Kind::Email, Kind::NricSg].into());
         assert_eq!(value, serde_json::json!({ "a": "[redacted]", "b": ["fine", { "c": "[redacted]" }] }));
-        assert!(!redact(&mut value));
     }
 }

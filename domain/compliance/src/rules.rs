@@ -5,11 +5,11 @@ use crate::{
         Area, Clearance, Consent, Declaration, Evidence, EvidenceSeen, Override, Policy, Report, Rights, RuleName, RuleResult,
         Status,
     },
-    pii,
+    redaction::{self, PERSONS},
 };
 use omt_claims::{
     definition::{ClaimDefinition, MetadataInclusion},
-    metadata::{Extracted, PiiKind},
+    metadata::Extracted,
 };
 use omt_kernel::{
     EvidenceId, OffsetDateTime, TenantSettings,
@@ -20,8 +20,6 @@ use time::Duration;
 
 /// What ends within this is worth a warning.
 const SOON: Duration = Duration::days(30);
-/// Metadata that names people in a picture.
-const PERSONS: [&str; 2] = ["Iptc4xmpExt:PersonInImage", "Iptc4xmpExt:PersonInImageWDetails"];
 /// Metadata that names who holds the rights.
 const HOLDERS: [&str; 5] =
     ["dc:rights", "photoshop:Credit", "xmpRights:Owner", "plus:CopyrightOwnerName", "Iptc4xmpCore:CopyrightNotice"];
@@ -390,33 +388,8 @@ fn pii_redaction(input: &Input<'_>) -> RuleResult {
     let audience = input.audience();
     let purpose = input.purpose();
     let all_agreed = input.found_persons.iter().all(|person| input.consents(person, purpose).any(|(_, c)| input.is_live(c)));
-    let mut found: Vec<(String, pii::Kind)> = Vec::new();
-    // What is in the file goes out with the file, whatever the claim repeats.
-    for item in &input.extracted.pii {
-        let kind = match item.kind {
-            PiiKind::Gps => pii::Kind::Gps,
-            PiiKind::SerialNumber => pii::Kind::SerialNumber,
-            PiiKind::Email => pii::Kind::Email,
-        };
-        found.push((format!("metadata.{}.{}", item.source, item.property), kind));
-    }
-    for (source, properties) in [("exif", &input.extracted.exif), ("xmp", &input.extracted.xmp), ("iptc", &input.extracted.iptc)]
-    {
-        for (name, value) in properties {
-            found.extend(pii::scan(value).into_iter().map(|kind| (format!("metadata.{source}.{name}"), kind)));
-        }
-        let owners = ["exif:CameraOwnerName", "exifEX:CameraOwnerName", "aux:OwnerName"];
-        // Whoever agreed to this use agreed to be named; of those who did not, the name is one datum more.
-        let persons: &[&str] = if all_agreed { &[] } else { &PERSONS };
-        let named = owners.iter().chain(persons).filter(|name| properties.contains_key(**name));
-        found.extend(named.map(|name| (format!("metadata.{source}.{name}"), pii::Kind::Name)));
-    }
-    for (n, assertion) in input.definition.assertions.iter().enumerate() {
-        pii::scan_value(&assertion.data, &format!("assertions[{n}].data"), &mut found);
-    }
-    found.extend(pii::scan(&input.record.title).into_iter().map(|kind| ("title".to_owned(), kind)));
-    found.sort();
-    found.dedup();
+    // Whoever agreed to this use agreed to be named; of those who did not, the name is one datum more.
+    let found = redaction::found(&input.record.title, input.extracted, input.definition, !all_agreed);
     if input.definition.metadata == MetadataInclusion::All && !found.is_empty() {
         finding.saw(None, "definition", "the claim repeats all metadata");
     }
@@ -426,8 +399,8 @@ fn pii_redaction(input: &Input<'_>) -> RuleResult {
     });
     let listed: Vec<String> = kinds.iter().map(|(kind, n)| format!("{n} × {kind}")).collect();
     for (location, kind) in &found {
-        finding.at(location.clone());
-        finding.saw(None, kind.as_str(), location.clone());
+        finding.at(location.to_string());
+        finding.saw(None, kind.as_str(), location.to_string());
     }
     if found.is_empty() {
         finding.say(Status::Passed, "none found");

@@ -8,15 +8,17 @@ pub use overrides::NewOverride;
 
 use crate::{
     model::{Evidence, Override, Policy, Report, Status},
+    pii,
+    redaction::{self, Found},
     rules::{self, Input},
 };
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use omt_audit::{AuditTrail, Event};
-use omt_claims::{definition::ClaimDefinition, metadata::Extracted};
+use omt_claims::{definition::ClaimDefinition, metadata::Extracted, service::Redaction};
 use omt_jobs::Jobs;
 use omt_kernel::{
-    Actor, Error, EvidenceId, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
+    Actor, Error, EvidenceId, FieldError, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
     error::Context as _,
     governance::{PolicyRecord, ReportRecord},
     manifest::{Classification, ManifestRecord},
@@ -213,6 +215,35 @@ impl Compliance {
         Ok(out)
     }
 
+    /// How a draft looks without personal data of these kinds: all that is found, when none is named, but for the names of people in the
+    /// picture. Also what is found, and the revision that this is about.
+    pub async fn redaction(
+        &self,
+        actor: &Actor,
+        id: ManifestId,
+        kinds: &BTreeSet<pii::Kind>,
+    ) -> Result<(Redaction, Vec<Found>, i64)> {
+        actor.require(Permission::ManifestUpdate)?;
+        let record = self.visible(self.deps.database.read().await?.as_ref(), actor, id).await?;
+        let (extracted, definition) = read_parts(&record)?;
+        let persons = kinds.contains(&pii::Kind::Name);
+        let kinds = if kinds.is_empty() { pii::Kind::ALL.into() } else { kinds.clone() };
+        let mut found = redaction::found(&record.title, &extracted, &definition, persons);
+        found.retain(|(_, kind)| kinds.contains(kind));
+        let (plan, left) = redaction::plan(&record.title, &definition, &found, &kinds);
+        if !left.is_empty() {
+            let mut error = Error::new(
+                Kind::Unprocessable,
+                "REDACTION_INCOMPLETE",
+                "personal data stands in numbers or names of members of assertions; upload the content with other assertions",
+            );
+            let reason = |kind: pii::Kind| format!("{} cannot be taken out here", kind.as_str());
+            error.fields = left.into_iter().map(|(at, kind)| FieldError { field: at.to_string(), reason: reason(kind) }).collect();
+            return Err(error);
+        }
+        Ok((plan, found, record.revision))
+    }
+
     async fn visible(&self, unit: &dyn UnitOfWork, actor: &Actor, id: ManifestId) -> Result<ManifestRecord> {
         let found = unit.manifests().get(&actor.tenant, id).await?;
         found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))
@@ -226,9 +257,7 @@ impl Compliance {
         settings: &TenantSettings,
         policy: &Policy,
     ) -> Result<(Report, BTreeSet<String>)> {
-        let extracted: Extracted = serde_json::from_value(record.metadata.clone()).context("metadata cannot be read")?;
-        let definition: ClaimDefinition =
-            serde_json::from_value(record.definition.clone()).context("a definition cannot be read")?;
+        let (extracted, definition) = read_parts(record)?;
         let named = rules::named_persons(&extracted);
         let found_persons: BTreeSet<String> = named.iter().map(|name| self.deps.subjects.hash(&record.tenant, name)).collect();
         let mut keys: BTreeSet<String> = found_persons.iter().map(|person| format!("person:{person}")).collect();
@@ -364,6 +393,13 @@ impl Compliance {
         };
         retry::transaction(self.deps.entropy.as_ref(), attempt).await
     }
+}
+
+/// What a record keeps of its content's metadata, and of what its claim will say.
+fn read_parts(record: &ManifestRecord) -> Result<(Extracted, ClaimDefinition)> {
+    let extracted = serde_json::from_value(record.metadata.clone()).context("metadata cannot be read")?;
+    let definition = serde_json::from_value(record.definition.clone()).context("a definition cannot be read")?;
+    Ok((extracted, definition))
 }
 
 async fn settings(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<TenantSettings> {

@@ -58,6 +58,9 @@ pub enum BlobRole {
 }
 
 impl BlobRole {
+    /// Content, as against the evidence about it.
+    pub const CONTENT: &'static [Self] = &[Self::Source, Self::Asset, Self::Ingredient];
+
     /// The name in the database.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -154,12 +154,12 @@ impl<C: Finish> BlobRepository for Unit<C> {
         Ok(done.rows_affected == 1)
     }
 
-    async fn drop_content(&self, tenant: &TenantId, manifest: ManifestId) -> Result<Vec<BlobRef>> {
+    async fn drop_uses(&self, tenant: &TenantId, manifest: ManifestId, roles: &[BlobRole]) -> Result<Vec<BlobRef>> {
         let of_manifest = || {
             Condition::all()
                 .add(blob_uses::Column::Tenant.eq(tenant.as_str()))
                 .add(blob_uses::Column::ManifestId.eq(manifest.0))
-                .add(blob_uses::Column::Role.ne(BlobRole::ManifestStore.as_str()))
+                .add(blob_uses::Column::Role.is_in(roles.iter().map(|role| role.as_str())))
         };
         let uses = blob_uses::Entity::find().filter(of_manifest()).all(&self.connection).await.map_err(failed)?;
         blob_uses::Entity::delete_many().filter(of_manifest()).exec(&self.connection).await.map_err(failed)?;

@@ -1,7 +1,10 @@
 //! IPTC-IIM 4.2 record 2 in a JPEG's Photoshop segment, under the names of the IPTC photo metadata standard.
 
-use super::{Properties, clean};
+use super::{Properties, clean, redact::all};
 use crate::guard::find;
+use std::{collections::BTreeSet, ops::Range};
+
+const SIGNATURE: &[u8] = b"Photoshop 3.0\0";
 
 /// Data set numbers of record 2 and their XMP properties.
 const DATASETS: &[(u8, &str)] = &[
@@ -26,35 +29,60 @@ const DATASETS: &[(u8, &str)] = &[
 /// Reads the image resource 0x0404 of the first Photoshop segment.
 pub(super) fn read(window: &[u8]) -> Properties {
     let mut out = Properties::new();
-    let Some(start) = find(window, b"Photoshop 3.0\0") else { return out };
-    let mut rest = &window[start + 14..];
-    while let [b'8', b'B', b'I', b'M', high, low, name_len, after @ ..] = rest {
-        // The Pascal name with its length byte is padded to an even number.
-        let name = (usize::from(*name_len) + 1).next_multiple_of(2) - 1;
-        let Some(size) = after.get(name..name + 4).and_then(|b| <[u8; 4]>::try_from(b).ok()) else { return out };
-        let size = u32::from_be_bytes(size) as usize;
-        let Some(data) = after.get(name + 4..(name + 4).saturating_add(size)) else { return out };
-        if (*high, *low) == (4, 4) {
-            datasets(data, &mut out);
-            return out;
-        }
-        rest = after.get(name + 4 + size.next_multiple_of(2)..).unwrap_or_default();
+    if let Some(start) = find(window, SIGNATURE) {
+        datasets(window, start, &mut |name, place| {
+            if let Some(text) = window.get(place).and_then(|value| clean(&String::from_utf8_lossy(value))) {
+                super::append(&mut out, name.to_owned(), text);
+            }
+        });
     }
     out
 }
 
-fn datasets(mut data: &[u8], out: &mut Properties) {
-    while let [0x1c, record, number, high, low, after @ ..] = data {
+/// Where properties stand, in every Photoshop segment.
+pub(super) fn places(bytes: &[u8], names: &BTreeSet<String>) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    for start in all(bytes, SIGNATURE) {
+        datasets(bytes, start, &mut |name, place| {
+            if names.contains(name) {
+                out.push(place);
+            }
+        });
+    }
+    out
+}
+
+/// Visits the known data sets of the segment whose signature stands at `start`.
+fn datasets(bytes: &[u8], start: usize, visit: &mut dyn FnMut(&'static str, Range<usize>)) {
+    let mut at = start + SIGNATURE.len();
+    while let Some([b'8', b'B', b'I', b'M', high, low, name_len]) = bytes.get(at..at + 7) {
+        // The Pascal name with its length byte is padded to an even number.
+        let size_at = at + 6 + (usize::from(*name_len) + 1).next_multiple_of(2);
+        let Some(size) = bytes.get(size_at..size_at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok()) else { return };
+        let (data, size) = (size_at + 4, u32::from_be_bytes(size) as usize);
+        let Some(end) = data.checked_add(size).filter(|end| *end <= bytes.len()) else { return };
+        if (*high, *low) == (4, 4) {
+            return records(bytes, data..end, visit);
+        }
+        at = data + size.next_multiple_of(2);
+    }
+}
+
+fn records(bytes: &[u8], data: Range<usize>, visit: &mut dyn FnMut(&'static str, Range<usize>)) {
+    let mut at = data.start;
+    while let Some([0x1c, record, number, high, low]) = bytes.get(at..at + 5) {
         let size = usize::from(u16::from_be_bytes([*high, *low]));
+        let place = at + 5..at + 5 + size;
         // Extended sizes (the first bit set) are not used for text.
-        let Some(value) = after.get(..size).filter(|_| size < 0x8000) else { return };
+        if size >= 0x8000 || place.end > data.end {
+            return;
+        }
         if *record == 2
             && let Some((_, name)) = DATASETS.iter().find(|(n, _)| n == number)
-            && let Some(text) = clean(&String::from_utf8_lossy(value))
         {
-            super::append(out, (*name).to_owned(), text);
+            visit(name, place.clone());
         }
-        data = &after[size..];
+        at = place.end;
     }
 }
 

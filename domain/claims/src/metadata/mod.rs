@@ -2,6 +2,7 @@
 
 mod exif;
 mod iptc;
+pub mod redact;
 pub mod technical;
 mod xmp;
 

@@ -1,17 +1,20 @@
 //! XMP (ISO 16684-1): simple properties, and the items of arrays, of the namespaces we know.
 
-use super::{Properties, append, clean, prefix_of};
+use super::{Properties, append, clean, prefix_of, redact::all};
 use crate::guard::find;
 use quick_xml::{NsReader, events::Event, name::ResolveResult};
+use std::{collections::BTreeSet, ops::Range};
 
+const OPEN: &[u8] = b"<x:xmpmeta";
+const CLOSE: &[u8] = b"</x:xmpmeta>";
 const MAX_PACKET: usize = 1 << 20;
 const MAX_PROPERTIES: usize = 500;
 const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
 
 /// Reads the first packet in the window. Entities are never expanded.
 pub(super) fn read(window: &[u8]) -> Properties {
-    let packet = find(window, b"<x:xmpmeta")
-        .and_then(|start| find(&window[start..], b"</x:xmpmeta>").map(|len| &window[start..start + len + b"</x:xmpmeta>".len()]));
+    let packet = find(window, OPEN)
+        .and_then(|start| find(&window[start..], CLOSE).map(|length| &window[start..start + length + CLOSE.len()]));
     match packet {
         Some(packet) if packet.len() <= MAX_PACKET => parse(packet),
         _ => Properties::new(),
@@ -54,6 +57,60 @@ fn parse(packet: &[u8]) -> Properties {
         }
     }
     out
+}
+
+/// Where properties stand, in every packet.
+pub(super) fn places(bytes: &[u8], names: &BTreeSet<String>) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    for start in all(bytes, OPEN) {
+        let Some(length) = find(&bytes[start..], CLOSE) else { break };
+        let packet = &bytes[start..start + length + CLOSE.len()];
+        if let (true, Ok(packet)) = (packet.len() <= MAX_PACKET, std::str::from_utf8(packet)) {
+            out.extend(places_in(packet, names).into_iter().map(|place| start + place.start..start + place.end));
+        }
+    }
+    out
+}
+
+fn places_in(packet: &str, names: &BTreeSet<String>) -> Vec<Range<usize>> {
+    let (mut out, mut open) = (Vec::new(), Vec::<Option<String>>::new());
+    let mut reader = NsReader::from_str(packet);
+    loop {
+        let event = reader.read_event();
+        let wanted = open.iter().rev().find_map(Option::as_ref).is_some_and(|name| names.contains(name));
+        match &event {
+            Ok(Event::Text(text)) if wanted => out.extend(within(packet, text)),
+            Ok(Event::CData(text)) if wanted => out.extend(within(packet, text)),
+            // With its ampersand and semicolon.
+            Ok(Event::GeneralRef(name)) if wanted => {
+                out.extend(within(packet, name).map(|place| place.start.saturating_sub(1)..place.end + 1));
+            }
+            Ok(Event::Start(element) | Event::Empty(element)) => {
+                for attribute in element.attributes().flatten() {
+                    let (resolved, local) = reader.resolver().resolve_attribute(attribute.key);
+                    if qualified(resolved, local.as_ref()).is_some_and(|name| names.contains(&name)) {
+                        out.extend(within(packet, &attribute.value));
+                    }
+                }
+            }
+            _ => {}
+        }
+        match event {
+            Ok(Event::Start(element)) => {
+                let (resolved, local) = reader.resolver().resolve_element(element.name());
+                open.push(qualified(resolved, local.as_ref()));
+            }
+            Ok(Event::End(_)) => drop(open.pop()),
+            Ok(Event::Eof) | Err(_) => return out,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Where a part of the packet stands in it; none when it is a copy.
+fn within(packet: &str, part: &str) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(packet.as_ptr().addr())?;
+    (start + part.len() <= packet.len()).then(|| start..start + part.len())
 }
 
 fn attributes(reader: &NsReader<&[u8]>, element: &quick_xml::events::BytesStart<'_>, out: &mut Properties) {

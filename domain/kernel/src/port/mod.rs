@@ -312,8 +312,8 @@ pub trait BlobRepository: Send + Sync {
     async fn uses(&self, tenant: &TenantId, sha256: &str) -> Result<Vec<BlobUse>>;
     /// Moves the record from one tier to another; false when it is not in the first.
     async fn set_tier(&self, tenant: &TenantId, sha256: &str, from: Tier, to: Tier) -> Result<bool>;
-    /// A manifest needs its content no longer. Gives the blobs that nobody needs now, and forgets them.
-    async fn drop_content(&self, tenant: &TenantId, manifest: ManifestId) -> Result<Vec<BlobRef>>;
+    /// A manifest needs what it has in these roles no longer. Gives the blobs that nobody needs now, and forgets them.
+    async fn drop_uses(&self, tenant: &TenantId, manifest: ManifestId, roles: &[BlobRole]) -> Result<Vec<BlobRef>>;
     /// Blobs and bytes by tenant and tier.
     async fn usage(&self, tenant: Option<&TenantId>) -> Result<Vec<Usage>>;
 }

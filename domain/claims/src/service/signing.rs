@@ -1,0 +1,248 @@
+//! Signing: drafts, uploads that are signed at once, and files away from the database.
+
+use super::{
+    Dependencies, Manifests, Once, Outcome, Uploaded,
+    drafts::Change,
+    plan,
+    storage::Stored,
+    upload::{Inspected, inspect},
+};
+use crate::{
+    definition::ClaimDefinition,
+    digest::{BlobDigest, digest},
+    engine::{self, PlannedIngredient},
+    governance::Alongside,
+    media::{self, Media},
+    rules, thumbnail,
+};
+use bytes::Bytes;
+use omt_crypto::SignatureScheme;
+use omt_kernel::{
+    Actor, Error, ManifestId, Permission, Result, TenantId, TenantSettings,
+    error::Context as _,
+    manifest::{BlobRef, IngredientRecord, ManifestState, SignedParts},
+    port::{BlobStore, Content},
+};
+use std::{io::BufReader, sync::Arc};
+
+/// A request to sign a draft.
+#[derive(Debug, Clone, Copy)]
+pub struct SignRequest {
+    /// The scheme.
+    pub scheme: SignatureScheme,
+    /// The revision the caller saw.
+    pub if_match: Option<i64>,
+}
+
+/// What belongs to signing a draft.
+pub(super) struct Signing<'a> {
+    pub(super) settings: &'a TenantSettings,
+    pub(super) alongside: Option<&'a dyn Alongside>,
+}
+
+/// Refuses content that is not what its record says. What came through memory or a download was checked on its way.
+pub(super) fn check_stored(content: &Content, blob: &BlobRef) -> Result<()> {
+    if !matches!(content, Content::Stored(_)) || digest(&mut engine::open(content)?)? == *blob {
+        return Ok(());
+    }
+    Err(Error::internal("stored content is not what its record says"))
+}
+
+/// What signing gives the store: bytes and their digests.
+pub(super) struct Signed {
+    /// The asset with the manifest inside; none when the format takes a sidecar.
+    pub(super) asset: Option<(Content, BlobRef)>,
+    manifest_store: Bytes,
+    manifest_digest: BlobRef,
+    label: String,
+}
+
+/// Plans and signs, on the pool.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn sign_now(
+    deps: &Dependencies,
+    title: &str,
+    file: &Uploaded,
+    inspected: &Inspected,
+    definition: &ClaimDefinition,
+    ingredients: Vec<PlannedIngredient>,
+    identity: omt_pki::SigningIdentity,
+    with_thumbnail: bool,
+) -> Result<Signed> {
+    let content = &file.content;
+    let mut plan =
+        plan(deps, title, inspected.media, definition, &inspected.extracted, inspected.has_manifest, ingredients, identity)?;
+    if with_thumbnail && engine::len(content)? < engine::LARGE {
+        let source = BufReader::new(engine::open(content)?);
+        plan.thumbnail = thumbnail::make(inspected.media, source, inspected.extracted.orientation);
+    }
+    plan.source = Some(file.blob.clone());
+    let signed = deps.engine.sign(plan, content)?;
+    let asset = match signed.asset {
+        Some(content) => {
+            let blob = digest(&mut engine::open(&content)?)?;
+            Some((content, blob))
+        }
+        None => None,
+    };
+    let manifest_digest = BlobRef::of(&signed.manifest_store);
+    Ok(Signed { asset, manifest_store: signed.manifest_store, manifest_digest, label: signed.label })
+}
+
+pub(super) fn parts(signed: &Signed, source: &BlobRef, scheme: SignatureScheme, now: time::OffsetDateTime) -> SignedParts {
+    SignedParts {
+        asset: signed.asset.as_ref().map_or_else(|| source.clone(), |(_, blob)| blob.clone()),
+        manifest_store: signed.manifest_digest.clone(),
+        embedded: signed.asset.is_some(),
+        algorithm: scheme.to_string(),
+        manifest_label: signed.label.clone(),
+        signed_at: now,
+    }
+}
+
+/// Stores the signed asset and the manifest store; durable when it returns.
+pub(super) async fn store_signed(stored: &mut Stored, blobs: &dyn BlobStore, tenant: &TenantId, signed: Signed) -> Result<()> {
+    let mut also = Stored::default();
+    let store = also.put(blobs, tenant, &signed.manifest_digest, Content::Memory(signed.manifest_store));
+    match signed.asset {
+        Some((content, blob)) => {
+            let (asset, store) = futures_util::join!(stored.put(blobs, tenant, &blob, content), store);
+            asset.and(store)?;
+        }
+        None => store.await?,
+    }
+    stored.join(also);
+    Ok(())
+}
+
+impl Manifests {
+    /// Signs a draft.
+    pub async fn sign(
+        self: &Arc<Self>,
+        actor: &Actor,
+        id: ManifestId,
+        request: SignRequest,
+        once: Option<Once>,
+    ) -> Result<Outcome> {
+        self.sign_alongside(actor, id, request, once, None).await
+    }
+
+    /// Signs a draft, and writes something else in the same transaction.
+    pub async fn sign_alongside(
+        self: &Arc<Self>,
+        actor: &Actor,
+        id: ManifestId,
+        request: SignRequest,
+        once: Option<Once>,
+        alongside: Option<&dyn Alongside>,
+    ) -> Result<Outcome> {
+        actor.require(Permission::ManifestSign)?;
+        if let Some(outcome) = self.replay(actor, once.as_ref()).await? {
+            return Ok(outcome);
+        }
+        let record = self.load(actor, id).await?;
+        if let Err(refusal) = rules::check_draft(&record).and_then(|()| rules::check_revision(&record, request.if_match)) {
+            // This very request may have been answered between the two reads.
+            return match self.replay(actor, once.as_ref()).await? {
+                Some(outcome) => Ok(outcome),
+                None => Err(refusal),
+            };
+        }
+        let _turn = self.turn(record.source.size).await?;
+        let settings = self.settings(actor).await?;
+        rules::check_scheme(request.scheme, &settings)?;
+        let identity = self.identity(request.scheme).await?;
+        let mut definition: ClaimDefinition =
+            serde_json::from_value(record.definition.clone()).context("the record's definition cannot be read")?;
+        if !settings.approval.is_empty() {
+            // Of drafts that are older than this rule.
+            definition.assertions.retain(|assertion| assertion.label != crate::definition::WORKFLOW_LABEL);
+        }
+        if let Some(approval) = self.deps.governance.may_sign(&record, &settings).await? {
+            // What really happened stands in the place of what the draft said about it.
+            definition.assertions.retain(|assertion| assertion.label != approval.label);
+            definition.assertions.push(approval);
+        }
+        let content = self.deps.blobs.open(&actor.tenant, &record.source).await?;
+        let mut contents = Vec::new();
+        for ingredient in &record.ingredients {
+            contents.push(self.deps.blobs.open(&actor.tenant, &ingredient.blob).await?);
+        }
+        let (this, draft, thumbnails) = (self.clone(), record.clone(), settings.thumbnails);
+        let signed = self
+            .deps
+            .pool
+            .run(move || {
+                check_stored(&content, &draft.source)?;
+                for (content, ingredient) in contents.iter().zip(&draft.ingredients) {
+                    check_stored(content, &ingredient.blob)?;
+                }
+                let file = Uploaded { content, blob: draft.source.clone(), file_name: None, declared_type: None };
+                let inspected = inspect(&file, "file")?;
+                let planned = planned(&draft.ingredients, contents.into_iter());
+                sign_now(&this.deps, &draft.title, &file, &inspected, &definition, planned, identity, thumbnails)
+            })
+            .await?;
+        let now = self.deps.clock.now();
+        let mut next = record.clone();
+        next.revision += 1;
+        next.state = ManifestState::Signed;
+        next.signed = Some(parts(&signed, &record.source, request.scheme, now));
+        next.updated_at = now;
+        let mut stored = Stored::default();
+        store_signed(&mut stored, self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
+        let signing = Signing { settings: &settings, alongside };
+        let change = Change { action: "manifest.sign", old: &record, next, stored: Some(&stored), signing: Some(signing) };
+        let outcome = self.replace(actor, change, once.as_ref()).await?;
+        if matches!(outcome, Outcome::Done(_)) {
+            self.deps.telemetry.manifest("signed");
+        }
+        Ok(outcome)
+    }
+
+    pub(super) async fn identity(&self, scheme: SignatureScheme) -> Result<omt_pki::SigningIdentity> {
+        self.deps.pki.identity(scheme).await.map_err(|e| Error::internal("no signing identity").caused_by(e))
+    }
+}
+
+pub(super) fn planned(records: &[IngredientRecord], contents: impl Iterator<Item = Content>) -> Vec<PlannedIngredient> {
+    let each = |(record, content): (&IngredientRecord, Content)| PlannedIngredient {
+        title: record.title.clone(),
+        media: media::by_mime(&record.media_type),
+        relationship: record.relationship,
+        content: Some(content),
+    };
+    records.iter().zip(contents).map(each).collect()
+}
+
+/// A file signed away from the database.
+#[derive(Debug)]
+pub struct Offline {
+    /// The signed asset; none when the format takes a sidecar.
+    pub asset: Option<Content>,
+    /// The manifest store.
+    pub manifest_store: bytes::Bytes,
+    /// What the content is.
+    pub media: Media,
+}
+
+impl Manifests {
+    /// Signs content without keeping a record: the command line's way. Blocks.
+    pub fn sign_offline(
+        &self,
+        file: Uploaded,
+        title: &str,
+        definition: &ClaimDefinition,
+        identity: omt_pki::SigningIdentity,
+        with_thumbnail: bool,
+    ) -> Result<Offline> {
+        definition.validate()?;
+        let inspected = inspect(&file, "file")?;
+        let signed = sign_now(&self.deps, title, &file, &inspected, definition, Vec::new(), identity, with_thumbnail)?;
+        Ok(Offline {
+            asset: signed.asset.map(|(content, _)| content),
+            manifest_store: signed.manifest_store,
+            media: inspected.media,
+        })
+    }
+}
