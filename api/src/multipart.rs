@@ -24,6 +24,30 @@ const MAX_TEXT: usize = 16 << 20;
 const MAX_PARTS: usize = 256;
 const WRITE_BUFFER: usize = 1 << 20;
 
+/// The two kinds of body of operations on what is stored or what comes along.
+pub enum BodyKind {
+    /// JSON names something stored.
+    Json,
+    /// A form brings content.
+    Form,
+}
+
+impl BodyKind {
+    /// By the request's `Content-Type`; 415 when it is neither.
+    pub fn of(request: &HttpRequest) -> Result<Self> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let kind = kind.unwrap_or_default().to_ascii_lowercase();
+        if kind.starts_with("multipart/form-data") {
+            Ok(Self::Form)
+        } else if kind.starts_with("application/json") {
+            Ok(Self::Json)
+        } else {
+            let words = "this operation takes application/json or multipart/form-data";
+            Err(Error::new(Kind::UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", words))
+        }
+    }
+}
+
 /// What a form may contain.
 pub struct Shape {
     /// Text fields, each at most once.

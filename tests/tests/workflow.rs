@@ -166,6 +166,10 @@ async fn the_golden_path() {
     assert_eq!(roles, [("reviewer", "review"), ("approver", "approve"), ("approver", "approve"), ("approver", "publish")]);
     assert!(found.as_array().unwrap().iter().all(|a| a["user_id"].as_str().unwrap().len() == 64 && a.get("user_name").is_none()));
     assert_eq!(find(&crjson, "compliance_check").unwrap()["pdpa_approved"], true);
+    // It says so of itself, wherever it comes back from.
+    let attested = json!({ "pdpa_compliant": true, "workflow_approved": true, "department_authorized": null });
+    assert_eq!(report["organizational_compliance"], attested);
+    assert!(approved(&server, content.clone()).await);
 
     let dir = tempfile::tempdir().unwrap();
     let (file, roots) = (dir.path().join("portrait.jpg"), dir.path().join("roots.pem"));
@@ -174,6 +178,15 @@ async fn the_golden_path() {
     for verdict in judge("media.py", &[roots.to_str().unwrap(), file.to_str().unwrap()]).unwrap_or_default() {
         assert_eq!(verdict["state"], "trusted", "{verdict}");
     }
+}
+
+/// What the rule `approved` says of content that comes with the request.
+async fn approved(server: &Server, content: Vec<u8>) -> bool {
+    let form = form("a.jpg", content, &[("policy_name", "legal_documents")]);
+    let verdict = server.request("POST", "/api/v1/verify/policy").multipart(form).send().await.unwrap();
+    let verdict = ok(verdict, StatusCode::OK).await;
+    assert_eq!(verdict["passed"], false, "no department answers for what is not stored here");
+    verdict["rules"].as_array().unwrap().iter().find(|rule| rule["rule"] == "approved").unwrap()["passed"] == true
 }
 
 /// The first member of this name, however deep.
@@ -533,6 +546,16 @@ async fn there_is_no_way_around() {
     let forged =
         creator.request("POST", "/api/v1/manifests").multipart(form("a.jpg", fixture("a.jpg"), &[("assertions", &chain)]));
     problem(forged.send().await.unwrap(), 422, "RESERVED_LABEL").await;
+    // Where there is none it is its author's word, and counts for none.
+    let free = Server::start().await;
+    let said = free.signed("a.jpg", fixture("a.jpg"), &[("assertions", &chain)]).await;
+    let content = free.content(&said).await;
+    let report = free.verify("a.jpg", content.clone()).await;
+    assert_eq!((&report["validation_state"], &report["trust_level"]), (&json!("trusted"), &json!("enterprise")));
+    assert_eq!(report["organizational_compliance"]["workflow_approved"], Value::Null);
+    assert!(!approved(&free, content).await);
+    // Content without a manifest has nothing to be approved.
+    assert!(approved(&free, fixture("a.jpg")).await);
 
     // What publishing asks for, signing by itself asks for too.
     let draft = creator.draft("a.jpg", fixture("a.jpg"), &[]).await;

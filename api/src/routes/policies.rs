@@ -2,10 +2,16 @@
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith, IfMatch, may},
+    extract::{Caller, CallerWith, IfMatch, json as json_body, may},
+    multipart::{self, BodyKind, Shape},
     problem::{Problem, ProblemBody},
+    routes::verify::content_of,
 };
-use actix_web::{HttpResponse, http::header, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{self, Payload},
+};
 use omt_claims::service::VerifyTarget;
 use omt_kernel::{Error, ManifestId, error::Context as _};
 use omt_policy::{Policy, Verdict, Version};
@@ -13,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
+
+const UPLOAD: Shape = Shape { texts: &["policy_name"], repeated_texts: &[], files: &["file", "manifest"], repeated_files: &[] };
 
 /// A version of a policy.
 #[derive(Serialize, ToSchema)]
@@ -202,21 +210,56 @@ pub struct PolicyCheckRequest {
     policy_name: String,
 }
 
-/// Says what a policy says of a manifest, rule by rule, with the facts of its signature where it is signed.
-#[utoipa::path(post, path = "/api/v1/verify/policy", tag = "policies", request_body = PolicyCheckRequest, security(("bearer" = [])), responses((status = 200, body = Object, description = "The verdict: `passed`, and `rules` with location, expected and actual"), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody, description = "NOT_FOUND, UNKNOWN_POLICY")))]
+/// Content to look at.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct PolicyCheckForm {
+    /// The policy.
+    policy_name: String,
+    /// The content.
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    file: String,
+    /// A manifest store beside it.
+    #[schema(format = Binary, content_media_type = "application/c2pa")]
+    manifest: Option<String>,
+}
+
+/// Says what a policy says, rule by rule: of a stored manifest (JSON), with the facts of its signature where it is signed, or of content
+/// that comes with the request (multipart), whose manifest speaks for it as far as its integrity holds.
+#[utoipa::path(post, path = "/api/v1/verify/policy", tag = "policies",
+    request_body(content((PolicyCheckRequest = "application/json"), (PolicyCheckForm = "multipart/form-data"))), security(("bearer" = [])),
+    responses((status = 200, body = Object, description = "The verdict: `passed`, and `rules` with location, expected and actual"), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody, description = "NOT_FOUND, UNKNOWN_POLICY"), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 503, body = ProblemBody, description = "BUSY")))]
 pub async fn verify(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::ManifestRead, PolicyCheckRequest>,
+    caller: Caller<may::ManifestRead>,
+    request: HttpRequest,
+    payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let id = ManifestId(body.manifest_id);
-    let signed = state.manifests.get(&actor, id).await?.signed.is_some();
-    let verified: Option<Value> = match signed {
-        true => {
-            let report = state.manifests.verify(&actor, VerifyTarget::Stored(id), false).await?;
-            Some(serde_json::to_value(report).context("a report cannot be written")?)
+    let actor = caller.0;
+    let verdict: Verdict = match BodyKind::of(&request)? {
+        BodyKind::Form => {
+            let body = multipart::body(&request, payload).await?;
+            let mut form = multipart::read(body, &UPLOAD, state.manifests.spool_dir(), state.max_upload).await?;
+            let name = form.text("policy_name").ok_or_else(|| Error::invalid_field("MISSING_FIELD", "policy_name", "is needed"))?;
+            let (file, sidecar) = content_of(&mut form).await?;
+            // First whether there is such a policy: looking at content is the dear part.
+            state.policies.get(&actor, &name, None).await?;
+            let examined = state.manifests.examine_upload(&actor, file, sidecar).await?;
+            state.policies.evaluate_upload(&actor, &name, &examined).await?
         }
-        false => None,
+        BodyKind::Json => {
+            let body: PolicyCheckRequest = json_body(&request, &mut payload.into_inner()).await?;
+            let id = ManifestId(body.manifest_id);
+            let signed = state.manifests.get(&actor, id).await?.signed.is_some();
+            let verified: Option<Value> = match signed {
+                true => {
+                    let report = state.manifests.verify(&actor, VerifyTarget::Stored(id), false).await?;
+                    Some(serde_json::to_value(report).context("a report cannot be written")?)
+                }
+                false => None,
+            };
+            state.policies.evaluate(&actor, id, &body.policy_name, verified.as_ref()).await?
+        }
     };
-    let verdict: Verdict = state.policies.evaluate(&actor, id, &body.policy_name, verified.as_ref()).await?;
     Ok(HttpResponse::Ok().json(verdict))
 }

@@ -4,13 +4,12 @@ use super::manifests::readable;
 use crate::{
     ApiState,
     extract::{Caller, json, may},
-    multipart::{self, Shape},
+    multipart::{self, BodyKind, Form, Shape},
     problem::{Problem, ProblemBody},
     wire::{self, HistoryEntry, PageQuery, Paged},
 };
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header,
     web::{self, Payload},
 };
 use omt_claims::{
@@ -61,25 +60,30 @@ pub async fn verify(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-    let (target, strict) = if kind.starts_with("multipart/form-data") {
-        let body = multipart::body(&request, payload).await?;
-        let mut form = multipart::read(body, &UPLOAD, state.manifests.spool_dir(), state.max_upload).await?;
-        let strict = form.text("strict").map(|s| wire::flag("strict", &s)).transpose()?.unwrap_or(false);
-        let file = form.file("file").ok_or_else(|| Error::invalid_field("MISSING_FIELD", "file", "is needed"))?;
-        let sidecar = match form.file("manifest") {
-            Some(sidecar) => Some(small(sidecar).await?),
-            None => None,
-        };
-        (VerifyTarget::Uploaded { file, sidecar }, strict)
-    } else if kind.starts_with("application/json") {
-        let body: VerifyBody = json(&request, &mut payload.into_inner()).await?;
-        (VerifyTarget::Stored(ManifestId(body.manifest_id)), body.strict)
-    } else {
-        let words = "this operation takes application/json or multipart/form-data";
-        return Err(Error::new(Kind::UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", words).into());
+    let (target, strict) = match BodyKind::of(&request)? {
+        BodyKind::Form => {
+            let body = multipart::body(&request, payload).await?;
+            let mut form = multipart::read(body, &UPLOAD, state.manifests.spool_dir(), state.max_upload).await?;
+            let strict = form.text("strict").map(|s| wire::flag("strict", &s)).transpose()?.unwrap_or(false);
+            let (file, sidecar) = content_of(&mut form).await?;
+            (VerifyTarget::Uploaded { file, sidecar }, strict)
+        }
+        BodyKind::Json => {
+            let body: VerifyBody = json(&request, &mut payload.into_inner()).await?;
+            (VerifyTarget::Stored(ManifestId(body.manifest_id)), body.strict)
+        }
     };
     Ok(HttpResponse::Ok().json(state.manifests.verify(&caller.0, target, strict).await?))
+}
+
+/// Content to look at, and a manifest store beside it.
+pub(super) async fn content_of(form: &mut Form) -> Result<(Uploaded, Option<bytes::Bytes>), Error> {
+    let file = form.file("file").ok_or_else(|| Error::invalid_field("MISSING_FIELD", "file", "is needed"))?;
+    let sidecar = match form.file("manifest") {
+        Some(sidecar) => Some(small(sidecar).await?),
+        None => None,
+    };
+    Ok((file, sidecar))
 }
 
 /// A manifest store is kept in memory, so it must be small.

@@ -14,10 +14,10 @@ pub use drafts::Changes;
 pub use redaction::Redaction;
 pub use signing::{Offline, SignRequest};
 pub use upload::{NewIngredient, NewManifest};
-pub use verification::VerifyTarget;
+pub use verification::{Examined, VerifyTarget};
 
 use crate::{
-    Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, governance::Governance, media, metadata::Extracted,
+    Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, governance::Governance,
 };
 use omt_audit::{AuditTrail, Event};
 use omt_crypto::SignatureScheme;
@@ -223,29 +223,25 @@ fn audited(record: &ManifestRecord) -> Value {
 }
 
 /// A manifest's plan from a record's parts.
-#[allow(clippy::too_many_arguments)]
 fn plan(
     deps: &Dependencies,
     title: &str,
-    media: media::Media,
+    inspected: &upload::Inspected,
     definition: &ClaimDefinition,
-    extracted: &Extracted,
-    has_manifest: bool,
-    ingredients: Vec<crate::engine::PlannedIngredient>,
+    mut ingredients: Vec<crate::engine::PlannedIngredient>,
     identity: omt_pki::SigningIdentity,
 ) -> Result<SignPlan> {
     let relationships: Vec<Relationship> = ingredients.iter().map(|i| i.relationship).collect();
-    let actions = crate::rules::plan_actions(definition, has_manifest, &relationships)?;
-    let mut ingredients = ingredients;
+    let actions = crate::rules::plan_actions(definition, inspected.has_manifest, &relationships)?;
     if actions.source_is_parent {
         ingredients.push(crate::engine::PlannedIngredient {
             title: title.to_owned(),
-            media,
+            media: inspected.media,
             relationship: Relationship::ParentOf,
             content: None,
         });
     }
-    let mut assertions = crate::metadata::assertions(extracted, definition.metadata);
+    let mut assertions = crate::metadata::assertions(&inspected.extracted, definition.metadata);
     assertions.extend(definition.assertions.iter().map(|custom| crate::engine::PlannedAssertion {
         label: custom.label.clone(),
         json: custom.is_json(),
@@ -255,7 +251,7 @@ fn plan(
     Ok(SignPlan {
         uuid: deps.entropy.uuid_v4(),
         title: title.to_owned(),
-        media,
+        media: inspected.media,
         now: deps.clock.now(),
         actions: actions.actions,
         assertions,

@@ -3,6 +3,7 @@
 use omt_claims::{
     definition::ClaimDefinition,
     metadata::{self, Extracted},
+    service::Examined,
 };
 use omt_kernel::{Result, error::Context as _, manifest::ManifestRecord};
 use serde_json::{Map, Value, json};
@@ -13,6 +14,9 @@ const MAX_TEXT: usize = 4_096;
 const MAX_SIZE: usize = 20_000;
 /// The longest list or object.
 const MAX_ITEMS: usize = 1_000;
+
+/// Where a report says that the signer attests an approval.
+const ATTESTED: &str = "/organizational_compliance/workflow_approved";
 
 /// Members of the facts, and those of them whose members are known.
 pub const ROOTS: [&str; 5] = ["manifest", "assertions", "metadata", "ingredients", "signature"];
@@ -52,24 +56,16 @@ pub fn of(record: &ManifestRecord, verified: Option<&Value>, approval: Option<Va
     for custom in definition.assertions.iter().filter(|custom| custom.label != omt_claims::definition::WORKFLOW_LABEL) {
         assertions.insert(custom.label.clone(), custom.data.clone());
     }
-    let mut all = Map::new();
-    for properties in [&extracted.exif, &extracted.iptc, &extracted.xmp] {
-        all.extend(properties.iter().map(|(name, value)| (name.clone(), json!(value))));
-    }
     let signature = record.signed.as_ref().map(|signed| {
-        let said = |path: &str| verified.and_then(|verified| verified.pointer(path)).cloned().unwrap_or(Value::Null);
-        json!({
-            "algorithm": signed.algorithm,
-            "signed_at": signed.signed_at.unix_timestamp(),
-            "embedded": signed.embedded,
-            "post_quantum": said("/post_quantum/state"),
-            "signer": said("/signer/subject"),
-            "trust_level": said("/trust_level"),
-            "timestamp": said("/signing_time"),
-        })
+        let mut facts = signature(verified);
+        facts["algorithm"] = json!(signed.algorithm);
+        facts["signed_at"] = json!(signed.signed_at.unix_timestamp());
+        facts["embedded"] = json!(signed.embedded);
+        facts
     });
-    // What a workflow approved carries its approval.
-    if let Some(approval) = approval {
+    // What a workflow approved carries its approval; where the signature was looked at, it must say so.
+    let attested = verified.is_none_or(|verified| verified.pointer(ATTESTED) == Some(&Value::Bool(true)));
+    if let Some(approval) = approval.filter(|_| attested) {
         assertions.insert(omt_claims::definition::WORKFLOW_LABEL.into(), approval);
     }
     let ingredients: Vec<Value> = record
@@ -97,11 +93,66 @@ pub fn of(record: &ManifestRecord, verified: Option<&Value>, approval: Option<Va
             "created_by": record.created_by,
         },
         "assertions": assertions,
-        "metadata": all,
+        "metadata": properties(&extracted),
         "ingredients": ingredients,
         "signature": signature,
     });
     Ok(facts)
+}
+
+/// The facts of content that is not stored here: what its manifest says, as far as its integrity holds.
+pub fn of_upload(examined: &Examined) -> Result<Value> {
+    let report = serde_json::to_value(&examined.verification.report).context("a report cannot be written")?;
+    let valid = examined.verification.report.valid;
+    let manifests = examined.verification.crjson.as_ref().and_then(|crjson| crjson.get("manifests")?.as_array());
+    let label = report.get("active_manifest").filter(|label| label.is_string());
+    let active = manifests.into_iter().flatten().find(|manifest| manifest.get("label") == label).filter(|_| valid);
+    let mut assertions = match active.and_then(|manifest| manifest.get("assertions")) {
+        Some(Value::Object(assertions)) => assertions.clone(),
+        _ => Map::new(),
+    };
+    if report.pointer(ATTESTED) != Some(&Value::Bool(true)) {
+        assertions.remove(omt_claims::definition::WORKFLOW_LABEL);
+    }
+    let action = assertions.get("c2pa.actions.v2").and_then(|actions| actions.pointer("/actions/0/action")).cloned();
+    let is_ingredient = |label: &str| label.starts_with("c2pa.ingredient");
+    let ingredient = |data: &Value| {
+        json!({ "title": data.get("dc:title"), "media_type": data.get("dc:format"), "relationship": data.get("relationship") })
+    };
+    let ingredients: Vec<Value> =
+        assertions.iter().filter(|(label, _)| is_ingredient(label)).map(|(_, data)| ingredient(data)).collect();
+    Ok(json!({
+        "manifest": {
+            "id": null, "title": report["title"], "creator": null, "department": null, "project": null, "organization": null,
+            "classification": null, "media_type": examined.media_type, "file_name": null, "size": examined.size,
+            "state": "uploaded", "action": action, "digital_source_type": null, "software_agent": null, "created_at": null,
+            "created_by": null,
+        },
+        "assertions": assertions,
+        "metadata": properties(&examined.extracted),
+        "ingredients": ingredients,
+        "signature": active.map(|_| signature(Some(&report))),
+    }))
+}
+
+/// Metadata by property.
+fn properties(extracted: &Extracted) -> Map<String, Value> {
+    let all = [&extracted.exif, &extracted.iptc, &extracted.xmp].into_iter().flatten();
+    all.map(|(name, value)| (name.clone(), json!(value))).collect()
+}
+
+/// What a verification says of the signature.
+fn signature(verified: Option<&Value>) -> Value {
+    let said = |path: &str| verified.and_then(|verified| verified.pointer(path)).cloned().unwrap_or(Value::Null);
+    json!({
+        "algorithm": said("/signer/algorithm"),
+        "signed_at": null,
+        "embedded": null,
+        "post_quantum": said("/post_quantum/state"),
+        "signer": said("/signer/subject"),
+        "trust_level": said("/trust_level"),
+        "timestamp": said("/signing_time"),
+    })
 }
 
 /// The facts as expressions see them; none when they are too large for that, since a part would say something else than the whole.

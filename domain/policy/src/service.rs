@@ -7,6 +7,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use omt_audit::{AuditTrail, Event};
+use omt_claims::service::Examined;
 use omt_jobs::{Jobs, NewJob, Progress};
 use omt_kernel::{
     Actor, Error, JobId, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
@@ -267,6 +268,13 @@ impl Policies {
         let record = found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))?;
         let version = self.in_force(read.as_ref(), &actor.tenant, name).await?;
         self.judge(read.as_ref(), &record, version, verified).await
+    }
+
+    /// What a policy in force says of content that is not stored here.
+    pub async fn evaluate_upload(&self, actor: &Actor, name: &str, examined: &Examined) -> Result<Verdict> {
+        actor.require(Permission::ManifestRead)?;
+        let version = self.in_force(self.deps.database.read().await?.as_ref(), &actor.tenant, name).await?;
+        Ok(Compiled::new(version.policy, version.version).evaluate(&facts::of_upload(examined)?))
     }
 
     async fn judge(

@@ -2,6 +2,7 @@
 
 use super::verify::{OwnChecks, VerifyRequest};
 use crate::{
+    definition::{WORKFLOW_LABEL, WorkflowAssertion},
     jumbf::ManifestStore,
     post_quantum::{PostQuantum, PqState},
     report::{
@@ -79,7 +80,9 @@ pub(super) fn report(
         PqRequirement::PqOnly => own.post_quantum_source,
         _ => own.path.as_ref().ok().map(|path| path.source),
     };
-    let compliance = OrganizationalCompliance::default();
+    // Only an own signer's word about an own decision counts.
+    let own_word = valid && certificate_trusted && source == Some(AnchorSource::Tenant);
+    let compliance = if own_word { compliance(reader) } else { OrganizationalCompliance::default() };
     let trust_level = trust_level(valid, certificate_trusted, source, &post_quantum, signing_time.as_ref(), &compliance);
     let active = reader.active_manifest();
     VerificationReport {
@@ -108,6 +111,23 @@ pub(super) fn report(
         status_codes: codes,
         ingredients,
         strict: false,
+    }
+}
+
+/// What the signer attests of its organisation's decisions: a created assertion, since a gathered one is anybody's word. What was not
+/// checked, or let through by an override, is not known to hold.
+fn compliance(reader: &Reader) -> OrganizationalCompliance {
+    let attested = reader.active_manifest().into_iter().flat_map(|manifest| manifest.assertions());
+    let mut attested = attested.filter(|assertion| assertion.created() && assertion.label() == WORKFLOW_LABEL);
+    let said = attested.next().and_then(|assertion| assertion.value().ok()).cloned();
+    let said: Option<WorkflowAssertion> = said.and_then(|value| serde_json::from_value(value).ok());
+    let Some(said) = said else { return OrganizationalCompliance::default() };
+    let department = said.organizational_context.as_ref().and_then(|context| context.department.as_ref());
+    OrganizationalCompliance {
+        pdpa_compliant: said.compliance_check.pdpa_approved.then_some(true),
+        workflow_approved: Some(!said.approval_chain.is_empty()),
+        // Nobody publishes content of a department beyond their reach.
+        department_authorized: department.map(|_| true),
     }
 }
 

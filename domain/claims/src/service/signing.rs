@@ -8,9 +8,9 @@ use super::{
     upload::{Inspected, inspect},
 };
 use crate::{
-    definition::ClaimDefinition,
+    definition::{ClaimDefinition, CustomAssertion},
     digest::{BlobDigest, digest},
-    engine::{self, PlannedIngredient},
+    engine::{self, PlannedAssertion, PlannedIngredient},
     governance::Alongside,
     media::{self, Media},
     rules, thumbnail,
@@ -57,21 +57,34 @@ pub(super) struct Signed {
     label: String,
 }
 
+/// What the claim says.
+pub(super) struct Said<'a> {
+    /// Title.
+    pub(super) title: &'a str,
+    /// What its author says.
+    pub(super) definition: &'a ClaimDefinition,
+    /// What the platform says itself: a created assertion, where those of the author are gathered (C2PA 2.2 §10.3).
+    pub(super) attested: Option<CustomAssertion>,
+}
+
 /// Plans and signs, on the pool.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn sign_now(
     deps: &Dependencies,
-    title: &str,
+    said: Said<'_>,
     file: &Uploaded,
     inspected: &Inspected,
-    definition: &ClaimDefinition,
     ingredients: Vec<PlannedIngredient>,
     identity: omt_pki::SigningIdentity,
     with_thumbnail: bool,
 ) -> Result<Signed> {
     let content = &file.content;
-    let mut plan =
-        plan(deps, title, inspected.media, definition, &inspected.extracted, inspected.has_manifest, ingredients, identity)?;
+    let mut plan = plan(deps, said.title, inspected, said.definition, ingredients, identity)?;
+    plan.assertions.extend(said.attested.map(|assertion| PlannedAssertion {
+        json: assertion.is_json(),
+        label: assertion.label,
+        data: assertion.data,
+        created: true,
+    }));
     if with_thumbnail && engine::len(content)? < engine::LARGE {
         let source = BufReader::new(engine::open(content)?);
         plan.thumbnail = thumbnail::make(inspected.media, source, inspected.extracted.orientation);
@@ -158,10 +171,10 @@ impl Manifests {
             // Of drafts that are older than this rule.
             definition.assertions.retain(|assertion| assertion.label != crate::definition::WORKFLOW_LABEL);
         }
-        if let Some(approval) = self.deps.governance.may_sign(&record, &settings).await? {
+        let attested = self.deps.governance.may_sign(&record, &settings).await?;
+        if let Some(attested) = &attested {
             // What really happened stands in the place of what the draft said about it.
-            definition.assertions.retain(|assertion| assertion.label != approval.label);
-            definition.assertions.push(approval);
+            definition.assertions.retain(|assertion| assertion.label != attested.label);
         }
         let content = self.deps.blobs.open(&actor.tenant, &record.source).await?;
         let mut contents = Vec::new();
@@ -180,7 +193,8 @@ impl Manifests {
                 let file = Uploaded { content, blob: draft.source.clone(), file_name: None, declared_type: None };
                 let inspected = inspect(&file, "file")?;
                 let planned = planned(&draft.ingredients, contents.into_iter());
-                sign_now(&this.deps, &draft.title, &file, &inspected, &definition, planned, identity, thumbnails)
+                let said = Said { title: &draft.title, definition: &definition, attested };
+                sign_now(&this.deps, said, &file, &inspected, planned, identity, thumbnails)
             })
             .await?;
         let now = self.deps.clock.now();
@@ -238,7 +252,8 @@ impl Manifests {
     ) -> Result<Offline> {
         definition.validate()?;
         let inspected = inspect(&file, "file")?;
-        let signed = sign_now(&self.deps, title, &file, &inspected, definition, Vec::new(), identity, with_thumbnail)?;
+        let said = Said { title, definition, attested: None };
+        let signed = sign_now(&self.deps, said, &file, &inspected, Vec::new(), identity, with_thumbnail)?;
         Ok(Offline {
             asset: signed.asset.map(|(content, _)| content),
             manifest_store: signed.manifest_store,

@@ -2,7 +2,7 @@
 
 use super::{
     Manifests, Once, Outcome, Uploaded,
-    signing::{Signed, parts, planned, sign_now, store_signed},
+    signing::{Said, Signed, parts, planned, sign_now, store_signed},
     storage::Stored,
 };
 use crate::{
@@ -237,7 +237,8 @@ impl Manifests {
             Some(identity) => {
                 let planned = planned(&ingredients, new.ingredients.iter_mut().map(|i| share(&mut i.file.content)));
                 let title = title_of(&new);
-                Some(sign_now(&self.deps, &title, &new.file, &inspected, &new.definition, planned, identity, with_thumbnail)?)
+                let said = Said { title: &title, definition: &new.definition, attested: None };
+                Some(sign_now(&self.deps, said, &new.file, &inspected, planned, identity, with_thumbnail)?)
             }
             None => None,
         };

@@ -5,6 +5,7 @@ use crate::{
     Verification, VerificationReport, VerifyRequest,
     engine::{self},
     media::{self, Media},
+    metadata::{self, Extracted},
 };
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -31,6 +32,27 @@ pub enum VerifyTarget {
         /// A manifest store beside it.
         sidecar: Option<Bytes>,
     },
+}
+
+/// Content that was examined.
+#[derive(Debug)]
+pub struct Examined {
+    /// Its type.
+    pub media_type: &'static str,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its metadata.
+    pub extracted: Extracted,
+    /// Its verification, with crJSON.
+    pub verification: Arc<Verification>,
+}
+
+/// What content is, by its beginning.
+fn sniff(content: &Content) -> Result<Media> {
+    let mut head = Vec::new();
+    let source = engine::open(content)?;
+    source.take(media::SNIFF_LEN as u64).read_to_end(&mut head).context("cannot read an upload")?;
+    Ok(media::sniff(&head))
 }
 
 /// Content and everything the result depends on.
@@ -75,6 +97,21 @@ impl Manifests {
         let record = self.load(actor, id).await?;
         self.note_read(actor, &record).await?;
         self.judge_stored(actor, &record, detail).await
+    }
+
+    /// What content that came with the request is and says, in full.
+    pub async fn examine_upload(self: &Arc<Self>, actor: &Actor, file: Uploaded, sidecar: Option<Bytes>) -> Result<Examined> {
+        actor.require(Permission::ManifestRead)?;
+        let Uploaded { content, blob, .. } = file;
+        let size = blob.size;
+        let look = move || {
+            let media = sniff(&content)?;
+            let extracted = metadata::extract(media, size, &mut engine::open(&content)?);
+            Ok((media, extracted, content))
+        };
+        let (media, extracted, content) = self.deps.pool.run(look).await?;
+        let verification = self.judge(actor, Subject { content, blob, media: Some(media), sidecar }, true).await?;
+        Ok(Examined { media_type: media.mime, size, extracted, verification })
     }
 
     /// A manifest's kept results, newest first.
@@ -141,14 +178,7 @@ impl Manifests {
     fn verify_now(&self, subject: &Subject, post_quantum: PqRequirement, detail: bool) -> Result<Verification> {
         let media = match subject.media {
             Some(media) => media,
-            None => {
-                let mut head = Vec::new();
-                engine::open(&subject.content)?
-                    .take(media::SNIFF_LEN as u64)
-                    .read_to_end(&mut head)
-                    .context("cannot read an upload")?;
-                media::sniff(&head)
-            }
+            None => sniff(&subject.content)?,
         };
         self.deps.engine.verify(&VerifyRequest {
             content: &subject.content,
