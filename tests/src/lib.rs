@@ -235,6 +235,33 @@ impl Server {
     }
 }
 
+/// Kills the process at its n-th write from now on: strace stops it at the system call and delivers SIGKILL.
+pub fn kill_at_write(pid: u32, n: usize) -> Option<Child> {
+    let calls = "write,pwrite64,pwritev,fsync,fdatasync,rename,renameat2,ftruncate,mkdir,unlink,openat";
+    let mut strace = Command::new("strace")
+        .args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={calls}")])
+        .args(["-e", &format!("inject=write,pwrite64,fsync,fdatasync,rename,unlink:signal=KILL:when={n}")])
+        .args(["-p", &pid.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .ok()?;
+    // Attached once the process says who traces it.
+    for _ in 0..200 {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        if status.lines().any(|l| l.strip_prefix("TracerPid:").is_some_and(|v| v.trim() != "0")) {
+            std::thread::sleep(Duration::from_millis(20));
+            return Some(strace);
+        }
+        if let Ok(Some(_)) = strace.try_wait() {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = strace.kill();
+    None
+}
+
 /// Parts of a server whose process has ended.
 struct Parts {
     dir: TempDir,

@@ -307,7 +307,8 @@ async fn personal_data_is_taken_out_of_a_draft() {
     // What was begun before is about other content.
     let seen = rosa.get(&format!("/api/v1/workflows/{}", workflow["workflow_id"].as_str().unwrap())).await;
     assert_eq!(seen["current_state"], "draft");
-    let stale = carla.request("POST", &format!("{path}/redact")).header("if-match", "\"1\"").json(&json!({})).send().await.unwrap();
+    let stale =
+        carla.request("POST", &format!("{path}/redact")).header("if-match", "\"1\"").json(&json!({})).send().await.unwrap();
     assert_eq!(stale.status(), StatusCode::OK, "nothing to do");
 
     // Names of members cannot go; content with a manifest of its own cannot change; what is signed is signed.
@@ -316,7 +317,8 @@ async fn personal_data_is_taken_out_of_a_draft() {
     let answer = carla.post(&format!("/api/v1/manifests/{}/redact", id(&stubborn)), json!({})).await;
     problem(answer, 422, "REDACTION_INCOMPLETE").await;
     let signed = server.signed("b.jpg", jpeg_with_xmp(properties), &[]).await;
-    let answer = server.request("POST", &format!("/api/v1/manifests/{}/redact", id(&signed))).json(&json!({})).send().await.unwrap();
+    let answer =
+        server.request("POST", &format!("/api/v1/manifests/{}/redact", id(&signed))).json(&json!({})).send().await.unwrap();
     problem(answer, 409, "ALREADY_SIGNED").await;
     let again = carla.draft("c.jpg", server.content(&signed).await, &[("action", "c2pa.opened")]).await;
     let answer = carla.post(&format!("/api/v1/manifests/{}/redact", id(&again)), json!({})).await;

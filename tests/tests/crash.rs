@@ -1,6 +1,6 @@
 //! `kill -9` at each write step of a signing: nothing acknowledged is lost, and no record points at a missing blob.
 
-use omt_tests::{PASSWORD, Server, address, fixture, form, id};
+use omt_tests::{PASSWORD, Server, address, fixture, form, id, kill_at_write};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use std::{
@@ -40,33 +40,6 @@ impl Killed {
     fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method.parse().unwrap(), format!("{}{path}", self.url)).bearer_auth(&self.token)
     }
-}
-
-/// Kills the process at its n-th write from now on: strace stops it at the system call and delivers SIGKILL.
-fn kill_at_write(pid: u32, n: usize) -> Option<Child> {
-    let calls = "write,pwrite64,pwritev,fsync,fdatasync,rename,renameat2,ftruncate,mkdir,unlink,openat";
-    let mut strace = Command::new("strace")
-        .args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={calls}")])
-        .args(["-e", &format!("inject=write,pwrite64,fsync,fdatasync,rename,unlink:signal=KILL:when={n}")])
-        .args(["-p", &pid.to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .ok()?;
-    // Attached once the process says who traces it.
-    for _ in 0..200 {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        if status.lines().any(|l| l.strip_prefix("TracerPid:").is_some_and(|v| v.trim() != "0")) {
-            std::thread::sleep(Duration::from_millis(20));
-            return Some(strace);
-        }
-        if let Ok(Some(_)) = strace.try_wait() {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let _ = strace.kill();
-    None
 }
 
 #[tokio::test]

@@ -18,11 +18,11 @@ use omt_claims::{
     definition::ClaimDefinition,
     service::{self, Changes, Manifests, NewIngredient, NewManifest, Outcome, SignRequest, Uploaded},
 };
+use omt_compliance::pii;
 use omt_kernel::{
     Error, Kind, ManifestId,
     manifest::{Classification, ManifestFilter, ManifestRecord, Relationship},
 };
-use omt_compliance::pii;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use utoipa::{IntoParams, ToSchema};

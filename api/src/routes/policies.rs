@@ -240,7 +240,8 @@ pub async fn verify(
         BodyKind::Form => {
             let body = multipart::body(&request, payload).await?;
             let mut form = multipart::read(body, &UPLOAD, state.manifests.spool_dir(), state.max_upload).await?;
-            let name = form.text("policy_name").ok_or_else(|| Error::invalid_field("MISSING_FIELD", "policy_name", "is needed"))?;
+            let name =
+                form.text("policy_name").ok_or_else(|| Error::invalid_field("MISSING_FIELD", "policy_name", "is needed"))?;
             let (file, sidecar) = content_of(&mut form).await?;
             // First whether there is such a policy: looking at content is the dear part.
             state.policies.get(&actor, &name, None).await?;

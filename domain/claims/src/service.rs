@@ -16,9 +16,7 @@ pub use signing::{Offline, SignRequest};
 pub use upload::{NewIngredient, NewManifest};
 pub use verification::{Examined, VerifyTarget};
 
-use crate::{
-    Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, governance::Governance,
-};
+use crate::{Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, governance::Governance};
 use omt_audit::{AuditTrail, Event};
 use omt_crypto::SignatureScheme;
 use omt_kernel::{

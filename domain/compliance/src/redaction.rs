@@ -72,11 +72,7 @@ pub fn found(title: &str, extracted: &Extracted, definition: &ClaimDefinition, p
 
 /// What is to go, so that nothing of these kinds is left; and what of it this cannot reach.
 pub fn plan(title: &str, definition: &ClaimDefinition, found: &[Found], kinds: &BTreeSet<Kind>) -> (Redaction, Vec<Found>) {
-    let mut out = Redaction {
-        properties: PropertyNames::default(),
-        title: title.to_owned(),
-        definition: definition.clone(),
-    };
+    let mut out = Redaction { properties: PropertyNames::default(), title: title.to_owned(), definition: definition.clone() };
     for (place, _) in found.iter().filter(|(_, kind)| kinds.contains(kind)) {
         match place {
             Place::Property(source, name) => drop(out.properties.add(source, name)),

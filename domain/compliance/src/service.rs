@@ -238,7 +238,8 @@ impl Compliance {
                 "personal data stands in numbers or names of members of assertions; upload the content with other assertions",
             );
             let reason = |kind: pii::Kind| format!("{} cannot be taken out here", kind.as_str());
-            error.fields = left.into_iter().map(|(at, kind)| FieldError { field: at.to_string(), reason: reason(kind) }).collect();
+            error.fields =
+                left.into_iter().map(|(at, kind)| FieldError { field: at.to_string(), reason: reason(kind) }).collect();
             return Err(error);
         }
         Ok((plan, found, record.revision))

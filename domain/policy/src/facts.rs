@@ -116,9 +116,7 @@ pub fn of_upload(examined: &Examined) -> Result<Value> {
     }
     let action = assertions.get("c2pa.actions.v2").and_then(|actions| actions.pointer("/actions/0/action")).cloned();
     let is_ingredient = |label: &str| label.starts_with("c2pa.ingredient");
-    let ingredient = |data: &Value| {
-        json!({ "title": data.get("dc:title"), "media_type": data.get("dc:format"), "relationship": data.get("relationship") })
-    };
+    let ingredient = |data: &Value| json!({ "title": data.get("dc:title"), "media_type": data.get("dc:format"), "relationship": data.get("relationship") });
     let ingredients: Vec<Value> =
         assertions.iter().filter(|(label, _)| is_ingredient(label)).map(|(_, data)| ingredient(data)).collect();
     Ok(json!({

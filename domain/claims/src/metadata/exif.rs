@@ -157,13 +157,7 @@ impl<'a> Block<'a> {
     }
 
     /// Removes entries of one directory, and notes others that it leads to.
-    fn thin_out(
-        &mut self,
-        at: usize,
-        context: Context,
-        goes: &impl Fn(Context, u16) -> bool,
-        queue: &mut Vec<(usize, Context)>,
-    ) {
+    fn thin_out(&mut self, at: usize, context: Context, goes: &impl Fn(Context, u16) -> bool, queue: &mut Vec<(usize, Context)>) {
         let Some(count) = self.number(at, 2).filter(|count| *count > 0) else { return };
         let Some(end) = at.checked_add(2 + 12 * count).filter(|end| end + 4 <= self.bytes.len()) else { return };
         if let Some(next) = self.number(end, 4).filter(|next| *next != 0 && context == Context::Tiff) {

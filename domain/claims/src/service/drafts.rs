@@ -136,5 +136,4 @@ impl Manifests {
         };
         Ok(outcome)
     }
-
 }
