@@ -109,6 +109,7 @@ echo; echo "== tier moves"
 
 echo; echo "== lists of ${MANIFESTS:=1000000} manifests"
 "$bin/omt-bench" lists --database "sqlite:$work/lists.db" --manifests "$MANIFESTS" | sed 's/^/SQLite: /'
+"$bin/omt-bench" lists --database "sqlite:$work/dry.db" --manifests 100000 --dry-run | sed 's/^/SQLite: /'
 psql -q "$OMT_TEST_POSTGRES" -c 'CREATE DATABASE lists'
 "$bin/omt-bench" lists --database "${OMT_TEST_POSTGRES%/*}/lists" --manifests "$MANIFESTS" | sed 's/^/PostgreSQL: /'
 "$here/../tests/services/services.sh" stop "$servers"

@@ -13,6 +13,7 @@ mod m20261120_000006_access;
 mod m20261120_000007_audit;
 mod m20261121_000008_governance;
 mod m20261121_000009_webhooks;
+mod m20261121_000010_inbox;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000007_audit::Migration),
             Box::new(m20261121_000008_governance::Migration),
             Box::new(m20261121_000009_webhooks::Migration),
+            Box::new(m20261121_000010_inbox::Migration),
         ]
     }
 }

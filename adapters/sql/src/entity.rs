@@ -381,6 +381,8 @@ entity!(workflow_candidates, "workflow_candidates", {
     pub candidate: String,
     #[sea_orm(primary_key, auto_increment = false)]
     pub task_id: Uuid,
+    pub project: Option<String>,
+    pub due_at: Option<i64>,
 });
 
 entity!(evidence, "evidence", {

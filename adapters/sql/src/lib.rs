@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,
     port::{
-        ApiKeyRepository, AuditRepository, BlobRepository, CertificateRepository, ComplianceRepository, Database,
-        GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository, NotificationRepository, PolicyRepository,
+        ApiKeyRepository, AuditRepository, BlobRepository, CertificateRepository, ComplianceRepository, Database, DocumentRepository,
+        GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository, NotificationRepository,
         RoleRepository, SessionRepository, TaskRepository, TenantRepository, UnitOfWork, UserRepository, VerificationRepository,
         WebhookRepository, WorkflowRepository,
     },
@@ -320,7 +320,7 @@ impl<C: Finish> UnitOfWork for Unit<C> {
     fn compliance(&self) -> &dyn ComplianceRepository {
         self
     }
-    fn policies(&self) -> &dyn PolicyRepository {
+    fn documents(&self) -> &dyn DocumentRepository {
         self
     }
     fn notifications(&self) -> &dyn NotificationRepository {

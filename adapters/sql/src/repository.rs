@@ -4,6 +4,7 @@ mod api_keys;
 mod audit;
 mod blobs;
 mod compliance;
+mod documents;
 mod groups;
 mod jobs;
 mod manifests;

@@ -19,8 +19,9 @@ use omt_claims::{definition::ClaimDefinition, metadata::Extracted, service::Reda
 use omt_jobs::Jobs;
 use omt_kernel::{
     Actor, Error, EvidenceId, FieldError, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
+    document::{self, DocumentKind, NewVersion},
     error::Context as _,
-    governance::{PolicyRecord, ReportRecord},
+    governance::ReportRecord,
     manifest::{Classification, ManifestRecord},
     port::{Clock, Database, Entropy, Page, People, UnitOfWork},
     retry,
@@ -87,11 +88,6 @@ pub struct Compliance {
     shipped: Vec<Policy>,
 }
 
-/// The name under which a tenant's own compliance policy is kept.
-fn stored_name(name: &str) -> String {
-    format!("compliance/{name}")
-}
-
 impl Compliance {
     /// The room, over its ports.
     pub fn new(deps: Dependencies) -> Self {
@@ -103,11 +99,9 @@ impl Compliance {
         actor.require(Permission::ManifestRead)?;
         let read = self.deps.database.read().await?;
         let mut out: BTreeMap<String, Policy> = self.shipped.iter().map(|policy| (policy.name.clone(), policy.clone())).collect();
-        for record in read.policies().list(&actor.tenant).await? {
-            if record.name.starts_with("compliance/") {
-                let policy: Policy = serde_json::from_value(record.data).context("a compliance policy cannot be read")?;
-                out.insert(policy.name.clone(), policy);
-            }
+        for record in read.documents().list(DocumentKind::CompliancePolicy, &actor.tenant).await? {
+            let policy: Policy = serde_json::from_value(record.data).context("a compliance policy cannot be read")?;
+            out.insert(policy.name.clone(), policy);
         }
         Ok(out.into_values().collect())
     }
@@ -134,18 +128,13 @@ impl Compliance {
         }
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
-            unit.lock(&format!("policies:{}", actor.tenant)).await?;
-            let name = stored_name(&policy.name);
-            let newest = unit.policies().get(&actor.tenant, &name, None).await?;
-            let record = PolicyRecord {
-                tenant: actor.tenant.clone(),
-                name,
-                version: newest.map_or(0, |newest| newest.version) + 1,
-                data: serde_json::to_value(&policy).context("a policy cannot be written")?,
-                created_by: actor.subject.clone(),
-                created_at: self.deps.clock.now(),
-            };
-            unit.policies().insert(&record).await?;
+            document::lock(unit.as_ref(), DocumentKind::CompliancePolicy, &actor.tenant).await?;
+            let newest = unit.documents().get(DocumentKind::CompliancePolicy, &actor.tenant, &policy.name, None).await?;
+            let data = serde_json::to_value(&policy).context("a policy cannot be written")?;
+            let present = newest.map_or(0, |newest| newest.version);
+            let new = NewVersion { name: policy.name.clone(), present, expected: None, data };
+            let now = self.deps.clock.now();
+            document::append(unit.as_ref(), actor, DocumentKind::CompliancePolicy, new, now).await?;
             let entry = Event::new("compliance_policy.put", "compliance_policy", &policy.name).after(&policy);
             self.deps.audit.append(unit.as_ref(), actor, entry).await?;
             unit.commit().await
@@ -158,7 +147,7 @@ impl Compliance {
         if let Some(shipped) = self.shipped.iter().find(|policy| policy.name == name) {
             return Ok(shipped.clone());
         }
-        match unit.policies().get(tenant, &stored_name(name), None).await? {
+        match unit.documents().get(DocumentKind::CompliancePolicy, tenant, name, None).await? {
             Some(record) => serde_json::from_value(record.data).context("a compliance policy cannot be read"),
             None => {
                 let words = format!("there is no compliance policy {name:?}");

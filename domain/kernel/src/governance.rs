@@ -1,26 +1,9 @@
-//! Records of governance: workflows, tasks, evidence, reports, policies and notifications.
+//! Records of governance: workflows, tasks, evidence, reports and notifications.
 
 use crate::{EvidenceId, ManifestId, NotificationId, OffsetDateTime, Reach, TaskId, TenantId, WorkflowId};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use uuid::Uuid;
-
-/// A version of a workflow's definition.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DefinitionRecord {
-    /// Tenant.
-    pub tenant: TenantId,
-    /// Name.
-    pub name: String,
-    /// Version.
-    pub version: u32,
-    /// What it says, as the workflow room understands it.
-    pub data: Value,
-    /// The subject that made it.
-    pub created_by: String,
-    /// Creation.
-    pub created_at: OffsetDateTime,
-}
 
 /// A workflow.
 #[derive(Debug, Clone, PartialEq)]
@@ -197,23 +180,6 @@ pub struct OverrideRecord {
     pub manifest: ManifestId,
     /// What it says, as the compliance room understands it.
     pub data: Value,
-    /// Creation.
-    pub created_at: OffsetDateTime,
-}
-
-/// A version of an organisational policy.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PolicyRecord {
-    /// Tenant.
-    pub tenant: TenantId,
-    /// Name.
-    pub name: String,
-    /// Version.
-    pub version: u32,
-    /// What it says, as the policy room understands it.
-    pub data: Value,
-    /// The subject that made it.
-    pub created_by: String,
     /// Creation.
     pub created_at: OffsetDateTime,
 }

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod actor;
 pub mod audit;
+pub mod document;
 pub mod error;
 pub mod governance;
 pub mod ids;

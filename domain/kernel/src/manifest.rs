@@ -188,6 +188,15 @@ pub struct Archived {
     pub retain_until: OffsetDateTime,
 }
 
+/// What a list of other things shows of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heading {
+    /// Title.
+    pub title: String,
+    /// Project.
+    pub project: Option<String>,
+}
+
 /// Which manifests to list. Every given condition must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ManifestFilter {

@@ -11,8 +11,8 @@ use omt_claims::service::Examined;
 use omt_jobs::{Jobs, NewJob, Progress};
 use omt_kernel::{
     Actor, Error, JobId, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
+    document::{self, DocumentKind, NewVersion, VersionRecord},
     error::Context as _,
-    governance::PolicyRecord,
     manifest::{ManifestFilter, ManifestRecord, ManifestState},
     port::{Clock, Database, Entropy, Page, UnitOfWork},
     retry,
@@ -27,12 +27,8 @@ use std::{
 
 /// The kind of jobs that try a policy on what is stored.
 pub const DRY_RUN: &str = "policy_dry_run";
-/// The most policies of a tenant.
-const MAX_POLICIES: usize = 500;
 /// Manifests that a dry run names.
 const NAMED: usize = 10;
-/// The part of a name under which other rooms keep theirs.
-const FOREIGN: char = '/';
 
 /// What such a job is to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,7 +101,7 @@ pub struct Policies {
     shipped: Vec<Policy>,
 }
 
-fn version_of(record: PolicyRecord) -> Result<Version> {
+fn version_of(record: VersionRecord) -> Result<Version> {
     let stored: Stored = serde_json::from_value(record.data).context("a policy cannot be read")?;
     Ok(Version {
         policy: stored.policy,
@@ -125,10 +121,7 @@ impl Policies {
     /// A version of a policy, the newest when none is named. What is shipped under a name is its version 1.
     async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str, version: Option<u32>) -> Result<Version> {
         let missing = || Error::new(Kind::NotFound, "UNKNOWN_POLICY", format!("there is no policy {name:?}"));
-        if name.contains(FOREIGN) {
-            return Err(missing());
-        }
-        if let Some(record) = unit.policies().get(tenant, name, version).await? {
+        if let Some(record) = unit.documents().get(DocumentKind::Policy, tenant, name, version).await? {
             return version_of(record);
         }
         let shipped = self.shipped.iter().find(|policy| policy.name == name).filter(|_| version.is_none_or(|v| v == 1));
@@ -155,7 +148,7 @@ impl Policies {
                 (version.policy.name.clone(), version)
             })
             .collect();
-        for record in read.policies().list(&actor.tenant).await?.into_iter().filter(|record| !record.name.contains(FOREIGN)) {
+        for record in read.documents().list(DocumentKind::Policy, &actor.tenant).await? {
             out.insert(record.name.clone(), version_of(record)?);
         }
         Ok(out.into_values().filter(|version| !version.removed).collect())
@@ -176,7 +169,7 @@ impl Policies {
         actor.require(Permission::ManifestRead)?;
         let read = self.deps.database.read().await?;
         self.find(read.as_ref(), &actor.tenant, name, None).await?;
-        let own = read.policies().versions(&actor.tenant, name).await?;
+        let own = read.documents().versions(DocumentKind::Policy, &actor.tenant, name).await?;
         let mut out: Vec<Version> = own.into_iter().map(version_of).collect::<Result<_>>()?;
         if let Some(policy) = self.shipped.iter().find(|policy| policy.name == name) {
             out.push(Version { policy: policy.clone(), version: 1, built_in: true, removed: false, created_by: None });
@@ -220,7 +213,7 @@ impl Policies {
         policy.validate()?;
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
-            unit.lock(&format!("policies:{}", actor.tenant)).await?;
+            document::lock(unit.as_ref(), DocumentKind::Policy, &actor.tenant).await?;
             let newest = match self.find(unit.as_ref(), &actor.tenant, &policy.name, None).await {
                 Ok(found) => Some(found),
                 Err(error) if error.kind == Kind::NotFound => None,
@@ -231,26 +224,11 @@ impl Policies {
                 let words = format!("there is a policy {:?}", policy.name);
                 return Err(Error::new(Kind::Conflict, "POLICY_EXISTS", words));
             }
-            let version = newest.as_ref().map_or(0, |newest| newest.version);
-            if expected.is_some_and(|expected| expected != i64::from(version)) {
-                let words = format!("the policy is at version {version}");
-                return Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words));
-            }
-            if newest.is_none() && unit.policies().list(&actor.tenant).await?.len() >= MAX_POLICIES {
-                return Err(Error::new(Kind::Conflict, "TOO_MANY_POLICIES", "a tenant has at most 500 policies"));
-            }
             let stored = Stored { policy: policy.clone(), removed };
-            let record = PolicyRecord {
-                tenant: actor.tenant.clone(),
-                name: policy.name.clone(),
-                version: version + 1,
-                data: serde_json::to_value(&stored).context("a policy cannot be written")?,
-                created_by: actor.subject.clone(),
-                created_at: self.deps.clock.now(),
-            };
-            if !unit.policies().insert(&record).await? {
-                return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", "somebody else changed the policy"));
-            }
+            let data = serde_json::to_value(&stored).context("a policy cannot be written")?;
+            let present = newest.map_or(0, |newest| newest.version);
+            let new = NewVersion { name: policy.name.clone(), present, expected, data };
+            let record = document::append(unit.as_ref(), actor, DocumentKind::Policy, new, self.deps.clock.now()).await?;
             let action = if removed { "policy.remove" } else { "policy.put" };
             let entry = Event::new(action, "policy", &policy.name).after(&record.data);
             self.deps.audit.append(unit.as_ref(), actor, entry.detail(json!({ "version": record.version }))).await?;

@@ -169,6 +169,7 @@ impl Governance for Gate {
             }
             _ => engine::content_changed(&definition, &instance, &fingerprint(after), &actor.subject),
         };
+        unit.tasks().set_project(&after.tenant, workflow.id, after.project.as_deref()).await?;
         let Some(event) = event else { return Ok(()) };
         if let Some(pending) = &instance.pending {
             let words = format!("the effects of {} are under way", pending.action);

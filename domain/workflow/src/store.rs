@@ -10,7 +10,8 @@ use crate::{
 use omt_kernel::{
     Error, Kind, ManifestId, OffsetDateTime, Result, TaskId, TenantId,
     error::Context as _,
-    governance::{DefinitionRecord, TaskRecord, WorkflowEventRecord, WorkflowRecord},
+    document::{DocumentKind, VersionRecord},
+    governance::{TaskRecord, WorkflowEventRecord, WorkflowRecord},
     port::{Clock, Entropy, UnitOfWork},
 };
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ pub struct Version {
     /// Its number, from 1.
     pub version: u32,
     /// The record; none for what every tenant has.
-    pub record: Option<DefinitionRecord>,
+    pub record: Option<VersionRecord>,
 }
 
 impl Definitions {
@@ -44,7 +45,7 @@ impl Definitions {
         // What is shipped under a name is its version 1 everywhere.
         let shipped = self.shipped.iter().find(|definition| definition.name == name);
         if (version != Some(1) || shipped.is_none())
-            && let Some(record) = unit.workflows().definition(tenant, name, version).await?
+            && let Some(record) = unit.documents().get(DocumentKind::WorkflowDefinition, tenant, name, version).await?
         {
             let definition: Definition =
                 serde_json::from_value(record.data.clone()).context("a workflow definition cannot be read")?;
@@ -72,7 +73,7 @@ impl Definitions {
     /// The newest version of each.
     pub async fn list(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<Vec<Version>> {
         let mut out = Vec::new();
-        for record in unit.workflows().definitions(tenant).await? {
+        for record in unit.documents().list(DocumentKind::WorkflowDefinition, tenant).await? {
             let definition: Definition =
                 serde_json::from_value(record.data.clone()).context("a workflow definition cannot be read")?;
             out.push(Version { definition: Arc::new(definition), version: record.version, record: Some(record) });

@@ -4,8 +4,9 @@ use super::now;
 use crate::SqlDatabase;
 use omt_kernel::{
     DeliveryId, EndpointId, EvidenceId, ManifestId, NotificationId, Reach, TaskId, TenantId, WorkflowId,
+    document::{DocumentKind, VersionRecord},
     governance::{
-        DefinitionRecord, EvidenceRecord, NotificationRecord, ReportRecord, TaskFilter, TaskRecord, WorkflowFilter,
+        EvidenceRecord, NotificationRecord, ReportRecord, TaskFilter, TaskRecord, WorkflowFilter,
         WorkflowRecord,
     },
     manifest::{BlobRef, Classification, ManifestRecord, ManifestState},
@@ -128,27 +129,38 @@ pub(super) async fn workflows_are_kept_as_seen(database: Arc<SqlDatabase>) {
     assert_eq!(read.workflows().list(&tenant(), &open, page(5)).await.unwrap().len(), 1);
 }
 
-/// Definitions and policies have versions, and the newest is the newest by number.
+/// Documents have versions, the newest is the newest by number, and kinds do not meet.
 pub(super) async fn versions_are_in_order(database: Arc<SqlDatabase>) {
     let unit = database.begin().await.unwrap();
-    for version in [2, 10, 9] {
-        let record = DefinitionRecord {
-            tenant: tenant(),
-            name: "default".into(),
-            version,
-            data: json!({ "version": version }),
-            created_by: "user:1".into(),
-            created_at: now(),
-        };
-        assert!(unit.workflows().insert_definition(&record).await.unwrap());
-        assert!(!unit.workflows().insert_definition(&record).await.unwrap());
+    let kinds = [DocumentKind::WorkflowDefinition, DocumentKind::Policy, DocumentKind::CompliancePolicy];
+    for kind in kinds {
+        for version in [2, 10, 9] {
+            let record = VersionRecord {
+                kind,
+                tenant: tenant(),
+                name: "default".into(),
+                version,
+                data: json!({ "version": version, "kind": kind.words() }),
+                created_by: "user:1".into(),
+                created_at: now(),
+            };
+            assert!(unit.documents().insert(&record).await.unwrap());
+            assert!(!unit.documents().insert(&record).await.unwrap());
+        }
     }
-    let newest = unit.workflows().definition(&tenant(), "default", None).await.unwrap().unwrap();
-    assert_eq!(newest.version, 10);
-    assert_eq!(unit.workflows().definition(&tenant(), "default", Some(9)).await.unwrap().unwrap().version, 9);
-    assert_eq!(unit.workflows().definition(&tenant(), "default", Some(3)).await.unwrap(), None);
-    let all = unit.workflows().definitions(&tenant()).await.unwrap();
-    assert_eq!(all.iter().map(|d| d.version).collect::<Vec<_>>(), [10]);
+    for kind in kinds {
+        let get = async |version| unit.documents().get(kind, &tenant(), "default", version).await.unwrap();
+        let newest = get(None).await.unwrap();
+        assert_eq!((newest.version, &newest.data["kind"]), (10, &json!(kind.words())));
+        assert_eq!(get(Some(9)).await.unwrap().version, 9);
+        assert_eq!(get(Some(3)).await, None);
+        let all = unit.documents().list(kind, &tenant()).await.unwrap();
+        assert_eq!(all, [newest]);
+        let every = unit.documents().versions(kind, &tenant(), "default").await.unwrap();
+        assert_eq!(every.iter().map(|d| d.version).collect::<Vec<_>>(), [10, 9, 2]);
+        let other = TenantId::parse("other").unwrap();
+        assert_eq!(unit.documents().list(kind, &other).await.unwrap(), []);
+    }
 }
 
 /// Tasks wait for candidates, on content within reach; claimed, for one; gone, for nobody.
@@ -179,6 +191,17 @@ pub(super) async fn tasks_wait_for_their_candidates(database: Arc<SqlDatabase>) 
     assert_eq!(unit.tasks().inbox(&tenant(), &reach, page(5)).await.unwrap().len(), 1);
     let project = TaskFilter { project: Some("atlas".into()), ..of(&["group:desk"]) };
     assert_eq!(unit.tasks().inbox(&tenant(), &project, page(5)).await.unwrap()[0].id, tasks[0].id);
+    unit.tasks().set_project(&tenant(), tasks[0].workflow, Some("hermes")).await.unwrap();
+    assert_eq!(unit.tasks().inbox(&tenant(), &project, page(5)).await.unwrap(), []);
+    let overdue = TaskFilter { due_before: Some(now() + Duration::days(400)), ..of(&["group:desk", "role:approver"]) };
+    let found = unit.tasks().inbox(&tenant(), &overdue, page(5)).await.unwrap();
+    let (first, second) = (found[0].due_at.unwrap(), found[1].due_at.unwrap());
+    assert!(found.len() == 2 && first <= second, "the most overdue first");
+    for filter in [overdue.clone(), TaskFilter { candidates: None, ..overdue }] {
+        let one = unit.tasks().inbox(&tenant(), &filter, page(1)).await.unwrap();
+        let rest = unit.tasks().inbox(&tenant(), &filter, Page { after: Some(one[0].id.0), limit: 5 }).await.unwrap();
+        assert_eq!([one, rest].concat(), found);
+    }
     let overdue = TaskFilter { due_before: Some(now() - Duration::hours(1)), ..of(&["group:desk"]) };
     assert_eq!(unit.tasks().count(&tenant(), &overdue, 10).await.unwrap(), 0);
     assert_eq!(unit.tasks().count(&tenant(), &of(&["role:approver", "group:desk"]), 10).await.unwrap(), 2);

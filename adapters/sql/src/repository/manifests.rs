@@ -8,12 +8,14 @@ use crate::{
 use async_trait::async_trait;
 use omt_kernel::{
     ManifestId, Reach, Result, TenantId, VerificationId,
-    manifest::{Archived, BlobRef, Classification, ManifestFilter, ManifestRecord, ManifestState},
+    manifest::{Archived, BlobRef, Classification, Heading, ManifestFilter, ManifestRecord, ManifestState},
     port::{ManifestRepository, Page, VerificationRepository},
     record::VerificationRecord,
 };
 use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 fn to_row(record: &ManifestRecord) -> Result<rows::ActiveModel> {
     Ok(rows::ActiveModel {
@@ -172,6 +174,19 @@ impl<C: Finish> ManifestRepository for Unit<C> {
         let found =
             query.order_by_desc(rows::Column::Id).limit(u64::from(page.limit)).all(&self.connection).await.map_err(failed)?;
         found.into_iter().map(from_row).collect()
+    }
+
+    async fn headings(&self, tenant: &TenantId, ids: &[ManifestId]) -> Result<BTreeMap<ManifestId, Heading>> {
+        let found: Vec<(Uuid, String, Option<String>)> = rows::Entity::find()
+            .filter(rows::Column::Tenant.eq(tenant.as_str()))
+            .filter(rows::Column::Id.is_in(ids.iter().map(|id| id.0)))
+            .select_only()
+            .columns([rows::Column::Id, rows::Column::Title, rows::Column::Project])
+            .into_tuple()
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(found.into_iter().map(|(id, title, project)| (ManifestId(id), Heading { title, project })).collect())
     }
 
     async fn count(&self, tenant: &TenantId, since: Option<OffsetDateTime>) -> Result<u64> {

@@ -1,82 +1,24 @@
-//! Organisational policies and messages to people.
+//! Messages to people.
 
 use super::manifests::within;
 use crate::{
     Finish, Unit,
-    entity::{manifests, notification_reads as reads, notifications, policies},
+    entity::{manifests, notification_reads as reads, notifications},
     failed, inserted, instant, micros, tenant_id,
 };
 use async_trait::async_trait;
 use omt_kernel::{
     ManifestId, NotificationId, Reach, Result, TenantId,
-    governance::{NotificationRecord, PolicyRecord},
-    port::{NotificationRepository, Page, PolicyRepository},
+    governance::NotificationRecord,
+    port::{NotificationRepository, Page},
 };
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationDef,
     sea_query::OnConflict,
 };
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
-
-fn policy(row: policies::Model) -> Result<PolicyRecord> {
-    Ok(PolicyRecord {
-        tenant: tenant_id(&row.tenant)?,
-        name: row.name,
-        version: u32::try_from(row.version).unwrap_or(0),
-        data: row.data,
-        created_by: row.created_by,
-        created_at: instant(row.created_at)?,
-    })
-}
-
-#[async_trait]
-impl<C: Finish> PolicyRepository for Unit<C> {
-    async fn insert(&self, policy: &PolicyRecord) -> Result<bool> {
-        let row = policies::ActiveModel {
-            tenant: Set(policy.tenant.to_string()),
-            name: Set(policy.name.clone()),
-            version: Set(policy.version as i32),
-            data: Set(policy.data.clone()),
-            created_by: Set(policy.created_by.clone()),
-            created_at: Set(micros(policy.created_at)),
-        };
-        let keep = OnConflict::new().do_nothing().to_owned();
-        inserted(policies::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.connection).await)
-    }
-
-    async fn get(&self, tenant: &TenantId, name: &str, version: Option<u32>) -> Result<Option<PolicyRecord>> {
-        let mut query =
-            policies::Entity::find().filter(policies::Column::Tenant.eq(tenant.as_str())).filter(policies::Column::Name.eq(name));
-        if let Some(version) = version {
-            query = query.filter(policies::Column::Version.eq(version as i32));
-        }
-        let found = query.order_by_desc(policies::Column::Version).limit(1).one(&self.connection).await;
-        found.map_err(failed)?.map(policy).transpose()
-    }
-
-    async fn list(&self, tenant: &TenantId) -> Result<Vec<PolicyRecord>> {
-        let found = policies::Entity::find()
-            .filter(policies::Column::Tenant.eq(tenant.as_str()))
-            .order_by_asc(policies::Column::Version)
-            .all(&self.connection)
-            .await;
-        let newest: BTreeMap<String, policies::Model> =
-            found.map_err(failed)?.into_iter().map(|row| (row.name.clone(), row)).collect();
-        newest.into_values().map(policy).collect()
-    }
-
-    async fn versions(&self, tenant: &TenantId, name: &str) -> Result<Vec<PolicyRecord>> {
-        let found = policies::Entity::find()
-            .filter(policies::Column::Tenant.eq(tenant.as_str()))
-            .filter(policies::Column::Name.eq(name))
-            .order_by_desc(policies::Column::Version)
-            .all(&self.connection)
-            .await;
-        found.map_err(failed)?.into_iter().map(policy).collect()
-    }
-}
 
 /// From a message to the manifest that it is about.
 fn to_manifest() -> RelationDef {

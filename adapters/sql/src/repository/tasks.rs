@@ -14,7 +14,8 @@ use omt_kernel::{
 };
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, EntityTrait, JoinType, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, RelationDef,
-    Select, sea_query::OnConflict,
+    Select,
+    sea_query::{Expr, ExprTrait, OnConflict, Order, Query, SimpleExpr},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,12 +111,28 @@ fn filtered(tenant: &TenantId, filter: &TaskFilter) -> Select<rows::Entity> {
     query
 }
 
-/// Tasks that wait for one candidate.
-fn waiting(query: Select<rows::Entity>, tenant: &TenantId, candidate: &str) -> Select<rows::Entity> {
-    query
+/// Tasks that wait for one candidate: what they are narrowed by stands beside the candidate, in an index.
+fn waiting(tenant: &TenantId, filter: &TaskFilter, candidate: &str) -> Select<rows::Entity> {
+    let reach = TaskFilter { reach: filter.reach.clone(), ..TaskFilter::default() };
+    let mut query = filtered(tenant, &reach)
         .join(JoinType::InnerJoin, to_candidates())
         .filter(candidates::Column::Tenant.eq(tenant.as_str()))
-        .filter(candidates::Column::Candidate.eq(candidate))
+        .filter(candidates::Column::Candidate.eq(candidate));
+    if let Some(before) = filter.due_before {
+        query = query.filter(candidates::Column::DueAt.lt(micros(before)));
+    }
+    if let Some(project) = &filter.project {
+        query = query.filter(candidates::Column::Project.eq(project.as_str()));
+    }
+    query
+}
+
+/// Where a task stands in a list: the most overdue first where only what is overdue is listed, else the newest first.
+type Place = (std::cmp::Reverse<i64>, uuid::Uuid);
+
+fn place(filter: &TaskFilter, row: &rows::Model) -> Place {
+    let due = filter.due_before.and(row.due_at).unwrap_or(0);
+    (std::cmp::Reverse(due), row.id)
 }
 
 #[async_trait]
@@ -134,10 +151,20 @@ impl<C: Finish> TaskRepository for Unit<C> {
         if task.candidates.is_empty() {
             return Ok(());
         }
+        let project: Option<Option<String>> = manifests::Entity::find_by_id(task.manifest.0)
+            .filter(manifests::Column::Tenant.eq(task.tenant.as_str()))
+            .select_only()
+            .column(manifests::Column::Project)
+            .into_tuple()
+            .one(&self.connection)
+            .await
+            .map_err(failed)?;
         let row = |candidate: &String| candidates::ActiveModel {
             tenant: Set(task.tenant.to_string()),
             candidate: Set(candidate.clone()),
             task_id: Set(task.id.0),
+            project: Set(project.clone().flatten()),
+            due_at: Set(task.due_at.map(micros)),
         };
         let rows = candidates::Entity::insert_many(task.candidates.iter().map(row));
         rows.exec_without_returning(&self.connection).await.map(drop).map_err(failed)
@@ -173,26 +200,37 @@ impl<C: Finish> TaskRepository for Unit<C> {
     }
 
     async fn inbox(&self, tenant: &TenantId, filter: &TaskFilter, page: Page) -> Result<Vec<TaskRecord>> {
-        let page_of = |mut query: Select<rows::Entity>| {
-            if let Some(after) = page.after {
-                query = query.filter(rows::Column::Id.lt(after));
+        // What the page begins after; a task that is gone meanwhile begins the list anew where its place depends on more than it.
+        let after = match (page.after, filter.due_before) {
+            (Some(after), Some(_)) => rows::Entity::find_by_id(after).one(&self.connection).await.map_err(failed)?,
+            _ => None,
+        };
+        let part = |mut query: Select<rows::Entity>, id: SimpleExpr, due: SimpleExpr| {
+            if filter.due_before.is_none() {
+                if let Some(after) = page.after {
+                    query = query.filter(id.clone().lt(after));
+                }
+                return query.order_by(id, Order::Desc).limit(u64::from(page.limit));
             }
-            query.order_by_desc(rows::Column::Id).limit(u64::from(page.limit))
+            if let Some((after, at)) = after.as_ref().and_then(|row| Some((row.id, row.due_at?))) {
+                let later = due.clone().gt(at).or(due.clone().eq(at).and(id.clone().lt(after)));
+                query = query.filter(later);
+            }
+            query.order_by(due, Order::Asc).order_by(id, Order::Desc).limit(u64::from(page.limit))
         };
         let Some(wanted) = &filter.candidates else {
-            let found = page_of(filtered(tenant, filter)).all(&self.connection).await.map_err(failed)?;
+            let (id, due) = (Expr::col((rows::Entity, rows::Column::Id)), Expr::col((rows::Entity, rows::Column::DueAt)));
+            let found = part(filtered(tenant, filter), id.into(), due.into()).all(&self.connection).await.map_err(failed)?;
             return found.into_iter().map(from_row).collect();
         };
-        // The newest of each candidate, so that an index gives every part in order, however many tasks there are.
+        // The first of each candidate, so that an index gives every part in order, however many tasks there are.
         let mut found = BTreeMap::new();
         for candidate in wanted {
-            let mut query = waiting(filtered(tenant, filter), tenant, candidate);
-            if let Some(after) = page.after {
-                query = query.filter(candidates::Column::TaskId.lt(after));
-            }
-            let query = query.order_by_desc(candidates::Column::TaskId).limit(u64::from(page.limit));
+            let id = Expr::col((candidates::Entity, candidates::Column::TaskId));
+            let due = Expr::col((candidates::Entity, candidates::Column::DueAt));
+            let query = part(waiting(tenant, filter, candidate), id.into(), due.into());
             for row in query.all(&self.connection).await.map_err(failed)? {
-                found.insert(row.id, row);
+                found.insert(place(filter, &row), row);
             }
         }
         found.into_values().rev().take(page.limit as usize).map(from_row).collect()
@@ -201,15 +239,30 @@ impl<C: Finish> TaskRepository for Unit<C> {
     async fn count(&self, tenant: &TenantId, filter: &TaskFilter, most: u32) -> Result<u64> {
         let most = u64::from(most);
         let Some(wanted) = &filter.candidates else {
-            return filtered(tenant, filter).limit(most).count(&self.connection).await.map(|n| n.min(most)).map_err(failed);
+            return filtered(tenant, filter).limit(most).count(&self.connection).await.map(|n| Ord::min(n, most)).map_err(failed);
         };
         let mut ids = BTreeSet::new();
         for candidate in wanted {
-            let query = waiting(filtered(tenant, filter), tenant, candidate).select_only().column(rows::Column::Id).limit(most);
+            let query = waiting(tenant, filter, candidate).select_only().column(rows::Column::Id).limit(most);
             let found: Vec<uuid::Uuid> = query.into_tuple().all(&self.connection).await.map_err(failed)?;
             ids.extend(found);
         }
-        Ok((ids.len() as u64).min(most))
+        Ok(Ord::min(ids.len() as u64, most))
+    }
+
+    async fn set_project(&self, tenant: &TenantId, workflow: WorkflowId, project: Option<&str>) -> Result<()> {
+        let tasks = Query::select()
+            .column(rows::Column::Id)
+            .from(rows::Entity)
+            .and_where(rows::Column::WorkflowId.eq(workflow.0))
+            .and_where(rows::Column::Tenant.eq(tenant.as_str()))
+            .to_owned();
+        let done = candidates::Entity::update_many()
+            .col_expr(candidates::Column::Project, Expr::value(project.map(str::to_owned)))
+            .filter(candidates::Column::TaskId.in_subquery(tasks))
+            .exec(&self.connection)
+            .await;
+        done.map(drop).map_err(failed)
     }
 
     async fn due(&self, now: OffsetDateTime, limit: u32) -> Result<Vec<TaskRecord>> {

@@ -1,33 +1,23 @@
-//! Workflows and their definitions.
+//! Workflows.
 
 use super::manifests::within;
 use crate::{
     Finish, Unit,
-    entity::{manifests, workflow_definitions as definitions, workflow_events as events, workflows as rows},
-    failed, inserted, instant, micros, tenant_id,
+    entity::{manifests, workflow_events as events, workflows as rows},
+    failed, instant, micros, tenant_id,
 };
 use async_trait::async_trait;
 use omt_kernel::{
     ManifestId, OffsetDateTime, Result, TenantId, WorkflowId,
-    governance::{DefinitionRecord, WorkflowEventRecord, WorkflowFilter, WorkflowRecord},
+    governance::{WorkflowEventRecord, WorkflowFilter, WorkflowRecord},
     port::{Page, WorkflowRepository},
 };
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationDef,
-    sea_query::{Expr, ExprTrait, OnConflict},
+    sea_query::{Expr, ExprTrait},
 };
-
-fn definition(row: definitions::Model) -> Result<DefinitionRecord> {
-    Ok(DefinitionRecord {
-        tenant: tenant_id(&row.tenant)?,
-        name: row.name,
-        version: u32::try_from(row.version).unwrap_or(0),
-        data: row.data,
-        created_by: row.created_by,
-        created_at: instant(row.created_at)?,
-    })
-}
+use std::collections::BTreeMap;
 
 fn from_row(row: rows::Model) -> Result<WorkflowRecord> {
     Ok(WorkflowRecord {
@@ -68,54 +58,8 @@ fn to_manifest() -> RelationDef {
     rows::Entity::belongs_to(manifests::Entity).from(rows::Column::ManifestId).to(manifests::Column::Id).into()
 }
 
-/// The newest of a list in the order of names and versions.
-fn newest<T>(found: Vec<T>, name: impl Fn(&T) -> &str) -> Vec<T> {
-    let mut out: Vec<T> = Vec::new();
-    for row in found {
-        match out.last_mut() {
-            Some(last) if name(last) == name(&row) => *last = row,
-            _ => out.push(row),
-        }
-    }
-    out
-}
-
 #[async_trait]
 impl<C: Finish> WorkflowRepository for Unit<C> {
-    async fn insert_definition(&self, definition: &DefinitionRecord) -> Result<bool> {
-        let row = definitions::ActiveModel {
-            tenant: Set(definition.tenant.to_string()),
-            name: Set(definition.name.clone()),
-            version: Set(definition.version as i32),
-            data: Set(definition.data.clone()),
-            created_by: Set(definition.created_by.clone()),
-            created_at: Set(micros(definition.created_at)),
-        };
-        let keep = OnConflict::new().do_nothing().to_owned();
-        inserted(definitions::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.connection).await)
-    }
-
-    async fn definition(&self, tenant: &TenantId, name: &str, version: Option<u32>) -> Result<Option<DefinitionRecord>> {
-        let mut query = definitions::Entity::find()
-            .filter(definitions::Column::Tenant.eq(tenant.as_str()))
-            .filter(definitions::Column::Name.eq(name));
-        if let Some(version) = version {
-            query = query.filter(definitions::Column::Version.eq(version as i32));
-        }
-        let found = query.order_by_desc(definitions::Column::Version).limit(1).one(&self.connection).await;
-        found.map_err(failed)?.map(definition).transpose()
-    }
-
-    async fn definitions(&self, tenant: &TenantId) -> Result<Vec<DefinitionRecord>> {
-        let found = definitions::Entity::find()
-            .filter(definitions::Column::Tenant.eq(tenant.as_str()))
-            .order_by_asc(definitions::Column::Name)
-            .order_by_asc(definitions::Column::Version)
-            .all(&self.connection)
-            .await;
-        newest(found.map_err(failed)?, |row| &row.name).into_iter().map(definition).collect()
-    }
-
     async fn insert(&self, workflow: &WorkflowRecord) -> Result<()> {
         rows::Entity::insert(to_row(workflow)).exec_without_returning(&self.connection).await.map_err(failed)?;
         Ok(())
@@ -174,6 +118,19 @@ impl<C: Finish> WorkflowRepository for Unit<C> {
         }
         let found = query.order_by_desc(rows::Column::Id).limit(u64::from(page.limit)).all(&self.connection).await;
         found.map_err(failed)?.into_iter().map(from_row).collect()
+    }
+
+    async fn states(&self, tenant: &TenantId, ids: &[WorkflowId]) -> Result<BTreeMap<WorkflowId, String>> {
+        let found: Vec<(uuid::Uuid, String)> = rows::Entity::find()
+            .filter(rows::Column::Tenant.eq(tenant.as_str()))
+            .filter(rows::Column::Id.is_in(ids.iter().map(|id| id.0)))
+            .select_only()
+            .columns([rows::Column::Id, rows::Column::State])
+            .into_tuple()
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(found.into_iter().map(|(id, state)| (WorkflowId(id), state)).collect())
     }
 
     async fn following(&self, tenant: &TenantId, definition: &str, page: Page) -> Result<Vec<WorkflowRecord>> {

@@ -1,26 +1,21 @@
-//! Ports of governance: workflows, tasks, compliance, policies and notifications.
+//! Ports of governance: workflows, tasks, compliance, documents and notifications.
 
 use super::Page;
 use crate::{
+    document::{DocumentKind, VersionRecord},
     EvidenceId, ManifestId, NotificationId, Result, TaskId, TenantId, WorkflowId,
     governance::{
-        DefinitionRecord, EvidenceFilter, EvidenceRecord, NotificationRecord, OverrideRecord, PolicyRecord, ReportRecord,
+        EvidenceFilter, EvidenceRecord, NotificationRecord, OverrideRecord, ReportRecord,
         TaskFilter, TaskRecord, WorkflowEventRecord, WorkflowFilter, WorkflowRecord,
     },
 };
 use async_trait::async_trait;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
-/// Workflows and their definitions. Every query names the tenant.
+/// Workflows. Every query names the tenant.
 #[async_trait]
 pub trait WorkflowRepository: Send + Sync {
-    /// Adds a version of a definition; false when there is one of that name and version.
-    async fn insert_definition(&self, definition: &DefinitionRecord) -> Result<bool>;
-    /// A version of a definition; the newest when none is named.
-    async fn definition(&self, tenant: &TenantId, name: &str, version: Option<u32>) -> Result<Option<DefinitionRecord>>;
-    /// The newest version of each of a tenant's definitions, by name.
-    async fn definitions(&self, tenant: &TenantId) -> Result<Vec<DefinitionRecord>>;
     /// Adds a workflow.
     async fn insert(&self, workflow: &WorkflowRecord) -> Result<()>;
     /// Finds a workflow.
@@ -31,6 +26,8 @@ pub trait WorkflowRepository: Send + Sync {
     async fn of_manifest(&self, tenant: &TenantId, manifest: ManifestId, open: bool) -> Result<Option<WorkflowRecord>>;
     /// Workflows on content within reach, newest first.
     async fn list(&self, tenant: &TenantId, filter: &WorkflowFilter, page: Page) -> Result<Vec<WorkflowRecord>>;
+    /// The states of some workflows.
+    async fn states(&self, tenant: &TenantId, ids: &[WorkflowId]) -> Result<BTreeMap<WorkflowId, String>>;
     /// Workflows that are not over and follow a definition, in the order of identifiers.
     async fn following(&self, tenant: &TenantId, definition: &str, page: Page) -> Result<Vec<WorkflowRecord>>;
     /// Every tenant's workflows whose effects have been under way since before.
@@ -52,10 +49,12 @@ pub trait TaskRepository: Send + Sync {
     async fn of_workflow(&self, tenant: &TenantId, workflow: WorkflowId) -> Result<Vec<TaskRecord>>;
     /// Removes a task.
     async fn remove(&self, tenant: &TenantId, id: TaskId) -> Result<()>;
-    /// Tasks on content within reach that wait for one of these, newest first.
+    /// Tasks on content within reach that wait for one of these, newest first; of what is overdue, the most overdue first.
     async fn inbox(&self, tenant: &TenantId, filter: &TaskFilter, page: Page) -> Result<Vec<TaskRecord>>;
     /// How many such tasks there are, `most` at most.
     async fn count(&self, tenant: &TenantId, filter: &TaskFilter, most: u32) -> Result<u64>;
+    /// Notes that the content of a workflow is of another project now.
+    async fn set_project(&self, tenant: &TenantId, workflow: WorkflowId, project: Option<&str>) -> Result<()>;
     /// Every tenant's tasks of which somebody must be reminded or that must be escalated.
     async fn due(&self, now: OffsetDateTime, limit: u32) -> Result<Vec<TaskRecord>>;
 }
@@ -87,17 +86,18 @@ pub trait ComplianceRepository: Send + Sync {
     async fn overrides(&self, tenant: &TenantId, manifest: ManifestId) -> Result<Vec<OverrideRecord>>;
 }
 
-/// Organisational policies, in versions. Every query names the tenant.
+/// Documents in versions. Every query names the tenant.
 #[async_trait]
-pub trait PolicyRepository: Send + Sync {
+pub trait DocumentRepository: Send + Sync {
     /// Adds a version; false when there is one of that name and version.
-    async fn insert(&self, policy: &PolicyRecord) -> Result<bool>;
+    async fn insert(&self, record: &VersionRecord) -> Result<bool>;
     /// A version; the newest when none is named.
-    async fn get(&self, tenant: &TenantId, name: &str, version: Option<u32>) -> Result<Option<PolicyRecord>>;
+    async fn get(&self, kind: DocumentKind, tenant: &TenantId, name: &str, version: Option<u32>)
+    -> Result<Option<VersionRecord>>;
     /// The newest version of each, by name.
-    async fn list(&self, tenant: &TenantId) -> Result<Vec<PolicyRecord>>;
+    async fn list(&self, kind: DocumentKind, tenant: &TenantId) -> Result<Vec<VersionRecord>>;
     /// Every version of one, newest first.
-    async fn versions(&self, tenant: &TenantId, name: &str) -> Result<Vec<PolicyRecord>>;
+    async fn versions(&self, kind: DocumentKind, tenant: &TenantId, name: &str) -> Result<Vec<VersionRecord>>;
 }
 
 /// Messages to people. Every query names the tenant.

@@ -8,14 +8,14 @@ pub use access::{
     ApiKeyRepository, Authorizer, Directory, DirectoryUser, GroupRepository, IssuerClient, People, Person, RoleRepository,
     RoleTable, SessionRepository, UserRepository,
 };
-pub use governance::{ComplianceRepository, NotificationRepository, PolicyRepository, TaskRepository, WorkflowRepository};
+pub use governance::{ComplianceRepository, DocumentRepository, NotificationRepository, TaskRepository, WorkflowRepository};
 pub use messages::{Listener, Mail, Mailer, WebhookAnswer, WebhookRepository, WebhookSender};
 
 use crate::{
     JobId, ManifestId, Result, TenantId, TenantSettings,
     audit::{AuditEntry, AuditFilter, AuditPerson, CheckpointRecord},
     job::{AttemptEnd, DueJob, JobFilter, JobRecord},
-    manifest::{BlobRef, ManifestFilter, ManifestRecord},
+    manifest::{BlobRef, Heading, ManifestFilter, ManifestRecord},
     record::{CertificateRecord, IdempotencyRecord, VerificationRecord},
     storage::{BlobRole, BlobUse, StoredBlob, Tier, Usage},
 };
@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use std::{
+    collections::BTreeMap,
     ops::Range,
     path::{Path, PathBuf},
     time::Duration,
@@ -256,14 +257,14 @@ pub trait UnitOfWork: Send + Sync {
     fn jobs(&self) -> &dyn JobRepository;
     /// Stored blobs.
     fn blobs(&self) -> &dyn BlobRepository;
-    /// Workflows and their definitions.
+    /// Workflows.
     fn workflows(&self) -> &dyn WorkflowRepository;
     /// What waits for somebody.
     fn tasks(&self) -> &dyn TaskRepository;
     /// Evidence, reports and overrides.
     fn compliance(&self) -> &dyn ComplianceRepository;
-    /// Organisational policies.
-    fn policies(&self) -> &dyn PolicyRepository;
+    /// Documents in versions.
+    fn documents(&self) -> &dyn DocumentRepository;
     /// Messages to people.
     fn notifications(&self) -> &dyn NotificationRepository;
     /// Webhooks.
@@ -285,6 +286,8 @@ pub trait ManifestRepository: Send + Sync {
     async fn update(&self, record: &ManifestRecord, expected: i64) -> Result<bool>;
     /// Newest first.
     async fn list(&self, tenant: &TenantId, filter: &ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>>;
+    /// Titles and projects of some records.
+    async fn headings(&self, tenant: &TenantId, ids: &[ManifestId]) -> Result<BTreeMap<ManifestId, Heading>>;
     /// How many records, of those made since.
     async fn count(&self, tenant: &TenantId, since: Option<OffsetDateTime>) -> Result<u64>;
     /// Of every tenant: archived, retention ended before `now`, not held, content not yet deleted.

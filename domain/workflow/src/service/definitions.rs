@@ -7,13 +7,14 @@ use crate::{
     store::{self, Version},
 };
 use omt_kernel::{
-    Actor, Error, Kind, Permission, Result, WorkflowId, error::Context as _, governance::DefinitionRecord, port::Page, retry,
+    Actor, Error, Kind, Permission, Result, WorkflowId,
+    document::{self, DocumentKind, NewVersion},
+    error::Context as _,
+    port::Page,
+    retry,
 };
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
-
-/// The most definitions that a tenant has.
-const MAX_DEFINITIONS: usize = 200;
 
 /// What came of a migration.
 #[derive(Debug, Clone, Default)]
@@ -53,31 +54,16 @@ impl Workflows {
         definition.validate(&roles)?;
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
-            unit.lock(&format!("definitions:{}", actor.tenant)).await?;
-            let newest = match self.deps.definitions.find(unit.as_ref(), &actor.tenant, &definition.name, None).await {
-                Ok(found) => Some(found),
-                Err(error) if error.kind == Kind::NotFound => None,
+            document::lock(unit.as_ref(), DocumentKind::WorkflowDefinition, &actor.tenant).await?;
+            let present = match self.deps.definitions.find(unit.as_ref(), &actor.tenant, &definition.name, None).await {
+                Ok(found) => found.version,
+                Err(error) if error.kind == Kind::NotFound => 0,
                 Err(error) => return Err(error),
             };
-            let version = newest.as_ref().map_or(0, |newest| newest.version);
-            if expected.is_some_and(|expected| expected != i64::from(version)) {
-                let words = format!("the definition is at version {version}");
-                return Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words));
-            }
-            if newest.is_none() && self.deps.definitions.list(unit.as_ref(), &actor.tenant).await?.len() >= MAX_DEFINITIONS {
-                return Err(Error::new(Kind::Conflict, "TOO_MANY_DEFINITIONS", "a tenant has at most 200 definitions"));
-            }
-            let record = DefinitionRecord {
-                tenant: actor.tenant.clone(),
-                name: definition.name.clone(),
-                version: version + 1,
-                data: serde_json::to_value(&definition).context("a definition cannot be written")?,
-                created_by: actor.subject.clone(),
-                created_at: self.deps.clock.now(),
-            };
-            if !unit.workflows().insert_definition(&record).await? {
-                return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", "somebody else changed the definition"));
-            }
+            let data = serde_json::to_value(&definition).context("a definition cannot be written")?;
+            let new = NewVersion { name: definition.name.clone(), present, expected, data };
+            let now = self.deps.clock.now();
+            let record = document::append(unit.as_ref(), actor, DocumentKind::WorkflowDefinition, new, now).await?;
             let entry = omt_audit::Event::new("workflow_definition.put", "workflow_definition", &record.name);
             let entry = entry.after(&record.data).detail(json!({ "version": record.version }));
             self.deps.audit.append(unit.as_ref(), actor, entry).await?;

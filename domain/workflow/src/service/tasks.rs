@@ -74,7 +74,7 @@ fn shared(person: &Person) -> BTreeSet<String> {
 }
 
 impl Workflows {
-    /// Tasks on content that the actor can see, newest first.
+    /// Tasks on content that the actor can see, newest first; of what is overdue, the most overdue first.
     pub async fn tasks(&self, actor: &Actor, inbox: Inbox, mut filter: TaskFilter, page: Page) -> Result<Vec<TaskView>> {
         actor.require(Permission::ManifestRead)?;
         let read = self.deps.database.replica().await?;
@@ -86,14 +86,15 @@ impl Workflows {
             Inbox::Groups => Some(shared(&person)),
             Inbox::Everybody => None,
         };
-        let mut out = Vec::new();
-        for task in read.tasks().inbox(&actor.tenant, &filter, page).await? {
-            let record = read.manifests().get(&actor.tenant, task.manifest).await?;
-            let workflow = read.workflows().get(&actor.tenant, task.workflow).await?;
-            let (Some(record), Some(workflow)) = (record, workflow) else { continue };
-            out.push(TaskView { task, content: record.title, project: record.project, state: workflow.state });
-        }
-        Ok(out)
+        let tasks = read.tasks().inbox(&actor.tenant, &filter, page).await?;
+        let (manifests, workflows): (Vec<_>, Vec<_>) = tasks.iter().map(|task| (task.manifest, task.workflow)).unzip();
+        let headings = read.manifests().headings(&actor.tenant, &manifests).await?;
+        let states = read.workflows().states(&actor.tenant, &workflows).await?;
+        let view = |task: TaskRecord| {
+            let (heading, state) = (headings.get(&task.manifest)?.clone(), states.get(&task.workflow)?.clone());
+            Some(TaskView { task, content: heading.title, project: heading.project, state })
+        };
+        Ok(tasks.into_iter().filter_map(view).collect())
     }
 
     /// How many tasks there are: own, shared, and overdue of both; each at most a thousand.
