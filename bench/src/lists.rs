@@ -118,7 +118,8 @@ fn governance(id: &str, truth: &str, object: &str) -> [String; 3] {
             "INSERT INTO workflow_tasks (id, tenant, workflow_id, manifest_id, due_at, next_at, created_at, data) \
              SELECT {id}, 'default', {id}, {id}, n * 1000000, NULL, n * 1000000, {data}"
         ),
-        format!("INSERT INTO workflow_candidates (tenant, candidate, task_id, project, due_at) \
+        format!(
+            "INSERT INTO workflow_candidates (tenant, candidate, task_id, project, due_at) \
              SELECT 'default', 'role:' || {role}, {id}, 'project ' || (n % 500), n * 1000000"
         ),
     ]

@@ -68,7 +68,7 @@ pub async fn run(arguments: Arguments) {
         })
     };
     let worker = queue.clone();
-    tokio::spawn(async move { worker.work(&name, &["nothing"], 16, handle, std::future::pending()).await });
+    tokio::spawn(async move { worker.work(&name, &["nothing"], &[], 16, handle, std::future::pending()).await });
     let (announcer, transport) = (runner.clone(), queue.clone());
     tokio::spawn(async move { announcer.announce(transport.as_ref()).await });
     let add = async |from: usize, to: usize| {

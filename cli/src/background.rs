@@ -114,13 +114,14 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
         })
     };
     let work = {
-        let (queue, kinds, concurrency) = (queue.clone(), runner.kinds(), config.job_concurrency());
+        let (queue, concurrency) = (queue.clone(), config.job_concurrency());
+        let (kinds, outward) = (runner.kinds(), runner.outward());
         tokio::spawn(async move {
             let mut starts = 0;
             loop {
                 // A queue takes a name that comes back for the worker that died under it.
                 let name = format!("{name}-{starts}");
-                let ended = queue.work(&name, &kinds, concurrency, handle.clone(), told(stopped.clone())).await;
+                let ended = queue.work(&name, &kinds, &outward, concurrency, handle.clone(), told(stopped.clone())).await;
                 if *stopped.borrow() {
                     return ended;
                 }

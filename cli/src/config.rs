@@ -424,8 +424,9 @@ impl Config {
         if auth.session_idle_seconds == 0 || auth.session_lifetime_seconds == 0 {
             return Err(Fault::new("[auth] session_idle_seconds and session_lifetime_seconds must be at least 1"));
         }
-        if self.webhooks.keep_days == 0 {
-            return Err(Fault::new("[webhooks] keep_days must be at least 1"));
+        if !(3..=36_500).contains(&self.webhooks.keep_days) {
+            // The last attempt is more than a day after the first.
+            return Err(Fault::new("[webhooks] keep_days must be from 3 to 36500"));
         }
         if self.limits.max_upload_bytes == 0 {
             return Err(Fault::new("limits.max_upload_bytes must be at least 1"));

@@ -18,8 +18,8 @@ fn statements(id: &str, json: &str) -> Vec<String> {
         "CREATE INDEX IF NOT EXISTS webhook_endpoints_list ON webhook_endpoints (tenant, id)".to_owned(),
         format!(
             "CREATE TABLE IF NOT EXISTS webhook_deliveries (id {id} PRIMARY KEY NOT NULL, tenant text NOT NULL, \
-             endpoint_id {id} NOT NULL, message_id {id} NOT NULL, event text NOT NULL, state text NOT NULL, data {json} NOT NULL, \
-             created_at bigint NOT NULL, updated_at bigint NOT NULL)"
+             endpoint_id {id} NOT NULL, message_id {id} NOT NULL, event text NOT NULL, state text NOT NULL, manifest_id {id}, \
+             department text, project text, classification text, data {json} NOT NULL, created_at bigint NOT NULL, updated_at bigint NOT NULL)"
         ),
         "CREATE INDEX IF NOT EXISTS webhook_deliveries_list ON webhook_deliveries (endpoint_id, id)".to_owned(),
         "CREATE INDEX IF NOT EXISTS webhook_deliveries_state ON webhook_deliveries (endpoint_id, state, id)".to_owned(),

@@ -314,6 +314,21 @@ async fn nothing_beyond_reach_is_told() {
     problem(ask("DELETE", &webhook(&made)).send().await.unwrap(), 404, "NOT_FOUND").await;
     let listed = ok(ask("GET", "/api/v1/webhooks").send().await.unwrap(), StatusCode::OK).await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+    // What a webhook was narrowed against since is not told again, and no longer seen by those whom it is beyond.
+    let secret = [("classification", "secret"), ("project", "apollo")];
+    ok(server.upload("b.jpg", fixture("a.jpg"), &secret).await, StatusCode::CREATED).await;
+    let log = delivered(&server, &made, "delivered", 1).await;
+    assert_eq!(log[0]["data"]["classification"], "secret");
+    let told = receiver.heard().len();
+    let narrowed = server.request("PATCH", &webhook(&made)).json(&json!({ "clearance": "internal" })).send().await.unwrap();
+    ok(narrowed, StatusCode::OK).await;
+    let delivery = format!("{}/deliveries/{}", webhook(&made), id(&log[0]));
+    problem(server.request("POST", &format!("{delivery}/replay")).send().await.unwrap(), 409, "BEYOND_REACH").await;
+    ok(ask("GET", &webhook(&made)).send().await.unwrap(), StatusCode::OK).await;
+    problem(ask("GET", &delivery).send().await.unwrap(), 404, "NOT_FOUND").await;
+    let seen = ok(ask("GET", &format!("{}/deliveries", webhook(&made))).send().await.unwrap(), StatusCode::OK).await;
+    assert!(seen["items"].as_array().unwrap().iter().all(|item| item["data"]["classification"] != "secret"));
+    assert_eq!(receiver.heard().len(), told);
     // Another tenant has none of it.
     let boss = server.tenant("other").await;
     let other = |method: &str, path: &str| server.anonymous(method, path).bearer_auth(&boss);
@@ -472,4 +487,32 @@ async fn people_get_mail() {
     let key = server.key("default", &["manifest:read"]).await;
     let answer = server.anonymous("GET", "/api/v1/notifications/settings").bearer_auth(&key).send().await.unwrap();
     problem(answer, 403, "NOT_A_USER").await;
+}
+
+/// An endpoint that takes its time keeps neither other endpoints waiting nor other work.
+#[tokio::test]
+async fn a_slow_endpoint_holds_up_nobody_else() {
+    let server = Server::start_with(&format!("{HERE}[jobs]\nconcurrency = 2\n")).await;
+    // It takes connections and says nothing, for as long as the test lasts.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let slow = format!("http://{}/", silent.local_addr().unwrap());
+    subscribe(&server, &slow, &["manifest.*"]).await;
+    let (receiver, url) = Receiver::start(vec![]).await;
+    let began = Instant::now();
+    for n in 0..6 {
+        server.upload(&format!("{n}.jpg"), fixture("a.jpg"), &[]).await;
+    }
+    subscribe(&server, &url, &["manifest.*"]).await;
+    server.upload("a.jpg", fixture("a.jpg"), &[]).await;
+    let carla = Person::with(&server, "carla", &["creator"]).await;
+    let manager = Person::with(&server, "max", &["manager"]).await;
+    let workflow = carla.start(&carla.draft("a.png", fixture("a.png"), &[]).await, "default").await;
+    carla.moves(&workflow, "submit", "submitted").await;
+    for (action, to) in [("review", "in_review"), ("approve", "approved"), ("publish", "published")] {
+        manager.moves(&workflow, action, to).await;
+    }
+    // Long before the slow one is given up.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    let heard = async { receiver.wait("the other endpoint", |r| r.heard().len() >= 3).await };
+    tokio::time::timeout(Duration::from_secs(15), heard).await.unwrap();
 }

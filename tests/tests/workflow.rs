@@ -173,9 +173,19 @@ async fn the_golden_path() {
     assert!(found.as_array().unwrap().iter().all(|a| a["user_id"].as_str().unwrap().len() == 64 && a.get("user_name").is_none()));
     assert_eq!(find(&crjson, "compliance_check").unwrap()["pdpa_approved"], true);
     // It says so of itself, wherever it comes back from.
-    let attested = json!({ "pdpa_compliant": true, "workflow_approved": true, "department_authorized": null });
+    let attested = json!({
+        "pdpa_compliant": true, "workflow_approved": true, "department_authorized": null, "workflow_id": workflow["workflow_id"],
+    });
     assert_eq!(report["organizational_compliance"], attested);
     assert!(approved(&server, content.clone()).await);
+    // To another organisation on the same platform it says nothing of theirs.
+    let boss = server.tenant("elsewhere").await;
+    let looked = server.anonymous("POST", "/api/v1/verify").bearer_auth(&boss);
+    let report = ok(looked.multipart(form("portrait.jpg", content.clone(), &[])).send().await.unwrap(), StatusCode::OK).await;
+    assert_eq!(
+        (&report["validation_state"], &report["organizational_compliance"]["workflow_approved"]),
+        (&json!("trusted"), &Value::Null)
+    );
 
     let dir = tempfile::tempdir().unwrap();
     let (file, roots) = (dir.path().join("portrait.jpg"), dir.path().join("roots.pem"));
@@ -579,6 +589,15 @@ async fn there_is_no_way_around() {
     let forged =
         creator.request("POST", "/api/v1/manifests").multipart(form("a.jpg", fixture("a.jpg"), &[("assertions", &chain)]));
     problem(forged.send().await.unwrap(), 422, "RESERVED_LABEL").await;
+    // Nor by another name for the same.
+    for label in ["org.enterprise.workflow.v2", "org.enterprise.workflow__1", "ORG.enterprise.workflow"] {
+        let renamed = chain.replace("org.enterprise.workflow", label);
+        let forged = creator.request("POST", "/api/v1/manifests");
+        let forged = forged.multipart(form("a.jpg", fixture("a.jpg"), &[("assertions", &renamed)])).send().await.unwrap();
+        let status = forged.status();
+        let body: Value = forged.json().await.unwrap();
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{label}: {body}");
+    }
     // Where there is none it is its author's word, and counts for none.
     let free = Server::start().await;
     let said = free.signed("a.jpg", fixture("a.jpg"), &[("assertions", &chain)]).await;

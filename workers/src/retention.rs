@@ -56,7 +56,7 @@ impl Retention {
             return Ok(None);
         }
         let gone = unit.blobs().drop_uses(&record.tenant, record.id, BlobRole::CONTENT).await?;
-        let event = Event::new("manifest.content_deleted", "manifest", record.id).about(&record);
+        let event = Event::new("manifest.content_deleted", "manifest", record.id).tell("manifest.content_deleted", &record);
         self.audit.append(unit.as_ref(), &Actor::system(record.tenant.clone()), event).await?;
         unit.commit().await?;
         Ok(Some(gone))

@@ -4,6 +4,7 @@ use crate::governance::{on_a_thread, order};
 use async_trait::async_trait;
 use omt_jobs::{Handler, JobError, Progress, Schedule};
 use omt_kernel::{
+    Kind,
     job::JobRecord,
     port::{Clock, Database},
 };
@@ -21,6 +22,10 @@ impl Handler for Deliveries {
         DELIVERY
     }
 
+    fn is_outward(&self) -> bool {
+        true
+    }
+
     fn timeout(&self) -> Duration {
         Duration::minutes(1)
     }
@@ -32,7 +37,7 @@ impl Handler for Deliveries {
         match tried {
             Tried::Over => Ok(()),
             Tried::Again(error) => Err(JobError::Retry(error)),
-            Tried::GivenUp(error) => Err(JobError::Fatal(error)),
+            Tried::Later(seconds) => Err(JobError::Later(seconds)),
         }
     }
 }
@@ -51,6 +56,10 @@ impl Handler for Mailings {
         MAILING
     }
 
+    fn is_outward(&self) -> bool {
+        true
+    }
+
     async fn run(&self, job: &JobRecord, progress: &Progress) -> Result<(), JobError> {
         let (tenant, mailing): (_, Mailing) = order(job)?;
         progress.set(&Addressed { people: self.0.address(&tenant, &mailing).await? });
@@ -67,13 +76,22 @@ impl Handler for Letters {
         LETTER
     }
 
+    fn is_outward(&self) -> bool {
+        true
+    }
+
     fn timeout(&self) -> Duration {
         Duration::minutes(2)
     }
 
     async fn run(&self, job: &JobRecord, _: &Progress) -> Result<(), JobError> {
         let (tenant, letter): (_, Letter) = order(job)?;
-        Ok(self.0.send(&tenant, &letter).await?)
+        match self.0.send(&tenant, &letter).await {
+            Ok(()) => Ok(()),
+            // No attempt will do; an administrator sees why.
+            Err(error) if error.kind == Kind::Unprocessable => Err(JobError::Fatal(error)),
+            Err(error) => Err(JobError::Retry(error)),
+        }
     }
 }
 

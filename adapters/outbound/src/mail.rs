@@ -85,7 +85,9 @@ impl Mailer for SmtpMailer {
             // The server says that no attempt will do (RFC 5321 §4.2.1), unless it is us whom it does not know (x3x: RFC 4954 §6),
             // which somebody may mend.
             Err(error) if error.is_permanent() && error.status().is_none_or(|code| code.category != Category::Unspecified3) => {
-                Err(unfit(format!("the mail server refuses: {error}")))
+                // Its words hold the address.
+                let code = error.status().map_or_else(|| "for good".to_owned(), |code| code.to_string());
+                Err(unfit(format!("the mail server refuses: {code}")))
             }
             Err(error) => {
                 let words = "the mail server does not take mail";

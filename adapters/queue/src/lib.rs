@@ -26,6 +26,8 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(40);
 /// Tickets taken in one look.
 const BATCH: usize = 100;
+/// How many times as many jobs that wait for other hosts run at once.
+const WAITING: usize = 4;
 /// How often spent tickets are removed.
 const VACUUM: Duration = Duration::from_secs(60);
 
@@ -43,7 +45,7 @@ pub type Handle = Arc<dyn Fn(JobId, &'static str) -> BoxFuture<'static, ()> + Se
 struct Taker {
     kind: &'static str,
     handle: Handle,
-    /// Shared by every kind of a worker.
+    /// Shared by every kind of a worker that is not apart, or by those that are.
     room: Arc<Semaphore>,
 }
 
@@ -108,19 +110,23 @@ impl ApalisQueue {
         }
     }
 
-    /// Works: gives each ticket of these kinds to `handle`, at most `concurrency` at once, until `stop` ends; then lets those
-    /// under way end. Returning before that is a fault. `worker` must never have been used before.
+    /// Works: gives each ticket of these kinds to `handle`, at most `concurrency` at once, and more of the kinds that are `apart`, which
+    /// wait for others, until `stop` ends; then lets those under way end. Returning before that is a fault. `worker` must never have been used before.
     pub async fn work(
         &self,
         worker: &str,
         kinds: &[&'static str],
+        apart: &[&'static str],
         concurrency: usize,
         handle: Handle,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<()> {
-        let (stop, room) = (stop.boxed().shared(), Arc::new(Semaphore::new(concurrency)));
+        let stop = stop.boxed().shared();
+        let wide = (concurrency * WAITING).max(16);
+        let (room, other) = (Arc::new(Semaphore::new(concurrency)), Arc::new(Semaphore::new(wide)));
         let mut workers = JoinSet::new();
         for kind in kinds {
+            let (room, concurrency) = if apart.contains(kind) { (&other, wide) } else { (&room, concurrency) };
             let taker = Taker { kind, handle: handle.clone(), room: room.clone() };
             // A task of its own: joined in one, each would be polled whenever another wakes.
             workers.spawn(self.work_on(&format!("{worker}-{kind}"), concurrency, taker, stop.clone()));
@@ -268,7 +274,8 @@ mod contract {
             });
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let name = format!("test-{}", uuid::Uuid::new_v4());
-            let work = tokio::spawn(async move { queue.work(&name, kinds, 4, handle, async move { drop(stopped.await) }).await });
+            let work =
+                tokio::spawn(async move { queue.work(&name, kinds, &[], 4, handle, async move { drop(stopped.await) }).await });
             Self { seen, stop, work }
         }
         async fn gets(&self, wanted: &BTreeSet<(JobId, &'static str)>) {

@@ -473,6 +473,10 @@ entity!(webhook_deliveries, "webhook_deliveries", {
     pub message_id: Uuid,
     pub event: String,
     pub state: String,
+    pub manifest_id: Option<Uuid>,
+    pub department: Option<String>,
+    pub project: Option<String>,
+    pub classification: Option<String>,
     #[sea_orm(column_type = "JsonBinary")]
     pub data: Json,
     pub created_at: i64,

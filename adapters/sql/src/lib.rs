@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,
     port::{
-        ApiKeyRepository, AuditRepository, BlobRepository, CertificateRepository, ComplianceRepository, Database, DocumentRepository,
-        GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository, NotificationRepository,
+        ApiKeyRepository, AuditRepository, BlobRepository, CertificateRepository, ComplianceRepository, Database,
+        DocumentRepository, GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository, NotificationRepository,
         RoleRepository, SessionRepository, TaskRepository, TenantRepository, UnitOfWork, UserRepository, VerificationRepository,
         WebhookRepository, WorkflowRepository,
     },

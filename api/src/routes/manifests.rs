@@ -405,10 +405,14 @@ pub async fn redact(
 ) -> Result<HttpResponse, Problem> {
     let id = ManifestId(*id);
     let (plan, found, revision) = state.compliance.redaction(&actor, id, &body.kinds).await?;
+    if if_match.0.is_some_and(|expected| expected != revision) {
+        let words = format!("the manifest is at revision {revision}");
+        return Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words).into());
+    }
     let record = match found.is_empty() {
         true => state.manifests.get(&actor, id).await?,
         // What was found is what goes: a change since then is refused.
-        false => state.manifests.redact(&actor, id, plan, if_match.0.or(Some(revision))).await?,
+        false => state.manifests.redact(&actor, id, plan, Some(revision)).await?,
     };
     let redacted =
         found.into_iter().map(|(place, kind)| RedactedItem { location: place.to_string(), kind: kind.as_str() }).collect();

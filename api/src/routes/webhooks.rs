@@ -7,7 +7,7 @@ use crate::{
     wire::{self, PageQuery, Paged},
 };
 use actix_web::{HttpResponse, HttpResponseBuilder, http::header, web};
-use omt_kernel::{Actor, DeliveryId, EndpointId, Error, Reach, manifest::Classification, once::Outcome, webhook::DeliveryFilter};
+use omt_kernel::{DeliveryId, EndpointId, Error, manifest::Classification, once::Outcome, webhook::DeliveryFilter};
 use omt_notify::webhook::{Attempt, Changes, Created, Delivery, EVENTS, Endpoint, Format, NewEndpoint};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -240,23 +240,6 @@ pub async fn get(
     Ok(one(state.webhooks.get(&caller.0, EndpointId(*id)).await?, None, HttpResponse::Ok()))
 }
 
-async fn new_reach(state: &ApiState, actor: &Actor, id: EndpointId, body: &WebhookChange) -> Result<Option<Reach>, Problem> {
-    if body.clearance.is_none() && body.department.is_none() && body.projects.is_none() {
-        return Ok(None);
-    }
-    let mut reach = state.webhooks.get(actor, id).await?.place.reach;
-    if let Some(department) = &body.department {
-        reach.department = department.clone().or_else(|| actor.reach.department.clone());
-    }
-    if let Some(projects) = &body.projects {
-        reach.projects = if projects.is_empty() { actor.reach.projects.clone() } else { projects.iter().cloned().collect() };
-    }
-    if let Some(clearance) = &body.clearance {
-        reach.clearance = wire::clearance(clearance)?;
-    }
-    Ok(Some(reach))
-}
-
 /// Changes a webhook.
 #[utoipa::path(patch, path = "/api/v1/webhooks/{id}", tag = "webhooks", params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw")), request_body = WebhookChange, security(("bearer" = [])), responses((status = 200, body = Webhook), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, STEP_UP_REQUIRED, BEYOND_REACH"), (status = 404, body = ProblemBody), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "INVALID_WEBHOOK_URL, INVALID_FIELD")))]
 pub async fn update(
@@ -266,16 +249,17 @@ pub async fn update(
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     state.access.require_step_up(&actor).await?;
-    let id = EndpointId(*id);
     let changes = Changes {
-        reach: new_reach(&state, &actor, id, &body).await?,
+        clearance: body.clearance.as_deref().map(wire::clearance).transpose()?,
+        department: body.department,
+        projects: body.projects.map(|projects| projects.into_iter().collect()),
         url: body.url,
         description: body.description,
         events: body.events,
         format: body.format,
         enabled: body.enabled,
     };
-    Ok(one(state.webhooks.update(&actor, id, changes, if_match.0).await?, None, HttpResponse::Ok()))
+    Ok(one(state.webhooks.update(&actor, EndpointId(*id), changes, if_match.0).await?, None, HttpResponse::Ok()))
 }
 
 /// Removes a webhook, and the log of its deliveries.
@@ -423,7 +407,7 @@ pub async fn deliveries(
         return Err(Error::invalid_field("INVALID_FIELD", "state", "must be one of pending, delivered, failed").into());
     }
     let page = PageQuery { limit: query.limit, cursor: query.cursor }.page()?;
-    let filter = DeliveryFilter { endpoint: None, state: query.state, event: query.event, since: None };
+    let filter = DeliveryFilter { state: query.state, event: query.event, ..DeliveryFilter::default() };
     let found = state.webhooks.deliveries(&caller.0, EndpointId(*id), filter, page).await?;
     Ok(HttpResponse::Ok().json(Paged::of(found, page, |delivery| delivery.record.id.0, WebhookDelivery::from)))
 }
@@ -440,7 +424,7 @@ pub async fn delivery(
 }
 
 /// Makes a delivery again, with the same message.
-#[utoipa::path(post, path = "/api/v1/webhooks/{id}/deliveries/{delivery}/replay", tag = "webhooks", params(("id" = Uuid, Path,), ("delivery" = Uuid, Path,)), security(("bearer" = [])), responses((status = 202, body = WebhookDelivery), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "DELIVERY_PENDING, WEBHOOK_DISABLED")))]
+#[utoipa::path(post, path = "/api/v1/webhooks/{id}/deliveries/{delivery}/replay", tag = "webhooks", params(("id" = Uuid, Path,), ("delivery" = Uuid, Path,)), security(("bearer" = [])), responses((status = 202, body = WebhookDelivery), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "DELIVERY_PENDING, WEBHOOK_DISABLED, BEYOND_REACH")))]
 pub async fn replay(
     state: web::Data<ApiState>,
     caller: Caller<may::AdminSystem>,
@@ -468,7 +452,7 @@ pub struct Recovered {
     more: bool,
 }
 
-/// Makes failed deliveries since a time again, the newest 500 at once.
+/// Makes deliveries since a time again that were never made, the newest 500 at once.
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/recover", tag = "webhooks", params(("id" = Uuid, Path,)), request_body = RecoverRequest, security(("bearer" = [])), responses((status = 202, body = Recovered), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "WEBHOOK_DISABLED")))]
 pub async fn recover(
     state: web::Data<ApiState>,

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use omt_kernel::{
     Actor, Result, TenantId, UserId,
     access::{RoleRecord, UserFilter, UserRecord},
-    port::{Authorizer, Page, People, Person, RoleTable, UnitOfWork},
+    port::{Authorizer, Page, People, Person, RoleTable, UnitOfWork, Wanted},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -105,12 +105,13 @@ impl People for Registry {
         tenant: &TenantId,
         audience: &BTreeSet<String>,
         most: usize,
+        wanted: &Wanted,
     ) -> Result<Vec<Person>> {
         let (table, mut out) = (self.table(unit, tenant).await?, Vec::new());
         let anybody = |name: &String| name.starts_with("role:") || name.starts_with("group:");
         if !audience.iter().any(anybody) {
             for subject in audience.iter().take(most) {
-                out.extend(self.find(unit, tenant, subject).await?);
+                out.extend(self.find(unit, tenant, subject).await?.filter(|person| wanted(person)));
             }
             return Ok(out);
         }
@@ -121,7 +122,7 @@ impl People for Registry {
             let (more, last) = (users.len() >= PAGE as usize, users.last().map(|user| user.id.0));
             for user in users {
                 let Some(person) = self.person(&table, user).await? else { continue };
-                if person.is_among(audience) {
+                if person.is_among(audience) && wanted(&person) {
                     out.push(person);
                 }
                 if out.len() >= most {

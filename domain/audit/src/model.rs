@@ -56,7 +56,7 @@ pub struct Event {
     before: Option<String>,
     after: Option<String>,
     detail: Option<Value>,
-    about: Option<About>,
+    told: Option<Told>,
 }
 
 impl Event {
@@ -71,14 +71,14 @@ impl Event {
             before: None,
             after: None,
             detail: None,
-            about: None,
+            told: None,
         }
     }
 
-    /// It happened to this content: those who want to hear of it are told, once it is done.
+    /// It happened to this content: those who want to hear of such an event are told, once it is done.
     #[must_use]
-    pub fn about(mut self, record: &ManifestRecord) -> Self {
-        self.about = Some(record.into());
+    pub fn tell(mut self, event: &'static str, record: &ManifestRecord) -> Self {
+        self.told = Some(Told { event, about: record.into(), state: record.state.as_str(), revision: record.revision });
         self
     }
 
@@ -111,12 +111,21 @@ impl Event {
     }
 }
 
+/// Whom to tell of it, and how it is called there.
+#[derive(Debug, Clone)]
+struct Told {
+    event: &'static str,
+    about: About,
+    state: &'static str,
+    revision: i64,
+}
+
 impl Event {
     /// What others may be told of: what was done to content.
     pub(crate) fn happening(&self, at: OffsetDateTime) -> Option<Happening> {
-        let about = self.about.clone().filter(|_| self.outcome == Outcome::Done)?;
+        let Told { event, about, state, revision } = self.told.clone().filter(|_| self.outcome == Outcome::Done)?;
         let (action, detail) = (self.action.clone().into_owned(), self.detail.clone());
-        Some(Happening { at, action, kind: self.kind, id: self.id.clone(), about, detail })
+        Some(Happening { at, event, action, kind: self.kind, id: self.id.clone(), about, state, revision, detail })
     }
 }
 

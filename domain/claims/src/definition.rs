@@ -205,6 +205,9 @@ impl CustomAssertion {
         if reserved("stds.exif") || reserved("stds.iptc") || reserved("stds.schema-org") {
             return refuse("DEPRECATED_ASSERTION", "label", "this assertion is deprecated; use c2pa.metadata or cawg.metadata");
         }
+        if is_workflow_label(&self.label) && self.label != WORKFLOW_LABEL {
+            return refuse("RESERVED_LABEL", "label", "this assertion has no versions and no instances");
+        }
         let allowed = ["cawg.metadata", TRAINING_LABEL];
         if (reserved("c2pa.") || reserved("cawg.") || reserved("org.openmediatrust.")) && !allowed.contains(&self.label.as_str())
         {
@@ -250,6 +253,16 @@ fn check_json_ld(data: &Value) -> std::result::Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// Whether a label means the workflow assertion, with a version (`.v2`), an instance (`__1`) or another case: readers differ in which
+/// of these they take for the same.
+pub fn is_workflow_label(label: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let lower = label.to_ascii_lowercase();
+    let lower = lower.rsplit_once("__").filter(|(_, n)| number(n)).map_or(lower.as_str(), |(base, _)| base);
+    let base = lower.rsplit_once(".v").filter(|(_, n)| number(n)).map_or(lower, |(base, _)| base);
+    base == WORKFLOW_LABEL
 }
 
 /// `org.enterprise.workflow`: what the organisation's process decided about the asset.

@@ -150,6 +150,9 @@ pub struct OrganizationalCompliance {
     pub workflow_approved: Option<bool>,
     /// The signer's department may sign this.
     pub department_authorized: Option<bool>,
+    /// The workflow that approved, where the signer attests one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<String>,
 }
 
 /// The report.

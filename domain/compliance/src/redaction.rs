@@ -6,6 +6,7 @@ use omt_claims::{
     metadata::{Extracted, PiiKind, redact::PropertyNames},
     service::Redaction,
 };
+use omt_kernel::manifest::ManifestRecord;
 use std::{collections::BTreeSet, fmt};
 
 /// Properties that name people in the picture.
@@ -22,8 +23,10 @@ pub enum Place {
     Assertion(usize, String),
     /// In the content's metadata: `exif`, `xmp` or `iptc`, and the property.
     Property(String, String),
-    /// In the title.
-    Title,
+    /// In the title of an ingredient: which one.
+    Ingredient(usize),
+    /// In a field of the record, such as the title.
+    Field(&'static str),
 }
 
 impl fmt::Display for Place {
@@ -31,7 +34,8 @@ impl fmt::Display for Place {
         match self {
             Self::Assertion(n, path) => write!(f, "assertions[{n}].data{path}"),
             Self::Property(source, name) => write!(f, "metadata.{source}.{name}"),
-            Self::Title => f.write_str("title"),
+            Self::Ingredient(n) => write!(f, "ingredients[{n}].title"),
+            Self::Field(name) => f.write_str(name),
         }
     }
 }
@@ -40,7 +44,7 @@ impl fmt::Display for Place {
 pub type Found = (Place, Kind);
 
 /// What is found. People in the picture count where `persons` says so.
-pub fn found(title: &str, extracted: &Extracted, definition: &ClaimDefinition, persons: bool) -> Vec<Found> {
+pub fn found(record: &ManifestRecord, extracted: &Extracted, definition: &ClaimDefinition, persons: bool) -> Vec<Found> {
     let mut out = Vec::new();
     // What is in the file goes out with the file, whatever the claim repeats.
     for item in &extracted.pii {
@@ -64,35 +68,66 @@ pub fn found(title: &str, extracted: &Extracted, definition: &ClaimDefinition, p
         pii::scan_value(&assertion.data, "", &mut within);
         out.extend(within.into_iter().map(|(path, kind)| (Place::Assertion(n, path), kind)));
     }
-    out.extend(pii::scan(title).into_iter().map(|kind| (Place::Title, kind)));
+    for (n, ingredient) in record.ingredients.iter().enumerate() {
+        out.extend(pii::scan(&ingredient.title).into_iter().map(|kind| (Place::Ingredient(n), kind)));
+    }
+    let fields = [
+        ("title", Some(&record.title)),
+        ("creator", Some(&record.creator)),
+        ("organization", record.organization.as_ref()),
+        ("file_name", record.file_name.as_ref()),
+        ("software_agent", definition.software_agent.as_ref()),
+    ];
+    for (name, text) in fields {
+        let kinds = text.map(|text| pii::scan(text)).unwrap_or_default();
+        out.extend(kinds.into_iter().map(|kind| (Place::Field(name), kind)));
+    }
     out.sort();
     out.dedup();
     out
 }
 
 /// What is to go, so that nothing of these kinds is left; and what of it this cannot reach.
-pub fn plan(title: &str, definition: &ClaimDefinition, found: &[Found], kinds: &BTreeSet<Kind>) -> (Redaction, Vec<Found>) {
-    let mut out = Redaction { properties: PropertyNames::default(), title: title.to_owned(), definition: definition.clone() };
+pub fn plan(
+    record: &ManifestRecord,
+    definition: &ClaimDefinition,
+    found: &[Found],
+    kinds: &BTreeSet<Kind>,
+) -> (Redaction, Vec<Found>) {
+    let (mut next, mut said, mut properties) = (record.clone(), definition.clone(), PropertyNames::default());
+    let mut assertions = BTreeSet::new();
     for (place, _) in found.iter().filter(|(_, kind)| kinds.contains(kind)) {
         match place {
-            Place::Property(source, name) => drop(out.properties.add(source, name)),
-            Place::Title => out.title = REDACTED.to_owned(),
-            Place::Assertion(n, _) => {
-                if let Some(assertion) = out.definition.assertions.get_mut(*n) {
-                    pii::redact(&mut assertion.data, kinds);
+            Place::Property(source, name) => drop(properties.add(source, name)),
+            Place::Assertion(n, _) => drop(assertions.insert(*n)),
+            Place::Ingredient(n) => {
+                if let Some(ingredient) = next.ingredients.get_mut(*n) {
+                    ingredient.title = REDACTED.to_owned();
                 }
             }
+            Place::Field("title") => next.title = REDACTED.to_owned(),
+            Place::Field("creator") => next.creator = REDACTED.to_owned(),
+            Place::Field("organization") => next.organization = None,
+            Place::Field("file_name") => next.file_name = None,
+            Place::Field(_) => said.software_agent = None,
+        }
+    }
+    for n in assertions {
+        if let Some(assertion) = said.assertions.get_mut(n) {
+            pii::redact(&mut assertion.data, kinds);
         }
     }
     // Names of members and numbers stand in the way of schemas: whoever wrote them takes them out.
-    let left = self::found(&out.title, &Extracted::default(), &out.definition, false);
-    (out, left.into_iter().filter(|(_, kind)| kinds.contains(kind)).collect())
+    let left = self::found(&next, &Extracted::default(), &said, false);
+    let left = left.into_iter().filter(|(_, kind)| kinds.contains(kind)).collect();
+    (Redaction { properties, record: next, definition: said }, left)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use omt_claims::definition::CustomAssertion;
+    use omt_kernel::manifest::Classification;
     use serde_json::json;
 
     fn definition(data: serde_json::Value) -> ClaimDefinition {
@@ -100,23 +135,31 @@ mod tests {
         ClaimDefinition { assertions: vec![assertion], ..ClaimDefinition::default() }
     }
 
+    fn record(title: &str) -> ManifestRecord {
+        crate::rule_tests::draft(title, Classification::Public)
+    }
+
     #[test]
     fn only_kinds_that_are_asked_for_go() {
         let said = definition(json!({ "a": "bob@example.org", "b": ["S1234567D", "fine"] }));
-        let all = found("by bob@example.org", &Extracted::default(), &said, true);
-        assert_eq!(all.len(), 3);
-        let (plan_mail, left) = plan("by bob@example.org", &said, &all, &[Kind::Email].into());
-        assert_eq!((plan_mail.title.as_str(), left.len()), ("[redacted]", 0));
+        let mut draft = record("by bob@example.org");
+        draft.file_name = Some("bob@example.org.jpg".into());
+        let all = found(&draft, &Extracted::default(), &said, true);
+        assert_eq!(all.len(), 4);
+        let (plan_mail, left) = plan(&draft, &said, &all, &[Kind::Email].into());
+        assert_eq!((plan_mail.record.title.as_str(), left.len()), ("[redacted]", 0));
+        assert_eq!(plan_mail.record.file_name, None);
         assert_eq!(plan_mail.definition.assertions[0].data, json!({ "a": "[redacted]", "b": ["S1234567D", "fine"] }));
-        let (plan_all, _) = plan("by bob@example.org", &said, &all, &[Kind::Email, Kind::NricSg].into());
+        let (plan_all, _) = plan(&draft, &said, &all, &[Kind::Email, Kind::NricSg].into());
         assert_eq!(plan_all.definition.assertions[0].data, json!({ "a": "[redacted]", "b": ["[redacted]", "fine"] }));
     }
 
     #[test]
     fn what_cannot_be_reached_is_said() {
         let said = definition(json!({ "bob@example.org": 1 }));
-        let all = found("t", &Extracted::default(), &said, false);
-        let (_, left) = plan("t", &said, &all, &[Kind::Email].into());
+        let draft = record("t");
+        let all = found(&draft, &Extracted::default(), &said, false);
+        let (_, left) = plan(&draft, &said, &all, &[Kind::Email].into());
         assert_eq!(left.iter().map(|(place, _)| place.to_string()).collect::<Vec<_>>(), ["assertions[0].data"]);
     }
 }

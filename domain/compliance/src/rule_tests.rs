@@ -36,34 +36,39 @@ fn set(items: &[&str]) -> BTreeSet<String> {
     items.iter().map(|item| (*item).to_owned()).collect()
 }
 
+/// A draft of a picture.
+pub(crate) fn draft(title: &str, classification: Classification) -> ManifestRecord {
+    ManifestRecord {
+        id: ManifestId(Uuid::from_u128(1)),
+        tenant: TenantId::default_tenant(),
+        revision: 1,
+        state: ManifestState::Draft,
+        title: title.into(),
+        creator: "carla".into(),
+        department: None,
+        project: None,
+        organization: None,
+        classification,
+        media_type: "image/jpeg".into(),
+        file_name: None,
+        source: BlobRef { sha256: CONTENT.into(), size: 1 },
+        source_kept: true,
+        definition: json!({}),
+        metadata: json!({}),
+        ingredients: vec![],
+        signed: None,
+        created_by: "user:1".into(),
+        created_at: NOW,
+        updated_at: NOW,
+        archived: None,
+        legal_hold: None,
+        content_deleted_at: None,
+    }
+}
+
 impl Case {
     fn new(classification: Classification) -> Self {
-        let record = ManifestRecord {
-            id: ManifestId(Uuid::from_u128(1)),
-            tenant: TenantId::default_tenant(),
-            revision: 1,
-            state: ManifestState::Draft,
-            title: "Portrait".into(),
-            creator: "carla".into(),
-            department: None,
-            project: None,
-            organization: None,
-            classification,
-            media_type: "image/jpeg".into(),
-            file_name: None,
-            source: BlobRef { sha256: CONTENT.into(), size: 1 },
-            source_kept: true,
-            definition: json!({}),
-            metadata: json!({}),
-            ingredients: vec![],
-            signed: None,
-            created_by: "user:1".into(),
-            created_at: NOW,
-            updated_at: NOW,
-            archived: None,
-            legal_hold: None,
-            content_deleted_at: None,
-        };
+        let record = draft("Portrait", classification);
         Self {
             record,
             extracted: Extracted::default(),

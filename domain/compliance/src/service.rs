@@ -15,7 +15,11 @@ use crate::{
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use omt_audit::{AuditTrail, Event};
-use omt_claims::{definition::ClaimDefinition, metadata::Extracted, service::Redaction};
+use omt_claims::{
+    definition::ClaimDefinition,
+    metadata::{self, Extracted},
+    service::Redaction,
+};
 use omt_jobs::Jobs;
 use omt_kernel::{
     Actor, Error, EvidenceId, FieldError, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
@@ -174,7 +178,7 @@ impl Compliance {
             let policy = self.policy(unit.as_ref(), &actor.tenant, policy).await?;
             let report = self.evaluate_and_keep(unit.as_ref(), &record, &policy).await?;
             let entry = Event::new("compliance.check", "manifest", manifest)
-                .about(&record)
+                .tell("compliance.checked", &record)
                 .detail(json!({ "policy": report.policy, "status": report.status }));
             self.deps.audit.append(unit.as_ref(), actor, entry).await?;
             unit.commit().await?;
@@ -214,12 +218,16 @@ impl Compliance {
     ) -> Result<(Redaction, Vec<Found>, i64)> {
         actor.require(Permission::ManifestUpdate)?;
         let record = self.visible(self.deps.database.read().await?.as_ref(), actor, id).await?;
+        if !metadata::is_read(&record.media_type, record.source.size) {
+            let words = "the content is too large for its metadata to be read, and so to be taken out";
+            return Err(Error::new(Kind::Unprocessable, "REDACTION_INCOMPLETE", words));
+        }
         let (extracted, definition) = read_parts(&record)?;
         let persons = kinds.contains(&pii::Kind::Name);
         let kinds = if kinds.is_empty() { pii::Kind::ALL.into() } else { kinds.clone() };
-        let mut found = redaction::found(&record.title, &extracted, &definition, persons);
+        let mut found = redaction::found(&record, &extracted, &definition, persons);
         found.retain(|(_, kind)| kinds.contains(kind));
-        let (plan, left) = redaction::plan(&record.title, &definition, &found, &kinds);
+        let (plan, left) = redaction::plan(&record, &definition, &found, &kinds);
         if !left.is_empty() {
             let mut error = Error::new(
                 Kind::Unprocessable,
@@ -374,7 +382,7 @@ impl Compliance {
                 let report = self.evaluate_and_keep(unit.as_ref(), &record, &policy).await?;
                 if report.status.as_str() != kept.status {
                     let entry = Event::new("compliance.turn", "manifest", id)
-                        .about(&record)
+                        .tell("compliance.changed", &record)
                         .detail(json!({ "policy": report.policy, "from": kept.status, "to": report.status }));
                     self.deps.audit.append(unit.as_ref(), &Actor::system(tenant.clone()), entry).await?;
                 }

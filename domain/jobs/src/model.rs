@@ -33,6 +33,8 @@ pub enum JobError {
     Retry(Error),
     /// None ever will.
     Fatal(Error),
+    /// It was not tried: there is no room for it now. Again after so many seconds, without counting.
+    Later(u32),
 }
 
 impl From<Error> for JobError {
@@ -66,6 +68,10 @@ pub trait Handler: Send + Sync {
     /// After this the attempt has failed.
     fn timeout(&self) -> Duration {
         Duration::minutes(10)
+    }
+    /// Whether it waits for other hosts: such jobs have room of their own, so that slow hosts hold up nothing else.
+    fn is_outward(&self) -> bool {
+        false
     }
     /// Whether it recurs by itself.
     fn schedule(&self) -> Option<Schedule> {

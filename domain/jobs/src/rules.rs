@@ -22,6 +22,10 @@ pub fn end(result: Result<(), JobError>, attempt: u32, max_attempts: u32, now: O
     match result {
         Ok(()) => AttemptEnd::Done,
         Err(JobError::Fatal(error)) => AttemptEnd::Dead(words(&error)),
+        // Spread, so that they do not come back together.
+        Err(JobError::Later(seconds)) => {
+            AttemptEnd::Postponed(now + Duration::seconds(i64::from(seconds)) * (1.0 + f64::from(chance) / 256.0))
+        }
         Err(JobError::Retry(error)) if attempt >= max_attempts => AttemptEnd::Dead(words(&error)),
         Err(JobError::Retry(error)) => {
             let asked = error.retry_after.map_or(Duration::ZERO, |seconds| Duration::seconds(i64::from(seconds)));
@@ -47,6 +51,9 @@ mod tests {
         assert_eq!(end(Err(JobError::Fatal(error())), 1, 3, now, 0), AttemptEnd::Dead("GONE: it is gone".into()));
         assert!(matches!(end(Err(error().into()), 2, 3, now, 0), AttemptEnd::RetryAt(at, _) if at == now + Duration::seconds(3)));
         assert!(matches!(end(Err(error().into()), 3, 3, now, 0), AttemptEnd::Dead(_)));
+        assert!(
+            matches!(end(Err(JobError::Later(3)), 3, 3, now, 0), AttemptEnd::Postponed(at) if at == now + Duration::seconds(3))
+        );
         let patient = error().retry_after(60);
         assert!(matches!(end(Err(patient.into()), 1, 3, now, 0), AttemptEnd::RetryAt(at, _) if at == now + Duration::minutes(1)));
     }

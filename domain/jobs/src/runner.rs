@@ -58,6 +58,11 @@ impl Runner {
         self.handlers.keys().copied().collect()
     }
 
+    /// Those of them that wait for other hosts.
+    pub fn outward(&self) -> Vec<&'static str> {
+        self.handlers.values().filter(|handler| handler.is_outward()).map(|handler| handler.kind()).collect()
+    }
+
     /// Looks for due jobs of its kinds and tells workers of them, for ever. Any number of processes may do so at once. Faults of
     /// the database or the transport are logged and tried again.
     pub async fn announce(&self, transport: &dyn JobTransport) {
@@ -80,7 +85,15 @@ impl Runner {
     async fn look(&self, transport: &dyn JobTransport) -> Result<()> {
         self.make_recurring().await?;
         let now = self.clock.now();
-        let due = self.database.read().await?.jobs().due(&self.kinds(), now, AHEAD).await?;
+        // Each by themselves, so that many of one do not keep the other from being seen.
+        let (outward, inward): (Vec<_>, Vec<_>) = self.handlers.values().partition(|handler| handler.is_outward());
+        let read = self.database.read().await?;
+        let mut due = Vec::new();
+        for lane in [inward, outward].into_iter().filter(|lane| !lane.is_empty()) {
+            let kinds: Vec<&str> = lane.into_iter().map(|handler| handler.kind()).collect();
+            due.extend(read.jobs().due(&kinds, now, AHEAD).await?);
+        }
+        drop(read);
         let mut told = Vec::new();
         for kind in self.kinds() {
             let silent = |job: &&DueJob| job.kind == kind && job.announced_at.is_none_or(|at| at < now - PATIENCE);
@@ -182,6 +195,7 @@ impl Runner {
         let outcome = match &end {
             AttemptEnd::Done => "done",
             AttemptEnd::RetryAt(..) => "retry",
+            AttemptEnd::Postponed(_) => "postponed",
             AttemptEnd::Dead(_) => "dead",
         };
         self.telemetry.attempt(&job.kind, outcome, begun.elapsed(), waited(job, began));

@@ -68,7 +68,11 @@ pub struct NewVersion {
 
 /// Waits until nobody else adds versions of this kind, until the transaction ends. Before `present` is read.
 pub async fn lock(unit: &dyn UnitOfWork, kind: DocumentKind, tenant: &TenantId) -> Result<()> {
-    unit.lock(&format!("documents:{}:{tenant}", kind.words())).await
+    let name = match kind {
+        DocumentKind::WorkflowDefinition => "definitions",
+        DocumentKind::Policy | DocumentKind::CompliancePolicy => "policies",
+    };
+    unit.lock(&format!("{name}:{tenant}")).await
 }
 
 /// Adds a version; 412 when the caller saw another, 409 when there are too many documents.
@@ -98,7 +102,11 @@ pub async fn append(
         created_at: now,
     };
     if !unit.documents().insert(&record).await? {
-        return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", format!("somebody else changed the {what} at the same time")));
+        return Err(Error::new(
+            Kind::Conflict,
+            "CONCURRENT_CHANGE",
+            format!("somebody else changed the {what} at the same time"),
+        ));
     }
     Ok(record)
 }

@@ -121,6 +121,8 @@ pub enum AttemptEnd {
     Done,
     /// It failed and goes back into the queue until then.
     RetryAt(OffsetDateTime, String),
+    /// It was not tried, and goes back into the queue until then; it counts as no attempt.
+    Postponed(OffsetDateTime),
     /// It failed for good.
     Dead(String),
 }

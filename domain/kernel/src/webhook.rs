@@ -43,6 +43,8 @@ pub struct DeliveryRecord {
     pub event: String,
     /// `pending`, `delivered` or `failed`.
     pub state: String,
+    /// The content that it tells of; none for tests.
+    pub about: Option<About>,
     /// What it says and how it went, as the notify room understands it.
     pub data: Value,
     /// When the event was.
@@ -58,6 +60,10 @@ pub struct DeliveryFilter {
     pub endpoint: Option<EndpointId>,
     /// Exact state.
     pub state: Option<String>,
+    /// Only what was not delivered.
+    pub undelivered: bool,
+    /// Only of content within reach; of all when absent.
+    pub reach: Option<Reach>,
     /// Exact type of event.
     pub event: Option<String>,
     /// Events at or after.
@@ -69,10 +75,6 @@ pub struct DeliveryFilter {
 pub struct About {
     /// The manifest.
     pub manifest: ManifestId,
-    /// Its state.
-    pub state: &'static str,
-    /// Its revision.
-    pub revision: i64,
     /// Department.
     pub department: Option<String>,
     /// Project.
@@ -92,8 +94,6 @@ impl From<&ManifestRecord> for About {
     fn from(record: &ManifestRecord) -> Self {
         Self {
             manifest: record.id,
-            state: record.state.as_str(),
-            revision: record.revision,
             department: record.department.clone(),
             project: record.project.clone(),
             classification: record.classification,
@@ -101,12 +101,14 @@ impl From<&ManifestRecord> for About {
     }
 }
 
-/// Something that happened to content, as the audit log has it.
+/// Something that happened to content, as the world is told.
 #[derive(Debug, Clone)]
 pub struct Happening {
     /// When.
     pub at: OffsetDateTime,
-    /// What, as the audit log calls it.
+    /// The type of event, such as `manifest.signed`.
+    pub event: &'static str,
+    /// What was done, as the audit log calls it.
     pub action: String,
     /// The kind of thing that it happened to first, such as `workflow`.
     pub kind: &'static str,
@@ -114,6 +116,10 @@ pub struct Happening {
     pub id: String,
     /// The content.
     pub about: About,
+    /// Its state.
+    pub state: &'static str,
+    /// Its revision.
+    pub revision: i64,
     /// More; no datum of a person.
     pub detail: Option<Value>,
 }

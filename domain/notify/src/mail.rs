@@ -3,7 +3,7 @@
 
 use omt_jobs::NewJob;
 use omt_kernel::{
-    Kind, NotificationId, OffsetDateTime, Permission, Result, TenantId,
+    NotificationId, OffsetDateTime, Permission, Result, TenantId,
     error::Context as _,
     governance::NotificationRecord,
     port::{Clock, Database, Entropy, Mail, Mailer, People, Person, UnitOfWork},
@@ -60,21 +60,24 @@ pub struct Post {
 impl Post {
     /// Makes a job for each person who gets mail; how many. A mail that is sent twice has the same `Message-ID`.
     pub async fn address(&self, tenant: &TenantId, mailing: &Mailing) -> Result<u64> {
-        let unit = self.database.begin().await?;
-        let settings = unit.tenants().settings(tenant).await?;
-        if !settings.is_some_and(|settings| settings.email_notifications) {
+        // Who that is is found without a transaction: there may be many people to look at.
+        let read = self.database.read().await?;
+        if !mails(read.as_ref(), tenant).await? {
             return Ok(0);
         }
         let mut found: Vec<NotificationRecord> = Vec::new();
         for id in &mailing.notifications {
-            found.extend(unit.notifications().get(tenant, *id).await?);
+            found.extend(read.notifications().get(tenant, *id).await?);
         }
         let Some(first) = found.first() else { return Ok(0) };
-        let Some(content) = unit.manifests().get(tenant, first.manifest).await? else { return Ok(0) };
+        let Some(content) = read.manifests().get(tenant, first.manifest).await? else { return Ok(0) };
         let audience: BTreeSet<String> = found.iter().map(|message| message.audience.clone()).collect();
-        let people = self.people.among(unit.as_ref(), tenant, &audience, MAX_RECIPIENTS).await?;
+        let wanted = move |person: &Person| gets_mail(person) && person.reach.sees(&content);
+        let people = self.people.among(read.as_ref(), tenant, &audience, MAX_RECIPIENTS, &wanted).await?;
+        drop(read);
+        let unit = self.database.begin().await?;
         let mut made = 0;
-        for person in people.iter().filter(|person| gets_mail(person) && person.reach.sees(&content)) {
+        for person in &people {
             let letter = Letter { notification: first.id, subject: person.subject.clone() };
             let job = NewJob {
                 tenant: Some(tenant.clone()),
@@ -83,7 +86,8 @@ impl Post {
                 unique_key: Some(format!("{LETTER}:{}:{}", first.id, person.subject)),
                 priority: 0,
                 run_at: self.clock.now(),
-                max_attempts: 12,
+                // For a day: the pauses end at a quarter of an hour.
+                max_attempts: 100,
             };
             omt_jobs::enqueue(unit.as_ref(), self.clock.as_ref(), self.entropy.as_ref(), job).await?;
             made += 1;
@@ -93,8 +97,12 @@ impl Post {
     }
 
     /// Sends one mail, to the address that the person has now; nothing when they get none any more.
+    /// [`Unprocessable`](omt_kernel::Kind::Unprocessable) when the mail server refuses it for good.
     pub async fn send(&self, tenant: &TenantId, letter: &Letter) -> Result<()> {
         let read = self.database.read().await?;
+        if !mails(read.as_ref(), tenant).await? {
+            return Ok(());
+        }
         let Some(message) = read.notifications().get(tenant, letter.notification).await? else { return Ok(()) };
         let Some(content) = read.manifests().get(tenant, message.manifest).await? else { return Ok(()) };
         let person = self.recipient(read.as_ref(), tenant, &letter.subject).await?;
@@ -103,13 +111,7 @@ impl Post {
         let Some(to) = person.email else { return Ok(()) };
         let (subject, text) = self.words(&message);
         let id = format!("{}.{}", message.id, letter.subject.trim_start_matches("user:"));
-        match self.mailer.send(&Mail { id, to, subject, text }).await {
-            Err(error) if error.kind == Kind::Unprocessable => {
-                tracing::warn!(%error, user = letter.subject, "a mail cannot be sent to this address");
-                Ok(())
-            }
-            sent => sent,
-        }
+        self.mailer.send(&Mail { id, to, subject, text }).await
     }
 
     async fn recipient(&self, unit: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<Person>> {
@@ -152,6 +154,11 @@ impl Post {
         );
         (format!("OpenMediaTrust: {subject}"), text)
     }
+}
+
+/// Whether a tenant wants mail at all.
+async fn mails(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<bool> {
+    Ok(unit.tenants().settings(tenant).await?.is_some_and(|settings| settings.email_notifications))
 }
 
 fn gets_mail(person: &Person) -> bool {

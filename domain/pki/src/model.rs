@@ -33,8 +33,10 @@ pub enum AnchorSource {
     C2pa,
     /// The built-in C2PA trust list of time-stamp authorities.
     C2paTsa,
-    /// The tenant's own: our PKI, and anchors from the configuration.
+    /// Anchors from the configuration.
     Tenant,
+    /// Our own PKI.
+    Own,
 }
 
 /// A set of trust anchors, found by subject.

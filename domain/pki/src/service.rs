@@ -110,7 +110,7 @@ impl Pki {
 
     /// Adds our roots of one hierarchy to a set of anchors, as the tenant's own.
     pub fn add_roots(&self, hierarchy: Hierarchy, anchors: &mut TrustAnchors) -> Result<(), PkiError> {
-        anchors.add_pem(self.roots_pem(hierarchy).as_bytes(), AnchorSource::Tenant)
+        anchors.add_pem(self.roots_pem(hierarchy).as_bytes(), AnchorSource::Own)
     }
 
     async fn signer(&self, algorithm: Algorithm) -> Result<(SignerCertificates, String), PkiError> {

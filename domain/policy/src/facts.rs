@@ -1,7 +1,7 @@
 //! What policies see of a manifest: one JSON value, the same for drafts and for what is signed.
 
 use omt_claims::{
-    definition::ClaimDefinition,
+    definition::{ClaimDefinition, is_workflow_label},
     metadata::{self, Extracted},
     service::Examined,
 };
@@ -53,7 +53,7 @@ pub fn of(record: &ManifestRecord, verified: Option<&Value>, approval: Option<Va
         assertions.insert(planned.label, planned.data);
     }
     // What a caller says about approval proves none.
-    for custom in definition.assertions.iter().filter(|custom| custom.label != omt_claims::definition::WORKFLOW_LABEL) {
+    for custom in definition.assertions.iter().filter(|custom| !is_workflow_label(&custom.label)) {
         assertions.insert(custom.label.clone(), custom.data.clone());
     }
     let signature = record.signed.as_ref().map(|signed| {
@@ -102,17 +102,18 @@ pub fn of(record: &ManifestRecord, verified: Option<&Value>, approval: Option<Va
 
 /// The facts of content that is not stored here: what its manifest says, as far as its integrity holds.
 pub fn of_upload(examined: &Examined) -> Result<Value> {
-    let report = serde_json::to_value(&examined.verification.report).context("a report cannot be written")?;
-    let valid = examined.verification.report.valid;
-    let manifests = examined.verification.crjson.as_ref().and_then(|crjson| crjson.get("manifests")?.as_array());
+    let report = serde_json::to_value(&examined.report).context("a report cannot be written")?;
+    let valid = examined.report.valid;
+    let manifests = examined.crjson.as_ref().and_then(|crjson| crjson.get("manifests")?.as_array());
     let label = report.get("active_manifest").filter(|label| label.is_string());
     let active = manifests.into_iter().flatten().find(|manifest| manifest.get("label") == label).filter(|_| valid);
     let mut assertions = match active.and_then(|manifest| manifest.get("assertions")) {
         Some(Value::Object(assertions)) => assertions.clone(),
         _ => Map::new(),
     };
+    // An approval is attested only by the one assertion of its kind.
     if report.pointer(ATTESTED) != Some(&Value::Bool(true)) {
-        assertions.remove(omt_claims::definition::WORKFLOW_LABEL);
+        assertions.retain(|label, _| !is_workflow_label(label));
     }
     let action = assertions.get("c2pa.actions.v2").and_then(|actions| actions.pointer("/actions/0/action")).cloned();
     let is_ingredient = |label: &str| label.starts_with("c2pa.ingredient");
@@ -129,7 +130,8 @@ pub fn of_upload(examined: &Examined) -> Result<Value> {
         "assertions": assertions,
         "metadata": properties(&examined.extracted),
         "ingredients": ingredients,
-        "signature": active.map(|_| signature(Some(&report))),
+        // Of a manifest that does not hold, too: it is no draft.
+        "signature": examined.report.manifest_present.then(|| signature(Some(&report))),
     }))
 }
 

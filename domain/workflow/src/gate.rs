@@ -175,12 +175,19 @@ impl Governance for Gate {
             let words = format!("the effects of {} are under way", pending.action);
             return Err(Error::new(Kind::Conflict, "TRANSITION_PENDING", words).retry_after(5));
         }
-        let moved = matches!(&event, Event::Changed { to, .. } if *to != instance.state);
+        let (name, told) = match &event {
+            Event::Ended { .. } => ("workflow.cancel", "workflow.cancelled"),
+            _ => ("workflow.void", "workflow.voided"),
+        };
+        // Before anything was decided there is nothing to void.
+        let matters = !matches!(event, Event::Changed { .. }) || !instance.votes.is_empty() || !instance.chain.is_empty();
+        let from = instance.state.clone();
         let tools = store::Tools { clock: self.clock.as_ref(), entropy: self.entropy.as_ref() };
-        store::append(unit, &tools, &definition, instance, vec![event]).await?;
-        if moved {
-            let entry = omt_audit::Event::new("workflow.void", "workflow", workflow.id).about(after);
-            self.audit.append(unit, actor, entry).await?;
+        let (instance, _) = store::append(unit, &tools, &definition, instance, vec![event]).await?;
+        if matters {
+            let entry = omt_audit::Event::new(name, "workflow", workflow.id).tell(told, after);
+            let detail = serde_json::json!({ "from": from, "to": instance.state, "revision": instance.revision });
+            self.audit.append(unit, actor, entry.detail(detail)).await?;
         }
         Ok(())
     }

@@ -406,9 +406,10 @@ impl Workflows {
     async fn write(&self, unit: &dyn UnitOfWork, actor: &Actor, bench: Bench, events: Vec<Event>, name: &str) -> Result<Bench> {
         let Bench { record, settings, definition, instance } = bench;
         let from = instance.state.clone();
-        let taken = messages::taken(&definition, &events);
+        let (taken, told) = (messages::taken(&definition, &events), messages::told(&events));
         let (instance, tasks) = store::append(unit, &self.tools(), &definition, instance, events).await?;
-        let entry = omt_audit::Event::new(format!("workflow.{name}"), "workflow", instance.id).about(&record).after(&instance);
+        let entry =
+            omt_audit::Event::new(format!("workflow.{name}"), "workflow", instance.id).tell(told, &record).after(&instance);
         let entry = entry.detail(json!({
             "manifest": instance.manifest, "from": from, "to": instance.state, "revision": instance.revision,
         }));

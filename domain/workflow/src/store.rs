@@ -9,8 +9,8 @@ use crate::{
 };
 use omt_kernel::{
     Error, Kind, ManifestId, OffsetDateTime, Result, TaskId, TenantId,
-    error::Context as _,
     document::{DocumentKind, VersionRecord},
+    error::Context as _,
     governance::{TaskRecord, WorkflowEventRecord, WorkflowRecord},
     port::{Clock, Entropy, UnitOfWork},
 };

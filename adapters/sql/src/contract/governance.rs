@@ -5,13 +5,10 @@ use crate::SqlDatabase;
 use omt_kernel::{
     DeliveryId, EndpointId, EvidenceId, ManifestId, NotificationId, Reach, TaskId, TenantId, WorkflowId,
     document::{DocumentKind, VersionRecord},
-    governance::{
-        EvidenceRecord, NotificationRecord, ReportRecord, TaskFilter, TaskRecord, WorkflowFilter,
-        WorkflowRecord,
-    },
+    governance::{EvidenceRecord, NotificationRecord, ReportRecord, TaskFilter, TaskRecord, WorkflowFilter, WorkflowRecord},
     manifest::{BlobRef, Classification, ManifestRecord, ManifestState},
     port::{Database, Page},
-    webhook::{DeliveryFilter, DeliveryRecord, EndpointRecord},
+    webhook::{About, DeliveryFilter, DeliveryRecord, EndpointRecord},
 };
 use serde_json::json;
 use std::{collections::BTreeSet, sync::Arc};
@@ -340,6 +337,12 @@ pub(super) async fn webhooks_are_their_tenants(database: Arc<SqlDatabase>) {
         message: Uuid::now_v7(),
         event: "manifest.signed".into(),
         state: state.into(),
+        about: Some(About {
+            manifest: ManifestId(Uuid::nil()),
+            department: Some("news".into()),
+            project: None,
+            classification: Classification::Secret,
+        }),
         data: json!({}),
         created_at: now() - Duration::days(age),
         updated_at: now(),
@@ -355,6 +358,16 @@ pub(super) async fn webhooks_are_their_tenants(database: Arc<SqlDatabase>) {
     assert_eq!(list(&failed).await, [made[0].clone()]);
     let recent = DeliveryFilter { since: Some(now() - Duration::days(1)), ..failed.clone() };
     assert_eq!(list(&recent).await, []);
+    let undelivered = DeliveryFilter { undelivered: true, ..of_one.clone() };
+    assert_eq!(list(&undelivered).await.len(), 2);
+    for (reach, seen) in [
+        (Reach::ALL, 2),
+        (Reach { clearance: Classification::Internal, ..Reach::ALL }, 0),
+        (Reach { department: Some("legal".into()), ..Reach::ALL }, 0),
+        (Reach { department: Some("news".into()), ..Reach::ALL }, 2),
+    ] {
+        assert_eq!(list(&DeliveryFilter { reach: Some(reach), ..of_one.clone() }).await.len(), seen);
+    }
     let sung = DeliveryFilter { event: Some("manifest.sung".into()), ..DeliveryFilter::default() };
     assert_eq!(list(&sung).await, []);
     assert_eq!(unit.webhooks().deliveries(&other, &of_one, page(5)).await.unwrap(), []);
@@ -366,6 +379,7 @@ pub(super) async fn webhooks_are_their_tenants(database: Arc<SqlDatabase>) {
     assert_eq!(unit.webhooks().forget_deliveries(now() - Duration::days(5)).await.unwrap(), 1);
     assert!(!unit.webhooks().delete_endpoint(&other, one.id).await.unwrap());
     assert!(unit.webhooks().delete_endpoint(&tenant(), one.id).await.unwrap());
+    assert_eq!(unit.webhooks().forget_deliveries(now() - Duration::days(5)).await.unwrap(), 1, "its endpoint is gone");
     assert_eq!(list(&of_one).await, []);
     assert_eq!(unit.webhooks().deliveries(&tenant(), &DeliveryFilter::default(), page(5)).await.unwrap().len(), 1);
 }

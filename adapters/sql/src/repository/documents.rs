@@ -140,7 +140,13 @@ impl<C: Finish> DocumentRepository for Unit<C> {
         }
     }
 
-    async fn get(&self, kind: DocumentKind, tenant: &TenantId, name: &str, version: Option<u32>) -> Result<Option<VersionRecord>> {
+    async fn get(
+        &self,
+        kind: DocumentKind,
+        tenant: &TenantId,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<Option<VersionRecord>> {
         Ok(self.rows(kind, tenant, Some(name), version, Some(1)).await?.pop())
     }
 

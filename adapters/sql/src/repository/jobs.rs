@@ -221,6 +221,11 @@ impl<C: Finish> JobRepository for Unit<C> {
                 finished(update, JobState::Done).col_expr(rows::Column::Error, Expr::value(Option::<String>::None))
             }
             AttemptEnd::Dead(why) => finished(update, JobState::Dead).col_expr(rows::Column::Error, Expr::value(cut(why))),
+            AttemptEnd::Postponed(at) => update
+                .col_expr(rows::Column::State, Expr::value(JobState::Queued.as_str()))
+                .col_expr(rows::Column::Attempts, Expr::col(rows::Column::Attempts).sub(1))
+                .col_expr(rows::Column::RunAt, Expr::value(micros(*at)))
+                .col_expr(rows::Column::AnnouncedAt, Expr::value(Option::<i64>::None)),
             AttemptEnd::RetryAt(at, why) => update
                 .col_expr(rows::Column::State, Expr::value(JobState::Queued.as_str()))
                 .col_expr(rows::Column::RunAt, Expr::value(micros(*at)))

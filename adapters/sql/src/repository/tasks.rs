@@ -13,8 +13,8 @@ use omt_kernel::{
     port::{Page, TaskRepository},
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, JoinType, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, RelationDef,
-    Select,
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, JoinType, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, RelationDef, Select,
     sea_query::{Expr, ExprTrait, OnConflict, Order, Query, SimpleExpr},
 };
 use serde::{Deserialize, Serialize};
@@ -220,7 +220,7 @@ impl<C: Finish> TaskRepository for Unit<C> {
         };
         let Some(wanted) = &filter.candidates else {
             let (id, due) = (Expr::col((rows::Entity, rows::Column::Id)), Expr::col((rows::Entity, rows::Column::DueAt)));
-            let found = part(filtered(tenant, filter), id.into(), due.into()).all(&self.connection).await.map_err(failed)?;
+            let found = part(filtered(tenant, filter), id, due).all(&self.connection).await.map_err(failed)?;
             return found.into_iter().map(from_row).collect();
         };
         // The first of each candidate, so that an index gives every part in order, however many tasks there are.
@@ -228,7 +228,7 @@ impl<C: Finish> TaskRepository for Unit<C> {
         for candidate in wanted {
             let id = Expr::col((candidates::Entity, candidates::Column::TaskId));
             let due = Expr::col((candidates::Entity, candidates::Column::DueAt));
-            let query = part(waiting(tenant, filter, candidate), id.into(), due.into());
+            let query = part(waiting(tenant, filter, candidate), id, due);
             for row in query.all(&self.connection).await.map_err(failed)? {
                 found.insert(place(filter, &row), row);
             }

@@ -7,11 +7,12 @@ use crate::{
 };
 use async_trait::async_trait;
 use omt_kernel::{
-    DeliveryId, EndpointId, Result, TenantId,
+    DeliveryId, EndpointId, Error, ManifestId, Reach, Result, TenantId,
+    manifest::Classification,
     port::{Page, WebhookRepository},
-    webhook::{DeliveryFilter, DeliveryRecord, EndpointRecord},
+    webhook::{About, DeliveryFilter, DeliveryRecord, EndpointRecord},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -42,6 +43,15 @@ fn endpoint_row(record: &EndpointRecord) -> endpoints::ActiveModel {
 }
 
 fn delivery(row: deliveries::Model) -> Result<DeliveryRecord> {
+    let about = match (row.manifest_id, row.classification) {
+        (Some(id), Some(classification)) => Some(About {
+            manifest: ManifestId(id),
+            department: row.department,
+            project: row.project,
+            classification: classification.parse().map_err(|()| Error::internal("a stored classification is unknown"))?,
+        }),
+        _ => None,
+    };
     Ok(DeliveryRecord {
         id: DeliveryId(row.id),
         tenant: tenant_id(&row.tenant)?,
@@ -49,6 +59,7 @@ fn delivery(row: deliveries::Model) -> Result<DeliveryRecord> {
         message: row.message_id,
         event: row.event,
         state: row.state,
+        about,
         data: row.data,
         created_at: instant(row.created_at)?,
         updated_at: instant(row.updated_at)?,
@@ -56,6 +67,7 @@ fn delivery(row: deliveries::Model) -> Result<DeliveryRecord> {
 }
 
 fn delivery_row(record: &DeliveryRecord) -> deliveries::ActiveModel {
+    let about = record.about.as_ref();
     deliveries::ActiveModel {
         id: Set(record.id.0),
         tenant: Set(record.tenant.to_string()),
@@ -63,10 +75,30 @@ fn delivery_row(record: &DeliveryRecord) -> deliveries::ActiveModel {
         message_id: Set(record.message),
         event: Set(record.event.clone()),
         state: Set(record.state.clone()),
+        manifest_id: Set(about.map(|about| about.manifest.0)),
+        department: Set(about.and_then(|about| about.department.clone())),
+        project: Set(about.and_then(|about| about.project.clone())),
+        classification: Set(about.map(|about| about.classification.as_str().to_owned())),
         data: Set(record.data.clone()),
         created_at: Set(micros(record.created_at)),
         updated_at: Set(micros(record.updated_at)),
     }
+}
+
+/// Deliveries of content within reach, and those of none.
+fn within(reach: &Reach) -> Condition {
+    let mut all = Condition::all();
+    if let Some(department) = &reach.department {
+        let column = deliveries::Column::Department;
+        all = all.add(Condition::any().add(column.is_null()).add(column.eq(department.as_str())));
+    }
+    if !reach.projects.is_empty() {
+        let column = deliveries::Column::Project;
+        all = all.add(Condition::any().add(column.is_null()).add(column.is_in(reach.projects.iter().map(String::as_str))));
+    }
+    let cleared = Classification::ALL.iter().filter(|c| **c <= reach.clearance).map(|c| c.as_str());
+    let column = deliveries::Column::Classification;
+    all.add(Condition::any().add(column.is_null()).add(column.is_in(cleared)))
 }
 
 #[async_trait]
@@ -105,12 +137,7 @@ impl<C: Finish> WebhookRepository for Unit<C> {
         let gone = endpoints::Entity::delete_many()
             .filter(endpoints::Column::Id.eq(id.0))
             .filter(endpoints::Column::Tenant.eq(tenant.as_str()));
-        if gone.exec(&self.connection).await.map_err(failed)?.rows_affected == 0 {
-            return Ok(false);
-        }
-        let theirs = deliveries::Entity::delete_many().filter(deliveries::Column::EndpointId.eq(id.0));
-        theirs.exec(&self.connection).await.map_err(failed)?;
-        Ok(true)
+        Ok(gone.exec(&self.connection).await.map_err(failed)?.rows_affected == 1)
     }
 
     async fn insert_delivery(&self, record: &DeliveryRecord) -> Result<()> {
@@ -141,6 +168,12 @@ impl<C: Finish> WebhookRepository for Unit<C> {
         if let Some(state) = &filter.state {
             query = query.filter(deliveries::Column::State.eq(state.as_str()));
         }
+        if filter.undelivered {
+            query = query.filter(deliveries::Column::State.ne("delivered"));
+        }
+        if let Some(reach) = &filter.reach {
+            query = query.filter(within(reach));
+        }
         if let Some(event) = &filter.event {
             query = query.filter(deliveries::Column::Event.eq(event.as_str()));
         }
@@ -158,7 +191,12 @@ impl<C: Finish> WebhookRepository for Unit<C> {
         let old: Vec<Uuid> = deliveries::Entity::find()
             .select_only()
             .column(deliveries::Column::Id)
-            .filter(deliveries::Column::CreatedAt.lt(micros(before)))
+            .filter(
+                Condition::any().add(deliveries::Column::CreatedAt.lt(micros(before))).add(
+                    deliveries::Column::EndpointId
+                        .not_in_subquery(Query::select().column(endpoints::Column::Id).from(endpoints::Entity).to_owned()),
+                ),
+            )
             .limit(1_000)
             .into_tuple()
             .all(&self.connection)

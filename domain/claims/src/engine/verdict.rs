@@ -2,7 +2,7 @@
 
 use super::verify::{OwnChecks, VerifyRequest};
 use crate::{
-    definition::{WORKFLOW_LABEL, WorkflowAssertion},
+    definition::{WORKFLOW_LABEL, WorkflowAssertion, is_workflow_label},
     jumbf::ManifestStore,
     post_quantum::{PostQuantum, PqState},
     report::{
@@ -81,7 +81,7 @@ pub(super) fn report(
         _ => own.path.as_ref().ok().map(|path| path.source),
     };
     // Only an own signer's word about an own decision counts.
-    let own_word = valid && certificate_trusted && source == Some(AnchorSource::Tenant);
+    let own_word = valid && certificate_trusted && source == Some(AnchorSource::Own);
     let compliance = if own_word { compliance(reader) } else { OrganizationalCompliance::default() };
     let trust_level = trust_level(valid, certificate_trusted, source, &post_quantum, signing_time.as_ref(), &compliance);
     let active = reader.active_manifest();
@@ -117,13 +117,17 @@ pub(super) fn report(
 /// What the signer attests of its organisation's decisions: a created assertion, since a gathered one is anybody's word. What was not
 /// checked, or let through by an override, is not known to hold.
 fn compliance(reader: &Reader) -> OrganizationalCompliance {
-    let attested = reader.active_manifest().into_iter().flat_map(|manifest| manifest.assertions());
-    let mut attested = attested.filter(|assertion| assertion.created() && assertion.label() == WORKFLOW_LABEL);
-    let said = attested.next().and_then(|assertion| assertion.value().ok()).cloned();
+    let all = reader.active_manifest().into_iter().flat_map(|manifest| manifest.assertions());
+    let claimed: Vec<_> = all.filter(|assertion| is_workflow_label(assertion.label())).collect();
+    // Beside another of its kind, none says anything.
+    let [one] = claimed[..] else { return OrganizationalCompliance::default() };
+    let attested = one.created() && one.label() == WORKFLOW_LABEL;
+    let said = one.value().ok().filter(|_| attested).cloned();
     let said: Option<WorkflowAssertion> = said.and_then(|value| serde_json::from_value(value).ok());
     let Some(said) = said else { return OrganizationalCompliance::default() };
     let department = said.organizational_context.as_ref().and_then(|context| context.department.as_ref());
     OrganizationalCompliance {
+        workflow_id: Some(said.workflow_id),
         pdpa_compliant: said.compliance_check.pdpa_approved.then_some(true),
         workflow_approved: Some(!said.approval_chain.is_empty()),
         // Nobody publishes content of a department beyond their reach.
@@ -258,7 +262,7 @@ fn trust_level(
     if !trusted {
         return TrustLevel::Basic;
     }
-    if source != Some(AnchorSource::Tenant) {
+    if !matches!(source, Some(AnchorSource::Tenant | AnchorSource::Own)) {
         return TrustLevel::Standard;
     }
     let assured =

@@ -41,9 +41,14 @@ pub(super) fn read(window: &[u8]) -> Properties {
 
 /// Where properties stand, in every Photoshop segment.
 pub(super) fn places(bytes: &[u8], names: &BTreeSet<String>) -> Vec<Range<usize>> {
-    let mut out = Vec::new();
+    let (mut out, mut end) = (Vec::new(), 0);
     for start in all(bytes, SIGNATURE) {
-        datasets(bytes, start, &mut |name, place| {
+        if start < end {
+            continue;
+        }
+        // A segment holds 64 KiB at most.
+        let segment = &bytes[..bytes.len().min(start + 0x1_0000)];
+        end = datasets(segment, start, &mut |name, place| {
             if names.contains(name) {
                 out.push(place);
             }
@@ -52,20 +57,21 @@ pub(super) fn places(bytes: &[u8], names: &BTreeSet<String>) -> Vec<Range<usize>
     out
 }
 
-/// Visits the known data sets of the segment whose signature stands at `start`.
-fn datasets(bytes: &[u8], start: usize, visit: &mut dyn FnMut(&'static str, Range<usize>)) {
+/// Visits the known data sets of the segment whose signature stands at `start`; where that ends.
+fn datasets(bytes: &[u8], start: usize, visit: &mut dyn FnMut(&'static str, Range<usize>)) -> usize {
     let mut at = start + SIGNATURE.len();
     while let Some([b'8', b'B', b'I', b'M', high, low, name_len]) = bytes.get(at..at + 7) {
         // The Pascal name with its length byte is padded to an even number.
         let size_at = at + 6 + (usize::from(*name_len) + 1).next_multiple_of(2);
-        let Some(size) = bytes.get(size_at..size_at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok()) else { return };
+        let Some(size) = bytes.get(size_at..size_at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok()) else { return at };
         let (data, size) = (size_at + 4, u32::from_be_bytes(size) as usize);
-        let Some(end) = data.checked_add(size).filter(|end| *end <= bytes.len()) else { return };
+        let Some(end) = data.checked_add(size).filter(|end| *end <= bytes.len()) else { return at };
         if (*high, *low) == (4, 4) {
-            return records(bytes, data..end, visit);
+            records(bytes, data..end, visit);
         }
         at = data + size.next_multiple_of(2);
     }
+    at
 }
 
 fn records(bytes: &[u8], data: Range<usize>, visit: &mut dyn FnMut(&'static str, Range<usize>)) {

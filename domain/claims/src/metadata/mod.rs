@@ -4,12 +4,16 @@ mod exif;
 mod iptc;
 pub mod redact;
 pub mod technical;
+mod tiff;
 mod xmp;
 
 use crate::{definition::MetadataInclusion, engine::PlannedAssertion, guard::ReadSeek, media::Media};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, io::Read};
+use std::{
+    collections::BTreeMap,
+    io::{Read, SeekFrom},
+};
 
 /// Beyond this many bytes only technical facts are read.
 const MAX_SCANNED: u64 = 64 << 20;
@@ -58,6 +62,11 @@ pub struct Extracted {
     pub orientation: u16,
 }
 
+/// Whether content of this type and size has its metadata read, where it may have any.
+pub fn is_read(mime: &str, size: u64) -> bool {
+    size <= MAX_SCANNED || !(mime.starts_with("image/") || mime.starts_with("video/"))
+}
+
 /// Reads everything. Broken metadata is left out, never an error.
 pub fn extract(media: Media, size: u64, source: &mut dyn ReadSeek) -> Extracted {
     let mut out = Extracted { technical: technical::read(media, source), orientation: 1, ..Default::default() };
@@ -65,7 +74,7 @@ pub fn extract(media: Media, size: u64, source: &mut dyn ReadSeek) -> Extracted 
         let (properties, orientation) = exif::read(media, source);
         out.exif = properties;
         out.orientation = orientation;
-        if let Some(window) = window(source) {
+        if let Some(window) = window(size, source) {
             out.xmp = xmp::read(&window);
             if media.mime == "image/jpeg" {
                 out.iptc = iptc::read(&window);
@@ -85,12 +94,17 @@ pub fn extract(media: Media, size: u64, source: &mut dyn ReadSeek) -> Extracted 
     out
 }
 
-/// The beginning of the content, where metadata stands.
-fn window(source: &mut dyn ReadSeek) -> Option<Vec<u8>> {
-    const WINDOW: u64 = 4 << 20;
+/// The beginning of the content and its end, where metadata stands.
+fn window(size: u64, source: &mut dyn ReadSeek) -> Option<Vec<u8>> {
+    const HEAD: u64 = 4 << 20;
+    const TAIL: u64 = 1 << 20;
     let mut bytes = Vec::new();
     source.rewind().ok()?;
-    (&mut *source).take(WINDOW).read_to_end(&mut bytes).ok()?;
+    (&mut *source).take(HEAD).read_to_end(&mut bytes).ok()?;
+    if size > HEAD {
+        source.seek(SeekFrom::Start(HEAD.max(size.saturating_sub(TAIL)))).ok()?;
+        (&mut *source).take(TAIL).read_to_end(&mut bytes).ok()?;
+    }
     Some(bytes)
 }
 
@@ -147,7 +161,9 @@ pub fn assertions(extracted: &Extracted, inclusion: MetadataInclusion) -> Vec<Pl
     for (source, properties) in [("exif", &extracted.exif), ("iptc", &extracted.iptc), ("xmp", &extracted.xmp)] {
         for (name, value) in properties {
             let personal = extracted.pii.iter().any(|p| p.source == source && p.property == *name);
-            if inclusion == MetadataInclusion::All || !personal {
+            // Names without a namespace of ours have no place in a context.
+            let known = NAMESPACES.iter().any(|(prefix, _)| name.split(':').next() == Some(*prefix));
+            if known && (inclusion == MetadataInclusion::All || !personal) {
                 all.insert(name.clone(), value.clone());
             }
         }

@@ -34,11 +34,9 @@ impl PropertyNames {
     }
 }
 
-/// Blanks these properties wherever they stand.
-pub fn redact(media: Media, bytes: &mut [u8], properties: &PropertyNames) {
-    if !properties.exif.is_empty() {
-        exif::remove(media, bytes, &properties.exif);
-    }
+/// Blanks these properties wherever they stand. False when there may be more that could not be reached.
+pub fn redact(media: Media, bytes: &mut [u8], properties: &PropertyNames) -> bool {
+    let whole = properties.exif.is_empty() || exif::remove(media, bytes, &properties.exif);
     let mut blank: Vec<Range<usize>> = Vec::new();
     if !properties.xmp.is_empty() {
         blank.extend(xmp::places(bytes, &properties.xmp));
@@ -54,16 +52,17 @@ pub fn redact(media: Media, bytes: &mut [u8], properties: &PropertyNames) {
     if media.mime == "image/png" {
         mend_png(bytes);
     }
+    whole
 }
 
 /// Every place of a pattern.
-pub(super) fn all(bytes: &[u8], pattern: &[u8]) -> Vec<usize> {
-    let (mut out, mut from) = (Vec::new(), 0);
-    while let Some(at) = bytes.get(from..).and_then(|rest| find(rest, pattern)) {
-        out.push(from + at);
-        from += at + pattern.len();
-    }
-    out
+pub(super) fn all<'a>(bytes: &'a [u8], pattern: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let at = from + find(bytes.get(from..)?, pattern)?;
+        from = at + pattern.len();
+        Some(at)
+    })
 }
 
 /// Checksums of the chunks that hold metadata (PNG §5.3).
@@ -175,7 +174,7 @@ mod tests {
         assert_eq!(before.pii.len(), 6, "{:#?}", before.pii);
         assert_eq!(before.exif["tiff:Make"], "Maker");
         let length = bytes.len();
-        redact(media::by_mime("image/jpeg"), &mut bytes, &personal);
+        assert!(redact(media::by_mime("image/jpeg"), &mut bytes, &personal));
         assert_eq!(bytes.len(), length);
         let (after, left) = everything(&bytes);
         assert!(left.is_empty(), "{left:?}");
@@ -216,6 +215,52 @@ mod tests {
         let after = extract(media, bytes.len() as u64, &mut Cursor::new(&bytes));
         assert!(!after.exif.contains_key("exifEX:BodySerialNumber"));
         assert_eq!(after.exif["exif:GPSLatitude"], "1/1, 21/1, 7/1");
+    }
+
+    #[test]
+    fn raw_photographs_and_cut_directories_are_left_alone() {
+        let names = PropertyNames { exif: ["exif:GPSLatitude".to_owned()].into(), ..PropertyNames::default() };
+        let mut raw = tiff();
+        assert!(!redact(media::by_mime("image/tiff"), &mut raw, &names));
+        assert_eq!(raw, tiff(), "nothing was touched");
+        // The directory of places is cut off by the end of its block.
+        let mut cut = tiff();
+        cut.truncate(100);
+        let mut bytes = jpeg(&[(0xe1, [b"Exif\0\0".to_vec(), cut].concat())]);
+        assert!(!redact(media::by_mime("image/jpeg"), &mut bytes, &names));
+    }
+
+    #[test]
+    fn directories_that_claim_too_much_are_not_read() {
+        let mut bomb = b"II*\0\x08\0\0\0".to_vec();
+        bomb.extend(300u16.to_le_bytes());
+        for n in 0..300u16 {
+            bomb.extend((0x0100 + n).to_le_bytes());
+            bomb.extend(1u16.to_le_bytes());
+            bomb.extend(60_000u32.to_le_bytes());
+            bomb.extend(8u32.to_le_bytes());
+        }
+        bomb.resize(1 << 20, 0);
+        let found = extract(media::by_mime("image/tiff"), bomb.len() as u64, &mut Cursor::new(&bomb));
+        assert!(found.exif.is_empty());
+    }
+
+    /// What begins again and again is looked at once.
+    #[test]
+    fn repetition_costs_no_more_than_its_length() {
+        let names = PropertyNames {
+            exif: ["exif:GPSLatitude".to_owned()].into(),
+            xmp: ["exif:GPSLatitude".to_owned()].into(),
+            iptc: ["dc:title".to_owned()].into(),
+        };
+        let header = b"II*\0\x08\0\0\0".repeat(500_000);
+        let packets = [b"<x:xmpmeta".repeat(400_000), b"</x:xmpmeta>".to_vec()].concat();
+        let segments = b"Photoshop 3.0\0".repeat(300_000);
+        for mut bytes in [header, packets, segments] {
+            let begun = std::time::Instant::now();
+            redact(media::by_mime("image/jpeg"), &mut bytes, &names);
+            assert!(begun.elapsed().as_secs() < 20);
+        }
     }
 
     proptest! {

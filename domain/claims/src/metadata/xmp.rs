@@ -1,28 +1,42 @@
 //! XMP (ISO 16684-1): simple properties, and the items of arrays, of the namespaces we know.
 
-use super::{Properties, append, clean, prefix_of, redact::all};
+use super::{Properties, append, clean, pii_kind, prefix_of};
 use crate::guard::find;
 use quick_xml::{NsReader, events::Event, name::ResolveResult};
 use std::{collections::BTreeSet, ops::Range};
 
+/// What precedes names of namespaces that we do not know.
+const UNKNOWN: &str = "other:";
 const OPEN: &[u8] = b"<x:xmpmeta";
 const CLOSE: &[u8] = b"</x:xmpmeta>";
 const MAX_PACKET: usize = 1 << 20;
 const MAX_PROPERTIES: usize = 500;
 const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
 
-/// Reads the first packet in the window. Entities are never expanded.
+/// Packets of one file that are read.
+const MAX_PACKETS: usize = 16;
+
+/// Reads the packets in the window. Entities are never expanded.
 pub(super) fn read(window: &[u8]) -> Properties {
-    let packet = find(window, OPEN)
-        .and_then(|start| find(&window[start..], CLOSE).map(|length| &window[start..start + length + CLOSE.len()]));
-    match packet {
-        Some(packet) if packet.len() <= MAX_PACKET => parse(packet),
-        _ => Properties::new(),
+    let mut out = Properties::new();
+    for packet in packets(window).take(MAX_PACKETS).filter(|packet| packet.len() <= MAX_PACKET) {
+        parse(&window[packet], &mut out);
     }
+    out
 }
 
-fn parse(packet: &[u8]) -> Properties {
-    let mut out = Properties::new();
+/// Where packets stand, one after the other.
+fn packets(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let start = from + find(bytes.get(from..)?, OPEN)?;
+        let end = start + find(&bytes[start..], CLOSE)? + CLOSE.len();
+        from = end;
+        Some(start..end)
+    })
+}
+
+fn parse(packet: &[u8], out: &mut Properties) {
     let mut reader = NsReader::from_reader(packet);
     // The names of the open elements; none for RDF's own.
     let mut open: Vec<Option<String>> = Vec::new();
@@ -33,22 +47,23 @@ fn parse(packet: &[u8]) -> Properties {
         let event = reader.read_event_into(&mut buffer);
         match &event {
             Ok(Event::Text(part)) => text.push_str(part),
+            Ok(Event::CData(part)) => text.push_str(part),
             // An entity stands by its name only; the predefined ones are resolved below.
             Ok(Event::GeneralRef(entity)) => text.push_str(&format!("&{};", &**entity)),
             _ => {
                 let name = open.iter().rev().find_map(Clone::clone);
                 if let (Some(name), Some(value)) = (name, clean(&unescape(&std::mem::take(&mut text)))) {
-                    append(&mut out, name, value);
+                    add(out, name, value);
                 }
             }
         }
         match event {
             Ok(Event::Start(element)) => {
-                attributes(&reader, &element, &mut out);
+                attributes(&reader, &element, out);
                 let (resolved, local) = reader.resolver().resolve_element(element.name());
                 open.push(qualified(resolved, local.as_ref()));
             }
-            Ok(Event::Empty(element)) => attributes(&reader, &element, &mut out),
+            Ok(Event::Empty(element)) => attributes(&reader, &element, out),
             Ok(Event::End(_)) => {
                 open.pop();
             }
@@ -56,17 +71,21 @@ fn parse(packet: &[u8]) -> Properties {
             Ok(_) => {}
         }
     }
-    out
+}
+
+/// Adds a property; of namespaces that we do not know, only what is personal.
+fn add(out: &mut Properties, name: String, value: String) {
+    if !name.starts_with(UNKNOWN) || pii_kind(&name, &value).is_some() {
+        append(out, name, value);
+    }
 }
 
 /// Where properties stand, in every packet.
 pub(super) fn places(bytes: &[u8], names: &BTreeSet<String>) -> Vec<Range<usize>> {
     let mut out = Vec::new();
-    for start in all(bytes, OPEN) {
-        let Some(length) = find(&bytes[start..], CLOSE) else { break };
-        let packet = &bytes[start..start + length + CLOSE.len()];
-        if let (true, Ok(packet)) = (packet.len() <= MAX_PACKET, std::str::from_utf8(packet)) {
-            out.extend(places_in(packet, names).into_iter().map(|place| start + place.start..start + place.end));
+    for place in packets(bytes) {
+        if let (true, Ok(packet)) = (place.len() <= MAX_PACKET, std::str::from_utf8(&bytes[place.clone()])) {
+            out.extend(places_in(packet, names).into_iter().map(|found| place.start + found.start..place.start + found.end));
         }
     }
     out
@@ -119,7 +138,7 @@ fn attributes(reader: &NsReader<&[u8]>, element: &quick_xml::events::BytesStart<
         if let Some(name) = qualified(resolved, local.as_ref())
             && let Some(value) = clean(&unescape(&attribute.value))
         {
-            append(out, name, value);
+            add(out, name, value);
         }
     }
 }
@@ -129,8 +148,10 @@ fn qualified(resolved: ResolveResult<'_>, local: &str) -> Option<String> {
     if namespace.as_ref() == RDF {
         return None;
     }
-    let prefix = prefix_of(namespace.as_ref())?;
-    Some(format!("{prefix}:{local}"))
+    Some(match prefix_of(namespace.as_ref()) {
+        Some(prefix) => format!("{prefix}:{local}"),
+        None => format!("{UNKNOWN}{local}"),
+    })
 }
 
 /// The five predefined entities; anything else stays as it is.

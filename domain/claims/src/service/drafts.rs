@@ -29,6 +29,8 @@ pub struct Changes {
 pub(super) struct Change<'a> {
     /// What the audit log calls it.
     pub(super) action: &'static str,
+    /// What others are told of.
+    pub(super) event: &'static str,
     /// As it was.
     pub(super) old: &'a ManifestRecord,
     /// As it will be.
@@ -63,7 +65,8 @@ impl Manifests {
         rules::check_within(actor, next.department.as_deref(), next.project.as_deref(), next.classification)?;
         next.revision += 1;
         next.updated_at = self.deps.clock.now();
-        let change = Change { action: "manifest.update", old: &record, next, stored: None, signing: None };
+        let change =
+            Change { action: "manifest.update", event: "manifest.updated", old: &record, next, stored: None, signing: None };
         match self.replace(actor, change, None).await? {
             Outcome::Done(record) => Ok(*record),
             Outcome::Replayed { .. } => Err(Error::internal("a change without a key was replayed")),
@@ -91,14 +94,19 @@ impl Manifests {
             at: now,
             retain_until: now + Duration::days(i64::from(settings.retention_for(record.classification))),
         });
-        self.replace(actor, Change { action: "manifest.archive", old: &record, next, stored: None, signing: None }, None).await?;
+        self.replace(
+            actor,
+            Change { action: "manifest.archive", event: "manifest.archived", old: &record, next, stored: None, signing: None },
+            None,
+        )
+        .await?;
         self.deps.telemetry.manifest("archived");
         Ok(())
     }
 
     /// Writes a changed record, and its uses of blobs where some were stored for it.
     pub(super) async fn replace(&self, actor: &Actor, change: Change<'_>, once: Option<&Once>) -> Result<Outcome> {
-        let Change { action, old, next, stored, signing } = change;
+        let Change { action, event: told, old, next, stored, signing } = change;
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             if !unit.manifests().update(&next, old.revision).await? {
@@ -120,8 +128,10 @@ impl Manifests {
                 }
                 None => self.deps.governance.changed(unit.as_ref(), actor, &next).await?,
             }
-            let mut event =
-                Event::new(action, "manifest", next.id).about(&next).before(&super::audited(old)).after(&super::audited(&next));
+            let mut event = Event::new(action, "manifest", next.id)
+                .tell(told, &next)
+                .before(&super::audited(old))
+                .after(&super::audited(&next));
             if let Some(signed) = next.signed.as_ref().filter(|_| stored.is_some()) {
                 event = event.detail(json!({ "signed": signed.algorithm }));
             }

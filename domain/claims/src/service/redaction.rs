@@ -27,8 +27,8 @@ use std::{io::Read, sync::Arc};
 pub struct Redaction {
     /// Properties of the content's metadata.
     pub properties: PropertyNames,
-    /// The title from then on.
-    pub title: String,
+    /// The record as it will be, in its title, creator, organisation, file name and titles of ingredients.
+    pub record: ManifestRecord,
     /// What the claim will say from then on.
     pub definition: ClaimDefinition,
 }
@@ -47,9 +47,23 @@ impl Manifests {
         let record = self.load(actor, id).await?;
         rules::check_revision(&record, if_match)?;
         rules::check_draft(&record)?;
+        if record.legal_hold.is_some() {
+            return Err(Error::new(
+                Kind::Conflict,
+                "LEGAL_HOLD",
+                "the manifest is under a legal hold; its content stays as it is",
+            ));
+        }
         redaction.definition.validate()?;
         let mut next = record.clone();
-        next.title.clone_from(&redaction.title);
+        let said = &redaction.record;
+        next.title.clone_from(&said.title);
+        next.creator.clone_from(&said.creator);
+        next.organization.clone_from(&said.organization);
+        next.file_name.clone_from(&said.file_name);
+        for (ingredient, said) in next.ingredients.iter_mut().zip(&said.ingredients) {
+            ingredient.title.clone_from(&said.title);
+        }
         next.definition = serde_json::to_value(&redaction.definition).context("a definition cannot be written")?;
         let (tenant, blobs) = (&actor.tenant, self.deps.blobs.as_ref());
         let mut stored = Stored::default();
@@ -65,7 +79,14 @@ impl Manifests {
         }
         next.revision += 1;
         next.updated_at = self.deps.clock.now();
-        let change = Change { action: "manifest.redact", old: &record, next, stored: Some(&stored), signing: None };
+        let change = Change {
+            action: "manifest.redact",
+            event: "manifest.redacted",
+            old: &record,
+            next,
+            stored: Some(&stored),
+            signing: None,
+        };
         match self.replace(actor, change, None).await? {
             Outcome::Done(record) => Ok(*record),
             Outcome::Replayed { .. } => Err(Error::internal("a change without a key was replayed")),
@@ -85,7 +106,11 @@ fn rewrite(content: Content, source: BlobRef, properties: &PropertyNames) -> Res
     }
     let mut bytes = Vec::new();
     engine::open(&before.content)?.read_to_end(&mut bytes).context("cannot read content")?;
-    redact(inspected.media, &mut bytes, properties);
+    let incomplete = |words: String| Err(Error::new(Kind::Unprocessable, "REDACTION_INCOMPLETE", words));
+    if !redact(inspected.media, &mut bytes, properties) {
+        let words = "its EXIF has directories that cannot be reached, or maker's notes that the picture is developed with";
+        return incomplete(words.to_owned());
+    }
     let blob = BlobRef::of(&bytes);
     let file = Uploaded { content: Content::Memory(bytes.into()), blob, file_name: None, declared_type: None };
     let after = inspect(&file, "file")?;
@@ -98,8 +123,10 @@ fn rewrite(content: Content, source: BlobRef, properties: &PropertyNames) -> Res
     .flat_map(|(names, found)| names.iter().filter(|name| found.contains_key(*name)))
     .collect();
     if !left.is_empty() {
-        let words = format!("these cannot be taken out of {} content: {left:?}", inspected.media.mime);
-        return Err(Error::new(Kind::Unprocessable, "REDACTION_INCOMPLETE", words));
+        return incomplete(format!("these cannot be taken out of {} content: {left:?}", inspected.media.mime));
+    }
+    if after.extracted.technical != inspected.extracted.technical {
+        return incomplete(format!("this {} content would be another picture", inspected.media.mime));
     }
     Ok((file, after))
 }

@@ -8,7 +8,7 @@ use super::{
     upload::{Inspected, inspect},
 };
 use crate::{
-    definition::{ClaimDefinition, CustomAssertion},
+    definition::{ClaimDefinition, CustomAssertion, is_workflow_label},
     digest::{BlobDigest, digest},
     engine::{self, PlannedAssertion, PlannedIngredient},
     governance::Alongside,
@@ -169,12 +169,12 @@ impl Manifests {
             serde_json::from_value(record.definition.clone()).context("the record's definition cannot be read")?;
         if !settings.approval.is_empty() {
             // Of drafts that are older than this rule.
-            definition.assertions.retain(|assertion| assertion.label != crate::definition::WORKFLOW_LABEL);
+            definition.assertions.retain(|assertion| !is_workflow_label(&assertion.label));
         }
         let attested = self.deps.governance.may_sign(&record, &settings).await?;
-        if let Some(attested) = &attested {
+        if attested.is_some() {
             // What really happened stands in the place of what the draft said about it.
-            definition.assertions.retain(|assertion| assertion.label != attested.label);
+            definition.assertions.retain(|assertion| !is_workflow_label(&assertion.label));
         }
         let content = self.deps.blobs.open(&actor.tenant, &record.source).await?;
         let mut contents = Vec::new();
@@ -206,7 +206,14 @@ impl Manifests {
         let mut stored = Stored::default();
         store_signed(&mut stored, self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
         let signing = Signing { settings: &settings, alongside };
-        let change = Change { action: "manifest.sign", old: &record, next, stored: Some(&stored), signing: Some(signing) };
+        let change = Change {
+            action: "manifest.sign",
+            event: "manifest.signed",
+            old: &record,
+            next,
+            stored: Some(&stored),
+            signing: Some(signing),
+        };
         let outcome = self.replace(actor, change, once.as_ref()).await?;
         if matches!(outcome, Outcome::Done(_)) {
             self.deps.telemetry.manifest("signed");

@@ -98,8 +98,11 @@ impl Manifests {
         next.revision += 1;
         next.updated_at = self.deps.clock.now();
         next.legal_hold = hold;
-        let action = if next.legal_hold.is_some() { "manifest.hold" } else { "manifest.release" };
-        match self.replace(actor, Change { action, old: &record, next, stored: None, signing: None }, None).await? {
+        let (action, event) = match next.legal_hold {
+            Some(_) => ("manifest.hold", "manifest.held"),
+            None => ("manifest.release", "manifest.released"),
+        };
+        match self.replace(actor, Change { action, event, old: &record, next, stored: None, signing: None }, None).await? {
             super::Outcome::Done(record) => Ok(*record),
             super::Outcome::Replayed { .. } => Err(Error::internal("a hold has no stored answer")),
         }

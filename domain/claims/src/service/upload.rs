@@ -195,7 +195,7 @@ impl Manifests {
             unit.manifests().insert(&record).await?;
             self.note_uses(unit.as_ref(), &record, &stored).await?;
             let event = Event::new("manifest.create", "manifest", record.id)
-                .about(&record)
+                .tell("manifest.created", &record)
                 .after(&super::audited(&record))
                 .detail(json!({ "signed": record.signed.as_ref().map(|signed| &signed.algorithm) }));
             self.commit(actor, unit, record.clone(), once.as_ref(), event).await

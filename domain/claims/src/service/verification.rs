@@ -2,10 +2,10 @@
 
 use super::{Manifests, Uploaded};
 use crate::{
-    Verification, VerificationReport, VerifyRequest,
-    engine::{self},
+    Verification, VerificationReport, VerifyRequest, engine, guard,
     media::{self, Media},
     metadata::{self, Extracted},
+    report::{OrganizationalCompliance, TrustLevel},
 };
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -43,8 +43,10 @@ pub struct Examined {
     pub size: u64,
     /// Its metadata.
     pub extracted: Extracted,
-    /// Its verification, with crJSON.
-    pub verification: Arc<Verification>,
+    /// Its verification.
+    pub report: VerificationReport,
+    /// The C2PA crJSON of all its manifests, where they are readable.
+    pub crjson: Option<serde_json::Value>,
 }
 
 /// What content is, by its beginning.
@@ -69,21 +71,21 @@ impl Manifests {
     /// `strict` turns warnings into issues.
     pub async fn verify(self: &Arc<Self>, actor: &Actor, target: VerifyTarget, strict: bool) -> Result<VerificationReport> {
         actor.require(Permission::ManifestRead)?;
-        let finish = |verification: &Verification, id| {
-            let mut report = verification.report.clone();
+        let finish = async |verification: &Verification, id| {
+            let mut report = self.own_word(actor, &verification.report).await?;
             report.manifest_id = id;
-            if strict { report.strict() } else { report }
+            Ok::<_, Error>(if strict { report.strict() } else { report })
         };
         match target {
             VerifyTarget::Uploaded { file, sidecar } => {
                 let subject = Subject { content: file.content, blob: file.blob, media: None, sidecar };
                 let verification = self.judge(actor, subject, false).await?;
-                Ok(finish(&verification, None))
+                finish(&verification, None).await
             }
             VerifyTarget::Stored(id) => {
                 let record = self.load(actor, id).await?;
                 let verification = self.judge_stored(actor, &record, false).await?;
-                let report = finish(&verification, Some(id));
+                let report = finish(&verification, Some(id)).await?;
                 self.remember(actor, &record, &report).await?;
                 Ok(report)
             }
@@ -106,12 +108,31 @@ impl Manifests {
         let size = blob.size;
         let look = move || {
             let media = sniff(&content)?;
+            guard::check(media, &mut engine::open(&content)?)
+                .map_err(|e| Error::unprocessable_field("CONTENT_REFUSED", "file", e.to_string()))?;
             let extracted = metadata::extract(media, size, &mut engine::open(&content)?);
             Ok((media, extracted, content))
         };
         let (media, extracted, content) = self.deps.pool.run(look).await?;
         let verification = self.judge(actor, Subject { content, blob, media: Some(media), sidecar }, true).await?;
-        Ok(Examined { media_type: media.mime, size, extracted, verification })
+        let report = self.own_word(actor, &verification.report).await?;
+        let crjson = verification.crjson.clone();
+        Ok(Examined { media_type: media.mime, size, extracted, report, crjson })
+    }
+
+    /// A report as the actor's tenant may read it: an approval by a workflow that is none of theirs is not their organisation's word.
+    async fn own_word(&self, actor: &Actor, report: &VerificationReport) -> Result<VerificationReport> {
+        let mut report = report.clone();
+        let Some(workflow) = report.organizational_compliance.workflow_id.clone() else { return Ok(report) };
+        let ours = match workflow.parse() {
+            Ok(id) => self.deps.database.read().await?.workflows().get(&actor.tenant, id).await?.is_some(),
+            Err(_) => false,
+        };
+        if !ours {
+            report.organizational_compliance = OrganizationalCompliance::default();
+            report.trust_level = report.trust_level.min(TrustLevel::Enterprise);
+        }
+        Ok(report)
     }
 
     /// A manifest's kept results, newest first.
@@ -216,7 +237,7 @@ impl Manifests {
         };
         let unit = self.deps.database.begin().await?;
         unit.verifications().insert(&record).await?;
-        let event = Event::new("manifest.verify", "manifest", about.id).about(about);
+        let event = Event::new("manifest.verify", "manifest", about.id).tell("manifest.verified", about);
         let event = event.detail(serde_json::json!({ "state": record.state }));
         self.deps.audit.append(unit.as_ref(), actor, event).await?;
         unit.commit().await

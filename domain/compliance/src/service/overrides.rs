@@ -58,7 +58,9 @@ impl Compliance {
                 expires_at: new.expires_at,
             };
             unit.compliance().put_override(&to_record(actor, new.manifest, &made)?).await?;
-            let entry = Event::new("compliance.override.ask", "manifest", new.manifest).about(&record).after(&made);
+            let entry = Event::new("compliance.override.ask", "manifest", new.manifest)
+                .tell("compliance.override_requested", &record)
+                .after(&made);
             self.deps.audit.append(unit.as_ref(), actor, entry.detail(json!({ "rule": made.rule }))).await?;
             let notice = Notice {
                 audience: ["role:manager".to_owned()].into(),
@@ -102,7 +104,9 @@ impl Compliance {
             }
             (found.approved_by, found.approved_at) = (Some(actor.subject.clone()), Some(now));
             unit.compliance().put_override(&to_record(actor, record.manifest, &found)?).await?;
-            let entry = Event::new("compliance.override.approve", "manifest", record.manifest).about(&manifest).after(&found);
+            let entry = Event::new("compliance.override.approve", "manifest", record.manifest)
+                .tell("compliance.override_approved", &manifest)
+                .after(&found);
             self.deps.audit.append(unit.as_ref(), actor, entry.detail(json!({ "rule": found.rule }))).await?;
             unit.commit().await?;
             Ok(found)

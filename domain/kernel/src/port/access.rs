@@ -211,6 +211,9 @@ impl Person {
     }
 }
 
+/// Which people are wanted.
+pub type Wanted = dyn for<'a> Fn(&'a Person) -> bool + Send + Sync;
+
 /// Who people are and what they may do at this moment. Asked within the caller's transaction: one that waited for a second
 /// connection could wait for itself.
 #[async_trait]
@@ -221,13 +224,14 @@ pub trait People: Send + Sync {
     async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<Person>>;
     /// A user of the tenant by login name.
     async fn by_name(&self, unit: &dyn UnitOfWork, tenant: &TenantId, username: &str) -> Result<Option<Person>>;
-    /// Those of the tenant's users that any of these names: subjects, `role:…`, `group:…`; `most` at most.
+    /// Those of the tenant's users that any of these names (subjects, `role:…`, `group:…`) and that are wanted; `most` at most.
     async fn among(
         &self,
         unit: &dyn UnitOfWork,
         tenant: &TenantId,
         audience: &BTreeSet<String>,
         most: usize,
+        wanted: &Wanted,
     ) -> Result<Vec<Person>>;
     /// Every role of the tenant.
     async fn roles(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<BTreeSet<String>>;

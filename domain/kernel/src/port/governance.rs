@@ -2,11 +2,11 @@
 
 use super::Page;
 use crate::{
-    document::{DocumentKind, VersionRecord},
     EvidenceId, ManifestId, NotificationId, Result, TaskId, TenantId, WorkflowId,
+    document::{DocumentKind, VersionRecord},
     governance::{
-        EvidenceFilter, EvidenceRecord, NotificationRecord, OverrideRecord, ReportRecord,
-        TaskFilter, TaskRecord, WorkflowEventRecord, WorkflowFilter, WorkflowRecord,
+        EvidenceFilter, EvidenceRecord, NotificationRecord, OverrideRecord, ReportRecord, TaskFilter, TaskRecord,
+        WorkflowEventRecord, WorkflowFilter, WorkflowRecord,
     },
 };
 use async_trait::async_trait;

@@ -19,7 +19,7 @@ pub trait WebhookRepository: Send + Sync {
     async fn endpoints(&self, tenant: &TenantId) -> Result<Vec<EndpointRecord>>;
     /// Replaces an endpoint if its revision is still `expected`; false when it is not.
     async fn update_endpoint(&self, endpoint: &EndpointRecord, expected: i64) -> Result<bool>;
-    /// Removes an endpoint and its deliveries; false when there is none.
+    /// Removes an endpoint; false when there is none. Its deliveries are forgotten later, a few at once.
     async fn delete_endpoint(&self, tenant: &TenantId, id: EndpointId) -> Result<bool>;
     /// Adds a delivery.
     async fn insert_delivery(&self, delivery: &DeliveryRecord) -> Result<()>;
@@ -29,7 +29,7 @@ pub trait WebhookRepository: Send + Sync {
     async fn update_delivery(&self, delivery: &DeliveryRecord) -> Result<bool>;
     /// Deliveries, newest first.
     async fn deliveries(&self, tenant: &TenantId, filter: &DeliveryFilter, page: Page) -> Result<Vec<DeliveryRecord>>;
-    /// Forgets deliveries of every tenant of events before, a bounded number at once; how many.
+    /// Forgets deliveries of every tenant of events before, and those of endpoints that are gone, a bounded number at once; how many.
     async fn forget_deliveries(&self, before: OffsetDateTime) -> Result<u64>;
 }
 

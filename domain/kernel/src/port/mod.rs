@@ -6,7 +6,7 @@ mod messages;
 
 pub use access::{
     ApiKeyRepository, Authorizer, Directory, DirectoryUser, GroupRepository, IssuerClient, People, Person, RoleRepository,
-    RoleTable, SessionRepository, UserRepository,
+    RoleTable, SessionRepository, UserRepository, Wanted,
 };
 pub use governance::{ComplianceRepository, DocumentRepository, NotificationRepository, TaskRepository, WorkflowRepository};
 pub use messages::{Listener, Mail, Mailer, WebhookAnswer, WebhookRepository, WebhookSender};

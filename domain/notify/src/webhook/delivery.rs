@@ -8,13 +8,17 @@ use super::{
 use omt_audit::{Event, Outcome};
 use omt_jobs::NewJob;
 use omt_kernel::{
-    Actor, DeliveryId, Error, Kind, OffsetDateTime, Result, TenantId,
+    Actor, DeliveryId, EndpointId, Error, Kind, OffsetDateTime, Result, TenantId,
     error::Context as _,
     port::{UnitOfWork, WebhookAnswer},
     webhook::DeliveryRecord,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 use time::Duration;
 
 /// The kind of jobs that deliver.
@@ -42,15 +46,50 @@ pub(super) fn order(delivery: &DeliveryRecord, now: OffsetDateTime) -> Result<Ne
     })
 }
 
+/// Deliveries to one endpoint that a process makes at once: one that answers slowly keeps only so many busy.
+const AT_ONCE: usize = 2;
+/// Seconds after which one that found no room is looked at again.
+const NO_ROOM: u32 = 3;
+
 /// What came of a try.
 #[derive(Debug)]
 pub enum Tried {
-    /// Nothing is left to do.
+    /// Nothing is left to do; how it went is in the log of deliveries.
     Over,
     /// Again, after the error's `retry_after` seconds.
     Again(Error),
-    /// It was given up.
-    GivenUp(Error),
+    /// Nothing was tried: there are enough to this endpoint just now. Again after so many seconds.
+    Later(u32),
+}
+
+/// Room for a delivery, until it is dropped.
+struct Room<'a> {
+    busy: &'a Mutex<BTreeMap<EndpointId, usize>>,
+    endpoint: EndpointId,
+}
+
+impl<'a> Room<'a> {
+    fn take(busy: &'a Mutex<BTreeMap<EndpointId, usize>>, endpoint: EndpointId) -> Option<Self> {
+        let mut all = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(endpoint).or_default();
+        if *count >= AT_ONCE {
+            return None;
+        }
+        *count += 1;
+        Some(Self { busy, endpoint })
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        let mut all = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.endpoint) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.endpoint);
+            }
+        }
+    }
 }
 
 impl Webhooks {
@@ -63,29 +102,42 @@ impl Webhooks {
         }
         let delivery = Delivery::of(record)?;
         let endpoint = read.webhooks().endpoint(tenant, delivery.record.endpoint).await?.map(Endpoint::of).transpose()?;
-        drop(read);
         let Some(endpoint) = endpoint else { return Ok(Tried::Over) };
-        if !endpoint.record.enabled {
-            let closed = Error::new(Kind::Conflict, "WEBHOOK_DISABLED", "the webhook is disabled");
-            let attempt = Attempt {
-                at: self.deps.clock.now(),
-                status: None,
-                error: Some(closed.message.clone()),
-                excerpt: None,
-                milliseconds: 0,
-            };
-            return self.settle(delivery, attempt, Verdict::Failed(closed)).await;
-        }
         let began = self.deps.clock.now();
+        let untried =
+            |reason: &str| Attempt { at: began, status: None, error: Some(reason.to_owned()), excerpt: None, milliseconds: 0 };
+        if !endpoint.record.enabled {
+            return self.settle(&endpoint, delivery, untried("the webhook is disabled"), Verdict::Dropped).await;
+        }
+        // As the content is now: what was raised since is not told any more.
+        if !self.within_reach(read.as_ref(), &endpoint, &delivery).await? {
+            return self
+                .settle(&endpoint, delivery, untried("the content is beyond the webhook's reach"), Verdict::Dropped)
+                .await;
+        }
+        drop(read);
+        let Some(_room) = Room::take(&self.busy, endpoint.id()) else { return Ok(Tried::Later(NO_ROOM)) };
         let answer = self.post(&endpoint, &delivery).await;
         let took = self.deps.clock.now() - began;
-        let verdict = verdict(&answer, attempt, most);
+        let verdict = match &answer {
+            // A fault of ours says nothing about the endpoint.
+            Err(error) if error.kind == Kind::Internal => return Err(error.clone()),
+            answer => verdict(answer, attempt, most),
+        };
         let (status, error, excerpt) = match answer {
             Ok(answer) => (Some(answer.status), None, Some(answer.excerpt).filter(|text| !text.is_empty())),
             Err(error) => (None, Some(error.message), None),
         };
         let milliseconds = u64::try_from(took.whole_milliseconds()).unwrap_or(0);
-        self.settle(delivery, Attempt { at: began, status, error, excerpt, milliseconds }, verdict).await
+        self.settle(&endpoint, delivery, Attempt { at: began, status, error, excerpt, milliseconds }, verdict).await
+    }
+
+    /// Whether an endpoint may hear of what a delivery tells of, as it was and as it is.
+    pub(super) async fn within_reach(&self, unit: &dyn UnitOfWork, endpoint: &Endpoint, delivery: &Delivery) -> Result<bool> {
+        let Some(about) = &delivery.record.about else { return Ok(true) };
+        let now = unit.manifests().get(&delivery.record.tenant, about.manifest).await?;
+        let reach = &endpoint.place.reach;
+        Ok(about.within(reach) && now.is_none_or(|record| reach.sees(&record)))
     }
 
     async fn post(&self, endpoint: &Endpoint, delivery: &Delivery) -> Result<WebhookAnswer> {
@@ -93,12 +145,13 @@ impl Webhooks {
         let in_force = endpoint.place.secrets.iter().filter(|secret| secret.ends_at.is_none_or(|end| end > now));
         let secrets = in_force.map(|secret| self.open(&endpoint.record, secret)).collect::<Result<Vec<_>>>()?;
         let source = format!("{}/tenants/{}", self.deps.public_url, delivery.record.tenant);
+        let subject = delivery.record.about.as_ref().map(|about| about.manifest.to_string());
         let message = Message {
             id: delivery.record.message,
             event: &delivery.record.event,
             at: delivery.record.created_at,
             data: &delivery.parcel.data,
-            subject: delivery.parcel.subject.as_deref(),
+            subject: subject.as_deref(),
             source: &source,
         };
         let (body, media_type) = message.write(endpoint.place.format)?;
@@ -112,14 +165,15 @@ impl Webhooks {
         self.deps.sender.post(&endpoint.place.url, &headers, body).await
     }
 
-    /// Writes down how a try went, and what that means for the endpoint.
-    async fn settle(&self, delivery: Delivery, attempt: Attempt, verdict: Verdict) -> Result<Tried> {
+    /// Writes down how a try went, and what that means for the endpoint that was tried.
+    async fn settle(&self, tried: &Endpoint, delivery: Delivery, attempt: Attempt, verdict: Verdict) -> Result<Tried> {
         let write = async || {
             let unit = self.deps.database.begin().await?;
             let (tenant, endpoint) = (&delivery.record.tenant, delivery.record.endpoint);
             unit.lock(&format!("webhook:{endpoint}")).await?;
-            // It may have been removed with its endpoint meanwhile.
-            let Some(found) = unit.webhooks().delivery(tenant, delivery.record.id).await? else { return Ok(()) };
+            // It may have been removed with its endpoint meanwhile, or settled by another that took it over.
+            let found = unit.webhooks().delivery(tenant, delivery.record.id).await?;
+            let Some(found) = found.filter(|found| found.state == Delivery::PENDING) else { return Ok(()) };
             let mut next = Delivery::of(found)?;
             next.note(attempt.clone());
             next.record.updated_at = attempt.at;
@@ -127,17 +181,16 @@ impl Webhooks {
             match &verdict {
                 Verdict::Taken => next.record.state = Delivery::DELIVERED.to_owned(),
                 Verdict::Again(seconds, _) => next.parcel.next_at = Some(attempt.at + Duration::seconds(i64::from(*seconds))),
-                Verdict::Failed(_) | Verdict::Gone(_) => next.record.state = Delivery::FAILED.to_owned(),
+                Verdict::Failed | Verdict::Gone | Verdict::Dropped => next.record.state = Delivery::FAILED.to_owned(),
             }
             unit.webhooks().update_delivery(&next.to_record()?).await?;
-            self.judge_endpoint(unit.as_ref(), &next, &verdict, attempt.at).await?;
+            self.judge_endpoint(unit.as_ref(), tried, &verdict, attempt.at).await?;
             unit.commit().await
         };
         omt_kernel::retry::transaction(self.deps.entropy.as_ref(), write).await?;
         Ok(match verdict {
-            Verdict::Taken => Tried::Over,
             Verdict::Again(seconds, error) => Tried::Again(error.retry_after(seconds)),
-            Verdict::Failed(error) | Verdict::Gone(error) => Tried::GivenUp(error),
+            _ => Tried::Over,
         })
     }
 
@@ -145,12 +198,13 @@ impl Webhooks {
     async fn judge_endpoint(
         &self,
         unit: &dyn UnitOfWork,
-        delivery: &Delivery,
+        tried: &Endpoint,
         verdict: &Verdict,
         now: OffsetDateTime,
     ) -> Result<()> {
-        let found = unit.webhooks().endpoint(&delivery.record.tenant, delivery.record.endpoint).await?;
-        let Some(mut endpoint) = found.map(Endpoint::of).transpose()? else { return Ok(()) };
+        let found = unit.webhooks().endpoint(&tried.record.tenant, tried.id()).await?.map(Endpoint::of).transpose()?;
+        // Another place, under the same name, has not been asked.
+        let Some(mut endpoint) = found.filter(|found| found.place.url == tried.place.url) else { return Ok(()) };
         let before = endpoint.clone();
         let place = &mut endpoint.place;
         let closed_because = match verdict {
@@ -158,9 +212,9 @@ impl Webhooks {
                 place.failing_since = None;
                 None
             }
-            Verdict::Again(..) => None,
-            Verdict::Gone(_) => Some("it answered 410 Gone"),
-            Verdict::Failed(_) => {
+            Verdict::Dropped => None,
+            Verdict::Gone => Some("it answered 410 Gone"),
+            Verdict::Again(..) | Verdict::Failed => {
                 let since = *place.failing_since.get_or_insert(now);
                 (now - since > PATIENCE).then_some("it has taken nothing for five days")
             }
@@ -180,7 +234,7 @@ impl Webhooks {
         }
         if let Some(reason) = close {
             let entry = Event::new("webhook.disable", "webhook", endpoint.id()).outcome(Outcome::Failed, "WEBHOOK_FAILING");
-            let actor = Actor::system(delivery.record.tenant.clone());
+            let actor = Actor::system(tried.record.tenant.clone());
             self.deps.audit.append(unit, &actor, entry.detail(json!({ "reason": reason }))).await?;
         }
         Ok(())
@@ -191,22 +245,24 @@ impl Webhooks {
 enum Verdict {
     Taken,
     Again(u32, Error),
-    Failed(Error),
-    Gone(Error),
+    Failed,
+    Gone,
+    /// It was not tried, and will not be.
+    Dropped,
 }
 
 fn verdict(answer: &Result<WebhookAnswer>, attempt: u32, most: u32) -> Verdict {
     let refused = |status: u16| Error::new(Kind::Unavailable, "WEBHOOK_REFUSED", format!("the endpoint answered {status}"));
     let (error, asked) = match answer {
         Ok(answer) if (200..300).contains(&answer.status) => return Verdict::Taken,
-        Ok(answer) if answer.status == 410 => return Verdict::Gone(refused(410)),
+        Ok(answer) if answer.status == 410 => return Verdict::Gone,
         Ok(answer) => (refused(answer.status), answer.retry_after),
         Err(error) => (error.clone(), None),
     };
     match rules::pause(attempt).filter(|_| attempt < most) {
         // It may ask for more time, though not for ever.
         Some(pause) => Verdict::Again(pause.max(asked.unwrap_or(0).min(86_400)), error),
-        None => Verdict::Failed(error),
+        None => Verdict::Failed,
     }
 }
 
@@ -221,12 +277,12 @@ mod tests {
     #[test]
     fn answers_mean_what_the_standard_says() {
         assert!(matches!(verdict(&answer(204, None), 1, 8), Verdict::Taken));
-        assert!(matches!(verdict(&answer(410, None), 1, 8), Verdict::Gone(_)));
+        assert!(matches!(verdict(&answer(410, None), 1, 8), Verdict::Gone));
         assert!(matches!(verdict(&answer(302, None), 1, 8), Verdict::Again(5, _)));
         assert!(matches!(verdict(&answer(500, None), 3, 8), Verdict::Again(1_800, _)));
         assert!(matches!(verdict(&answer(429, Some(600)), 1, 8), Verdict::Again(600, _)));
         assert!(matches!(verdict(&answer(429, Some(u32::MAX)), 1, 8), Verdict::Again(86_400, _)));
-        assert!(matches!(verdict(&answer(503, None), 8, 8), Verdict::Failed(_)));
-        assert!(matches!(verdict(&Err(Error::internal("x")), 8, 8), Verdict::Failed(_)));
+        assert!(matches!(verdict(&answer(503, None), 8, 8), Verdict::Failed));
+        assert!(matches!(verdict(&Err(Error::new(Kind::Unavailable, "X", "x")), 8, 8), Verdict::Failed));
     }
 }

@@ -3,7 +3,7 @@
 use omt_kernel::{
     DeliveryId, EndpointId, Error, OffsetDateTime, Reach, Result,
     error::Context as _,
-    webhook::{DeliveryRecord, EndpointRecord},
+    webhook::{About, DeliveryRecord, EndpointRecord},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -109,8 +109,6 @@ pub struct Attempt {
 pub struct Parcel {
     /// What happened.
     pub data: Value,
-    /// What CloudEvents calls the subject.
-    pub subject: Option<String>,
     /// When it is tried again.
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_at: Option<OffsetDateTime>,
@@ -160,10 +158,10 @@ impl Delivery {
         endpoint: &EndpointRecord,
         message: Uuid,
         event: &str,
-        (data, subject): (Value, Option<String>),
+        (data, about): (Value, Option<About>),
         now: OffsetDateTime,
     ) -> Self {
-        let parcel = Parcel { data, subject, next_at: Some(now), tries: 0, attempts: Vec::new() };
+        let parcel = Parcel { data, next_at: Some(now), tries: 0, attempts: Vec::new() };
         let record = DeliveryRecord {
             id,
             tenant: endpoint.tenant.clone(),
@@ -171,6 +169,7 @@ impl Delivery {
             message,
             event: event.to_owned(),
             state: Self::PENDING.to_owned(),
+            about,
             data: Value::Null,
             created_at: now,
             updated_at: now,
@@ -179,8 +178,28 @@ impl Delivery {
     }
 }
 
+/// Refuses what cannot be kept, or is more than anybody needs.
+pub(super) fn check_place(place: &Place) -> Result<()> {
+    let refuse = |field: &str, reason: &str| Err(Error::unprocessable_field("INVALID_FIELD", field, reason));
+    check_events(&place.events)?;
+    let plain = |text: &str, most: usize| text.len() <= most && !text.chars().any(char::is_control);
+    if !plain(&place.description, 500) {
+        return refuse("description", "at most 500 bytes without control characters");
+    }
+    if !plain(&place.url, 2_000) || place.url.chars().any(char::is_whitespace) {
+        return refuse("url", "at most 2000 bytes without spaces and control characters");
+    }
+    if place.reach.department.as_deref().is_some_and(|department| !plain(department, 200)) {
+        return refuse("department", "at most 200 bytes without control characters");
+    }
+    if place.reach.projects.len() > 100 || !place.reach.projects.iter().all(|project| plain(project, 200)) {
+        return refuse("projects", "at most 100, each of at most 200 bytes without control characters");
+    }
+    Ok(())
+}
+
 /// Refuses a pattern that no event will ever fit.
-pub(super) fn check_events(events: &BTreeSet<String>) -> Result<()> {
+fn check_events(events: &BTreeSet<String>) -> Result<()> {
     let refuse = |reason: String| Err(Error::unprocessable_field("INVALID_FIELD", "events", reason));
     if events.is_empty() || events.len() > 50 {
         return refuse("1 to 50 are allowed".to_owned());

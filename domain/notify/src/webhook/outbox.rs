@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use omt_kernel::{
     DeliveryId, Result, TenantId,
     port::{Clock, Entropy, Listener, UnitOfWork},
-    webhook::{EndpointRecord, Happening},
+    webhook::{About, EndpointRecord, Happening},
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -31,11 +31,12 @@ impl Outbox {
         endpoint: &EndpointRecord,
         message: Uuid,
         event: &str,
-        what: (Value, Option<String>),
+        data: Value,
+        about: Option<About>,
     ) -> Result<Delivery> {
         let now = self.clock.now();
         let id = DeliveryId(self.entropy.uuid_v7(now));
-        let delivery = Delivery::new(id, endpoint, message, event, what, now);
+        let delivery = Delivery::new(id, endpoint, message, event, (data, about), now);
         unit.webhooks().insert_delivery(&delivery.to_record()?).await?;
         omt_jobs::enqueue(unit, self.clock.as_ref(), self.entropy.as_ref(), order(&delivery.record, now)?).await?;
         Ok(delivery)
@@ -45,17 +46,23 @@ impl Outbox {
 #[async_trait]
 impl Listener for Outbox {
     async fn heard(&self, unit: &dyn UnitOfWork, tenant: &TenantId, happening: &Happening) -> Result<()> {
-        let Some(event) = rules::event_of(happening) else { return Ok(()) };
+        debug_assert!(rules::EVENTS.iter().any(|(event, _)| *event == happening.event), "{} is no listed event", happening.event);
         let mut message = None;
-        for record in unit.webhooks().endpoints(tenant).await? {
-            let endpoint = Endpoint::of(record)?;
-            let told = endpoint.record.enabled
-                && rules::asked_for(&endpoint.place.events, event)
-                && happening.about.within(&endpoint.place.reach);
-            if told {
+        for record in unit.webhooks().endpoints(tenant).await?.into_iter().filter(|record| record.enabled) {
+            let id = record.id;
+            let endpoint = match Endpoint::of(record) {
+                Ok(endpoint) => endpoint,
+                // One that this build cannot read must not undo the change that others hear of.
+                Err(error) => {
+                    tracing::error!(%tenant, webhook = %id, %error, "a webhook is told nothing");
+                    continue;
+                }
+            };
+            let place = &endpoint.place;
+            if rules::asked_for(&place.events, happening.event) && happening.about.within(&place.reach) {
                 let message = *message.get_or_insert_with(|| self.entropy.uuid_v7(happening.at));
-                let what = (rules::data_of(happening), Some(happening.about.manifest.to_string()));
-                self.put(unit, &endpoint.record, message, event, what).await?;
+                let (data, about) = (rules::data_of(happening), Some(happening.about.clone()));
+                self.put(unit, &endpoint.record, message, happening.event, data, about).await?;
             }
         }
         Ok(())

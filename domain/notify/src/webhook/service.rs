@@ -2,7 +2,7 @@
 
 use super::{
     delivery::order,
-    model::{Delivery, Endpoint, Format, MAX_ENDPOINTS, Place, Secret, check_events},
+    model::{Delivery, Endpoint, Format, MAX_ENDPOINTS, Place, Secret, check_place},
     outbox::Outbox,
     rules::{self, TEST},
 };
@@ -11,13 +11,17 @@ use omt_crypto::seal::Sealer;
 use omt_kernel::{
     Actor, DeliveryId, EndpointId, Error, Kind, OffsetDateTime, Permission, Reach, Result,
     error::Context as _,
+    manifest::Classification,
     once::{Once, Outcome},
     port::{Clock, Database, Entropy, Page, UnitOfWork, WebhookSender},
     retry,
-    webhook::{DeliveryFilter, EndpointRecord},
+    webhook::{DeliveryFilter, DeliveryRecord, EndpointRecord},
 };
 use serde_json::json;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 use time::Duration;
 use zeroize::Zeroizing;
 
@@ -72,8 +76,12 @@ pub struct Changes {
     pub events: Option<BTreeSet<String>>,
     /// How bodies look.
     pub format: Option<Format>,
-    /// Events on which content.
-    pub reach: Option<Reach>,
+    /// Events on content classified so or lower.
+    pub clearance: Option<Classification>,
+    /// Events on content of this department only; `Some(None)` for all that the actor sees.
+    pub department: Option<Option<String>>,
+    /// Events on content of these projects only; none for all that the actor sees.
+    pub projects: Option<BTreeSet<String>>,
     /// Whether it is told.
     pub enabled: Option<bool>,
 }
@@ -100,13 +108,15 @@ pub struct Rotated {
 pub struct Webhooks {
     pub(super) deps: Dependencies,
     outbox: Outbox,
+    /// Deliveries that this process makes just now.
+    pub(super) busy: Mutex<BTreeMap<EndpointId, usize>>,
 }
 
 impl Webhooks {
     /// The room, over its ports.
     pub fn new(deps: Dependencies) -> Self {
         let outbox = Outbox { clock: deps.clock.clone(), entropy: deps.entropy.clone() };
-        Self { deps, outbox }
+        Self { deps, outbox, busy: Mutex::default() }
     }
 
     /// Makes an endpoint.
@@ -186,7 +196,13 @@ impl Webhooks {
             place.description = changes.description.unwrap_or_else(|| std::mem::take(&mut place.description));
             place.events = changes.events.unwrap_or_else(|| std::mem::take(&mut place.events));
             place.format = changes.format.unwrap_or(place.format);
-            place.reach = changes.reach.unwrap_or_else(|| place.reach.clone());
+            place.reach.clearance = changes.clearance.unwrap_or(place.reach.clearance);
+            if let Some(department) = changes.department {
+                place.reach.department = department.or_else(|| actor.reach.department.clone());
+            }
+            if let Some(projects) = changes.projects {
+                place.reach.projects = if projects.is_empty() { actor.reach.projects.clone() } else { projects };
+            }
             if let Some(enabled) = changes.enabled {
                 endpoint.record.enabled = enabled;
                 (place.failing_since, place.closed_because) = (None, None);
@@ -209,8 +225,11 @@ impl Webhooks {
                 old.ends_at = Some(old.ends_at.map_or(now + overlap, |end| end.min(now + overlap)));
             }
             secrets.retain(|old| old.ends_at.is_none_or(|end| end > now));
+            if secrets.len() >= MAX_SECRETS {
+                let words = "five secrets are in force; wait until one ends, or rotate with overlap_seconds 0";
+                return Err(Error::new(Kind::Conflict, "TOO_MANY_SECRETS", words));
+            }
             secrets.insert(0, new);
-            secrets.truncate(MAX_SECRETS);
             Ok(text)
         };
         let (endpoint, secret) = self.change(actor, id, if_match, "rotate", change).await?;
@@ -240,8 +259,8 @@ impl Webhooks {
             let endpoint = self.load(unit.as_ref(), actor, id).await?;
             check_enabled(&endpoint)?;
             let message = self.deps.entropy.uuid_v7(self.deps.clock.now());
-            let what = (json!({ "webhook_id": id }), None);
-            let delivery = self.outbox.put(unit.as_ref(), &endpoint.record, message, TEST, what).await?;
+            let data = json!({ "webhook_id": id });
+            let delivery = self.outbox.put(unit.as_ref(), &endpoint.record, message, TEST, data, None).await?;
             unit.commit().await?;
             Ok(delivery)
         };
@@ -253,7 +272,7 @@ impl Webhooks {
         actor.require(Permission::AdminSystem)?;
         let read = self.deps.database.replica().await?;
         self.load(read.as_ref(), actor, id).await?;
-        let filter = DeliveryFilter { endpoint: Some(id), ..filter };
+        let filter = DeliveryFilter { endpoint: Some(id), reach: Some(actor.reach.clone()), ..filter };
         let found = read.webhooks().deliveries(&actor.tenant, &filter, page).await?;
         found.into_iter().map(Delivery::of).collect()
     }
@@ -274,6 +293,10 @@ impl Webhooks {
             let place = self.load(unit.as_ref(), actor, endpoint).await?;
             check_enabled(&place)?;
             let delivery = self.load_delivery(unit.as_ref(), actor, endpoint, id).await?;
+            if !self.within_reach(unit.as_ref(), &place, &delivery).await? {
+                let words = "the content is beyond the webhook's reach";
+                return Err(Error::new(Kind::Conflict, "BEYOND_REACH", words));
+            }
             let Some(delivery) = self.again(unit.as_ref(), delivery).await? else {
                 return Err(Error::new(Kind::Conflict, "DELIVERY_PENDING", "the delivery is under way"));
             };
@@ -287,12 +310,18 @@ impl Webhooks {
     /// Makes failed deliveries of events since a time again; how many, and whether there are more.
     pub async fn recover(&self, actor: &Actor, id: EndpointId, since: OffsetDateTime) -> Result<(u64, bool)> {
         actor.require(Permission::AdminSystem)?;
-        let filter =
-            DeliveryFilter { endpoint: Some(id), state: Some(Delivery::FAILED.to_owned()), event: None, since: Some(since) };
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             let place = self.load(unit.as_ref(), actor, id).await?;
             check_enabled(&place)?;
+            let filter = DeliveryFilter {
+                endpoint: Some(id),
+                // Those that seem to be under way, too: their job may be gone.
+                undelivered: true,
+                reach: Some(place.place.reach.clone()),
+                since: Some(since),
+                ..DeliveryFilter::default()
+            };
             let page = Page { after: None, limit: RECOVERED };
             let found = unit.webhooks().deliveries(&actor.tenant, &filter, page).await?;
             let (more, mut made) = (found.len() >= RECOVERED as usize, 0);
@@ -328,8 +357,9 @@ impl Webhooks {
 
     async fn load_delivery(&self, unit: &dyn UnitOfWork, actor: &Actor, of: EndpointId, id: DeliveryId) -> Result<Delivery> {
         let found = unit.webhooks().delivery(&actor.tenant, id).await?;
-        let theirs = found.filter(|delivery| delivery.endpoint == of).ok_or_else(|| Error::not_found("delivery"))?;
-        Delivery::of(theirs)
+        let seen = |delivery: &DeliveryRecord| delivery.about.as_ref().is_none_or(|about| about.within(&actor.reach));
+        let theirs = found.filter(|delivery| delivery.endpoint == of && seen(delivery));
+        Delivery::of(theirs.ok_or_else(|| Error::not_found("delivery"))?)
     }
 
     async fn change<T>(
@@ -363,14 +393,7 @@ impl Webhooks {
 
     fn check(&self, actor: &Actor, place: &Place) -> Result<()> {
         self.deps.sender.check(&place.url)?;
-        check_events(&place.events)?;
-        if place.description.len() > 500 || place.description.chars().any(char::is_control) {
-            return Err(Error::unprocessable_field(
-                "INVALID_FIELD",
-                "description",
-                "at most 500 bytes without control characters",
-            ));
-        }
+        check_place(place)?;
         if !actor.reach.includes(&place.reach) {
             let words = "nobody lets a webhook hear of content that they do not see themselves";
             return Err(Error::new(Kind::Forbidden, "BEYOND_REACH", words));

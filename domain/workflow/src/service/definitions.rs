@@ -142,10 +142,10 @@ impl Workflows {
             let event = Event::Migrated { version: target.version, to, by: actor.subject.clone() };
             bench.definition = target.definition.clone();
             let definition = target.definition.clone();
-            store::append(unit.as_ref(), &self.tools(), &definition, bench.instance, vec![event]).await?;
+            let (instance, _) = store::append(unit.as_ref(), &self.tools(), &definition, bench.instance, vec![event]).await?;
             let entry = omt_audit::Event::new("workflow.migrate", "workflow", id)
-                .about(&bench.record)
-                .detail(json!({ "version": target.version }));
+                .tell("workflow.migrated", &bench.record)
+                .detail(json!({ "version": target.version, "revision": instance.revision }));
             self.deps.audit.append(unit.as_ref(), actor, entry).await?;
             unit.commit().await?;
             Ok(None)

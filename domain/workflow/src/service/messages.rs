@@ -32,8 +32,9 @@ impl Workflows {
                     self.deps.notices.tell(unit, &instance.tenant, notice).await?;
                 }
                 Effect::Webhook(name) => {
-                    let entry = omt_audit::Event::new("workflow.effect", "workflow", instance.id).about(record);
-                    let detail = json!({ "name": name, "from": transition.from, "to": transition.to });
+                    let entry = omt_audit::Event::new("workflow.effect", "workflow", instance.id).tell("workflow.effect", record);
+                    let detail =
+                        json!({ "name": name, "from": transition.from, "to": transition.to, "revision": instance.revision });
                     self.deps.audit.append(unit, actor, entry.detail(detail)).await?;
                 }
             }
@@ -76,6 +77,25 @@ pub(super) fn taken(definition: &Definition, events: &[Event]) -> Option<Transit
         _ => None,
     };
     events.iter().find_map(step)
+}
+
+/// What the world calls what these events are.
+pub(super) fn told(events: &[Event]) -> &'static str {
+    let name = |event: &Event| match event {
+        Event::Moved { .. } => "workflow.moved",
+        Event::Started { .. } => "workflow.started",
+        Event::Failed { .. } => "workflow.failed",
+        Event::Ended { .. } => "workflow.cancelled",
+        Event::Commented { .. } => "workflow.commented",
+        Event::Claimed { .. } | Event::Unclaimed { .. } | Event::Delegated { .. } => "workflow.task_changed",
+        Event::PoliciesSet { .. } => "workflow.policies_changed",
+        Event::Escalated { .. } => "workflow.escalated",
+        Event::Migrated { .. } => "workflow.migrated",
+        Event::Changed { .. } => "workflow.voided",
+        Event::Voted { .. } | Event::Began { .. } => "workflow.decided",
+    };
+    // The last says where it led: a decision may move.
+    events.last().map_or("workflow.decided", name)
 }
 
 /// Groups are compared in lower case.

@@ -61,9 +61,10 @@ impl Workflows {
         let Some(role) = stage.and_then(|stage| stage.due?.escalate_to).filter(|_| is_due) else { return Ok(()) };
         let event = Event::Escalated { stage: task.stage.clone(), role: role.clone() };
         let definition = bench.definition.clone();
-        store::append(unit, &self.tools(), &definition, bench.instance, vec![event]).await?;
-        let entry = omt_audit::Event::new("workflow.escalate", "workflow", task.workflow).about(&bench.record);
-        let entry = entry.detail(json!({ "role": role }));
+        let (instance, _) = store::append(unit, &self.tools(), &definition, bench.instance, vec![event]).await?;
+        let entry =
+            omt_audit::Event::new("workflow.escalate", "workflow", task.workflow).tell("workflow.escalated", &bench.record);
+        let entry = entry.detail(json!({ "role": role, "revision": instance.revision }));
         self.deps.audit.append(unit, actor, entry).await?;
         let audience = [format!("role:{role}")].into();
         let notice = Notice { audience, kind: "workflow.task.escalated", data, manifest: bench.record.id };
