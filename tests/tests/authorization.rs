@@ -1,7 +1,7 @@
 //! Every operation, called by nobody, by somebody whose token has ended, by another tenant and in every role, against the reviewed
 //! table `operations.csv`.
 
-use omt_tests::{Server, fixture, id, ok};
+use omt_tests::{Server, fixture, id, ok, problem};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -218,5 +218,16 @@ async fn another_tenants_administrator_reaches_nothing() {
     let log = ok(ask("GET", "/api/v1/admin/audit-logs?limit=200".to_owned()).send().await.unwrap(), StatusCode::OK).await;
     assert!(log["items"].as_array().unwrap().iter().all(|item| item["entry"]["tenant"] == "acme"));
     assert!(log["items"].as_array().unwrap().iter().any(|item| item["entry"]["action"] == "access.denied"));
+    // Settings name only what there is.
+    let settings =
+        json!({ "settings": { "approval": { "secret": "no-such" }, "compliance": { "public": ["public_content", "nothing"] } } });
+    let refused = problem(
+        ask("PUT", "/api/v1/admin/tenants/acme".to_owned()).json(&settings).send().await.unwrap(),
+        422,
+        "INVALID_SETTINGS",
+    );
+    let fields =
+        refused.await["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(fields, ["settings.approval.secret", "settings.compliance.public"]);
     assert_eq!(ok(ask("GET", "/api/v1/admin/tenants/acme".to_owned()).send().await.unwrap(), StatusCode::OK).await["id"], "acme");
 }

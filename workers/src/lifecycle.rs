@@ -47,7 +47,12 @@ impl Lifecycle {
     async fn target(&self, blob: &StoredBlob, settings: &TenantSettings, now: OffsetDateTime) -> Result<Tier> {
         let uses = self.database.read().await?.blobs().uses(&blob.tenant, &blob.blob.sha256).await?;
         let archived = !uses.is_empty() && uses.iter().all(|u| u.state == ManifestState::Archived);
-        let tiers = uses.iter().map(|u| settings.tiers_for(u.classification).tier(blob.last_used_at, archived, now));
+        let tiers = uses.iter().map(|u| {
+            let idle = settings.tiers_for(u.classification).tier(blob.last_used_at, archived, now);
+            // Never into a tier that must not hold it.
+            let open = Tier::ALL.into_iter().filter(|tier| *tier <= idle && settings.may_hold(*tier, u.classification));
+            open.max().unwrap_or(Tier::Hot)
+        });
         Ok(tiers.min().unwrap_or(Tier::Hot))
     }
 

@@ -7,7 +7,7 @@ use crate::{
 };
 use actix_web::{HttpResponse, web};
 use omt_jobs::ArchiveOrder;
-use omt_kernel::{Error, TenantId, TenantSettings};
+use omt_kernel::{Actor, Error, FieldError, Kind, TenantId, TenantSettings, manifest::Classification};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -155,6 +155,7 @@ pub async fn create(
     CallerWith(actor, body, _): CallerWith<may::AdminSystem, TenantRequest>,
 ) -> Result<HttpResponse, Problem> {
     let (id, settings) = (tenant(&body.id)?, settings(body.settings, &TenantSettings::default())?);
+    check_names(&state, &actor, &id, &settings).await?;
     let administrator = body.administrator.map(|first| (first.username, first.password));
     state.access.create_tenant(&actor, id, settings.clone(), administrator).await?;
     Ok(HttpResponse::Created().json(shown(body.id, &settings)))
@@ -172,6 +173,43 @@ pub async fn get(
     Ok(HttpResponse::Ok().json(shown(id.into_inner(), &settings)))
 }
 
+/// Refuses names of definitions and policies that the tenant does not have: nothing could ever be approved by them.
+async fn check_names(state: &ApiState, actor: &Actor, tenant: &TenantId, settings: &TenantSettings) -> Result<(), Problem> {
+    let there = Actor { tenant: tenant.clone(), ..actor.clone() };
+    let mut wrong = Vec::new();
+    let mut note = |field: &str, classification: &Classification, name: &str, found: omt_kernel::Result<()>| match found {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.kind, Kind::NotFound | Kind::Unprocessable) => {
+            let reason = format!("there is no {name:?} of its kind");
+            wrong.push(FieldError { field: format!("settings.{field}.{classification}"), reason });
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    for (classification, name) in &settings.approval {
+        let found = state.workflows.definition_version(&there, name, None).await.map(drop);
+        note("approval", classification, name, found)?;
+    }
+    for (classification, names) in &settings.compliance {
+        for name in names {
+            let found = state.compliance.check_names(&there, &[name.clone()].into()).await;
+            note("compliance", classification, name, found)?;
+        }
+    }
+    for (classification, names) in &settings.policies {
+        for name in names {
+            let found = state.policies.get(&there, name, None).await.map(drop);
+            note("policies", classification, name, found)?;
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let mut error = Error::new(Kind::Unprocessable, "INVALID_SETTINGS", "the settings name what the tenant does not have");
+    error.fields = wrong;
+    Err(error.into())
+}
+
 /// Replaces a tenant's settings.
 #[utoipa::path(put, path = "/api/v1/admin/tenants/{id}", tag = "admin", params(("id" = String, Path,)), request_body = SettingsRequest, security(("bearer" = [])), responses((status = 200, body = Tenant), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "CONFIGURED_TENANT"), (status = 422, body = ProblemBody, description = "INVALID_SETTINGS")))]
 pub async fn update(
@@ -181,6 +219,9 @@ pub async fn update(
 ) -> Result<HttpResponse, Problem> {
     let name = TenantId::parse(&id).map_err(|_| Error::not_found("tenant"))?;
     let settings = settings(Some(body.settings), &TenantSettings::default())?;
+    // First whether the caller may know what that tenant has.
+    state.access.tenant(&actor, &name).await?;
+    check_names(&state, &actor, &name, &settings).await?;
     state.access.update_tenant(&actor, &name, settings.clone()).await?;
     Ok(HttpResponse::Ok().json(shown(id.into_inner(), &settings)))
 }

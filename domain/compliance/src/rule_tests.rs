@@ -12,6 +12,7 @@ use omt_claims::{
 use omt_kernel::{
     EvidenceId, ManifestId, OffsetDateTime, TenantId, TenantSettings,
     manifest::{Archived, BlobRef, Classification, LegalHold, ManifestRecord, ManifestState},
+    storage::Tier,
 };
 use serde_json::json;
 use std::{collections::BTreeSet, io::Cursor};
@@ -30,6 +31,7 @@ struct Case {
     settings: TenantSettings,
     ingredients: Vec<(String, Option<Classification>)>,
     workflow: Option<String>,
+    tier: Option<Tier>,
 }
 
 fn set(items: &[&str]) -> BTreeSet<String> {
@@ -77,6 +79,7 @@ impl Case {
             settings: TenantSettings::default(),
             ingredients: vec![],
             workflow: None,
+            tier: Some(Tier::Hot),
         }
     }
     /// The same with the metadata of a JPEG whose XMP says this.
@@ -126,6 +129,7 @@ impl Case {
             settings: &self.settings,
             ingredients: &self.ingredients,
             workflow: self.workflow.as_deref(),
+            tier: self.tier,
             found_persons: &found,
             now: NOW,
         })
@@ -284,6 +288,11 @@ fn classification_valid() {
     wrong.says(R::ClassificationValid, Failed, "dual-approval");
     wrong.workflow = Some("dual-approval".into());
     wrong.says(R::ClassificationValid, Passed, "secret");
+    wrong.settings.storage_clearance.insert(Tier::Cold, Internal);
+    wrong.says(R::ClassificationValid, Passed, "secret");
+    wrong.tier = Some(Tier::Cold);
+    let found = wrong.says(R::ClassificationValid, Failed, "must not hold it");
+    assert!(format!("{found:?}").contains("storage"));
 }
 
 #[test]

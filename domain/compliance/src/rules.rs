@@ -14,6 +14,7 @@ use omt_claims::{
 use omt_kernel::{
     EvidenceId, OffsetDateTime, TenantSettings,
     manifest::{Classification, ManifestRecord},
+    storage::Tier,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use time::Duration;
@@ -44,6 +45,8 @@ pub struct Input<'a> {
     pub ingredients: &'a [(String, Option<Classification>)],
     /// The definition of the workflow that decides on it.
     pub workflow: Option<&'a str>,
+    /// Where its content is stored.
+    pub tier: Option<Tier>,
     /// The people that its metadata names, hashed.
     pub found_persons: &'a BTreeSet<String>,
     /// Now.
@@ -324,8 +327,10 @@ fn distance_km((latitude, longitude): (f64, f64), area: &omt_kernel::Area) -> f6
 }
 
 fn classification_valid(input: &Input<'_>) -> RuleResult {
-    let mut finding =
-        Finding::new(RuleName::ClassificationValid, "at least as high as every ingredient's, and what its workflow is for");
+    let mut finding = Finding::new(
+        RuleName::ClassificationValid,
+        "at least as high as every ingredient's, and what its workflow and its storage are for",
+    );
     let class = input.record.classification;
     for (title, theirs) in input.ingredients {
         match theirs {
@@ -344,6 +349,10 @@ fn classification_valid(input: &Input<'_>) -> RuleResult {
         && required != workflow
     {
         finding.say(Status::Failed, format!("{class} content goes through the workflow {required}, not {workflow}"));
+    }
+    if let Some(tier) = input.tier.filter(|tier| !input.settings.may_hold(*tier, class)) {
+        finding.at("storage");
+        finding.say(Status::Failed, format!("{class} content lies in the {} storage, which must not hold it", tier.as_str()));
     }
     if finding.0.actual.is_empty() {
         finding.say(Status::Passed, format!("{class}"));

@@ -29,6 +29,7 @@ use omt_kernel::{
     manifest::{Classification, ManifestRecord},
     port::{Clock, Database, Entropy, Page, People, UnitOfWork},
     retry,
+    storage::Tier,
 };
 use omt_notify::{Notice, Notices};
 use omt_workflow::{ComplianceStanding, Standing};
@@ -284,11 +285,18 @@ impl Compliance {
             settings,
             ingredients: &ingredients,
             workflow: workflow.as_ref().map(|workflow| workflow.definition.as_str()),
+            tier: self.stored_in(unit, record).await?,
             found_persons: &found_persons,
             now: self.deps.clock.now(),
         };
         let overrides = self.overrides_of(unit, record).await?;
         Ok((rules::evaluate(policy, &input, &overrides), keys))
+    }
+
+    /// The tier of a record's content.
+    async fn stored_in(&self, unit: &dyn UnitOfWork, record: &ManifestRecord) -> Result<Option<Tier>> {
+        let content = record.signed.as_ref().map_or(&record.source, |signed| &signed.asset);
+        Ok(unit.blobs().find(&record.tenant, &content.sha256).await?.map(|blob| blob.tier))
     }
 
     async fn evidence_about(

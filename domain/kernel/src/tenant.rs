@@ -1,6 +1,9 @@
 //! What a tenant may set.
 
-use crate::{manifest::Classification, storage::TierRules};
+use crate::{
+    manifest::Classification,
+    storage::{Tier, TierRules},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,6 +64,8 @@ pub struct TenantSettings {
     pub clearance_roles: BTreeMap<String, BTreeSet<String>>,
     /// Whether messages go out by mail besides, where a mail server is configured.
     pub email_notifications: bool,
+    /// The highest classification that a tier may hold; any where nothing is said.
+    pub storage_clearance: BTreeMap<Tier, Classification>,
 }
 
 /// Export control.
@@ -97,6 +102,11 @@ impl TenantSettings {
         self.retention_days_by_classification.get(&classification).copied().unwrap_or(self.retention_days)
     }
 
+    /// Whether a tier may hold content of a classification.
+    pub fn may_hold(&self, tier: Tier, classification: Classification) -> bool {
+        self.storage_clearance.get(&tier).is_none_or(|highest| classification <= *highest)
+    }
+
     /// The rules for content of a classification.
     pub fn tiers_for(&self, classification: Classification) -> TierRules {
         self.tiers_by_classification.get(&classification).copied().unwrap_or(self.tiers)
@@ -129,6 +139,7 @@ impl Default for TenantSettings {
                 .map(|area| (area.to_owned(), ["approver", "manager"].map(String::from).into()))
                 .into(),
             email_notifications: true,
+            storage_clearance: BTreeMap::new(),
         }
     }
 }
