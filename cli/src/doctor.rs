@@ -6,7 +6,8 @@ use crate::{
     platform::{self, SystemClock},
 };
 use omt_directory::LdapDirectory;
-use omt_kernel::port::{BlobStore, Clock, Database, Directory};
+use omt_kernel::port::{BlobStore, Clock, Database, Directory, Mailer};
+use omt_outbound::{MailSettings, SmtpMailer};
 use omt_pki::{Certificate, profile};
 use omt_sql::SqlDatabase;
 use std::process::ExitCode;
@@ -39,6 +40,9 @@ pub async fn run(config: &Config) -> Result<ExitCode, Fault> {
     if !config.auth.ldap.directory.urls.is_empty() {
         show("directory", directory(config).await);
     }
+    if let Some(settings) = config.mail_settings() {
+        show("mail", mail(&settings).await);
+    }
     show("key store", keys(config));
     if let Ok(database) = &database {
         show("certificates", certificates(database).await);
@@ -70,6 +74,12 @@ async fn directory(config: &Config) -> Finding {
     let mend = "check [auth.ldap]: urls, starttls, ca_file, bind_dn and its password";
     let directory = LdapDirectory::new(config.auth.ldap.directory.clone()).map_err(|e| (e.to_string(), mend))?;
     directory.check().await.map(|()| directory.describe()).map_err(|e| (e.to_string(), mend))
+}
+
+async fn mail(settings: &MailSettings) -> Finding {
+    let mend = "check [email] url, from and ca_file, and that the server takes this user";
+    let mailer = SmtpMailer::new(settings).map_err(|error| (error.to_string(), mend))?;
+    mailer.check().await.map(|()| mailer.describe()).map_err(|error| (error.to_string(), mend))
 }
 
 async fn blobs(config: &Config) -> Finding {

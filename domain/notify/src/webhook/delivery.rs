@@ -48,8 +48,9 @@ pub(super) fn order(delivery: &DeliveryRecord, now: OffsetDateTime) -> Result<Ne
 
 /// Deliveries to one endpoint that a process makes at once: one that answers slowly keeps only so many busy.
 const AT_ONCE: usize = 2;
-/// Seconds after which one that found no room is looked at again.
-const NO_ROOM: u32 = 3;
+/// Seconds after which one that found no room is looked at again: soon where the endpoint is well, so that many are made quickly; later
+/// where it is not, so that those that wait for it are not looked at all the time.
+const NO_ROOM: (u32, u32) = (2, 60);
 
 /// What came of a try.
 #[derive(Debug)]
@@ -116,7 +117,9 @@ impl Webhooks {
                 .await;
         }
         drop(read);
-        let Some(_room) = Room::take(&self.busy, endpoint.id()) else { return Ok(Tried::Later(NO_ROOM)) };
+        let Some(_room) = Room::take(&self.busy, endpoint.id()) else {
+            return Ok(Tried::Later(if endpoint.place.failing_since.is_some() { NO_ROOM.1 } else { NO_ROOM.0 }));
+        };
         let answer = self.post(&endpoint, &delivery).await;
         let took = self.deps.clock.now() - began;
         let verdict = match &answer {
