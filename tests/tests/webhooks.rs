@@ -492,7 +492,7 @@ async fn people_get_mail() {
 /// An endpoint that takes its time keeps neither other endpoints waiting nor other work.
 #[tokio::test]
 async fn a_slow_endpoint_holds_up_nobody_else() {
-    let server = Server::start_with(&format!("{HERE}[jobs]\nconcurrency = 2\n")).await;
+    let server = Server::start_with(&format!("{HERE}[jobs]\nin_process = \"always\"\nconcurrency = 2\n")).await;
     // It takes connections and says nothing, for as long as the test lasts.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let slow = format!("http://{}/", silent.local_addr().unwrap());
