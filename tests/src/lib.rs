@@ -58,6 +58,14 @@ pub fn corpus() -> Option<PathBuf> {
     Some(path)
 }
 
+/// A service of the environment that `tests/services/services.sh` writes; none where there are no services at all, so that a test is
+/// not left out by a typing error.
+pub fn service(variable: &str) -> Option<String> {
+    let found = std::env::var(variable).ok();
+    assert!(found.is_some() || std::env::var_os("OMT_TEST_POSTGRES").is_none(), "services are running, but not {variable}");
+    found
+}
+
 /// The Python of the independent judges, where `OMT_JUDGES` names its environment. A wrong name is an error.
 pub fn judges() -> Option<PathBuf> {
     let python = std::env::var_os("OMT_JUDGES").map(|dir| PathBuf::from(dir).join("bin/python"))?;

@@ -1,6 +1,6 @@
 //! Users of an LDAP directory, on a real OpenLDAP server.
 
-use omt_tests::{PASSWORD, Server, ok, problem};
+use omt_tests::{PASSWORD, Server, ok, problem, service};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::{
@@ -20,8 +20,7 @@ pub(crate) struct Ldap {
 }
 
 pub(crate) fn ldap() -> Option<Ldap> {
-    let variable = |name| std::env::var(name).ok();
-    Some(Ldap { plain: variable("OMT_TEST_LDAP")?, secure: variable("OMT_TEST_LDAPS")?, dir: variable("OMT_TEST_LDAP_DIR")? })
+    Some(Ldap { plain: service("OMT_TEST_LDAP")?, secure: service("OMT_TEST_LDAPS")?, dir: service("OMT_TEST_LDAP_DIR")? })
 }
 
 impl Ldap {

@@ -18,6 +18,7 @@ mod life;
 mod manifests;
 mod oidc;
 mod public_key_infrastructure;
+mod publishing;
 mod refusals;
 mod removal;
 mod scim;

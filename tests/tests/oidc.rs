@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_crypto::{Algorithm, KeyMaterial, ProviderName};
-use omt_tests::{Server, http, ok, problem};
+use omt_tests::{Server, http, ok, problem, service};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -363,7 +363,7 @@ async fn cognito(client: &reqwest::Client, url: &str, operation: &str, body: Val
 
 #[tokio::test]
 async fn cognito_tokens_count() {
-    let Ok(moto) = std::env::var("OMT_TEST_MOTO") else { return };
+    let Some(moto) = service("OMT_TEST_MOTO") else { return };
     let at = moto.find("http://").unwrap();
     let url = moto[at..].split('&').next().unwrap();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();

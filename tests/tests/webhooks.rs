@@ -2,7 +2,7 @@
 
 use crate::workflow::{Person, jpeg_with_xmp};
 use hmac::{Hmac, KeyInit, Mac};
-use omt_tests::{Server, fixture, http, id, judge, ok, package, problem};
+use omt_tests::{Server, fixture, http, id, judge, ok, package, problem, service};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::{
@@ -399,7 +399,7 @@ async fn webhooks_that_are_refused() {
 
 #[tokio::test]
 async fn endpoints_must_be_who_they_say() {
-    let Some(dir) = std::env::var_os("OMT_TEST_LDAP_DIR").map(std::path::PathBuf::from) else { return };
+    let Some(dir) = service("OMT_TEST_LDAP_DIR").map(std::path::PathBuf::from) else { return };
     let script = package().join("services/receiver.py");
     let mut receiver = Command::new("python3")
         .arg(script)
@@ -445,7 +445,7 @@ fn mail_to(dir: &std::path::Path, address: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn people_get_mail() {
-    let Ok(smtp) = std::env::var("OMT_TEST_SMTP") else { return };
+    let Some(smtp) = service("OMT_TEST_SMTP") else { return };
     let dir = std::path::PathBuf::from(std::env::var_os("OMT_TEST_SMTP_DIR").unwrap());
     let ca = std::path::PathBuf::from(std::env::var_os("OMT_TEST_LDAP_DIR").unwrap()).join("ca.pem");
     let config = format!(
