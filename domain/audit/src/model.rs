@@ -124,8 +124,8 @@ impl Event {
     /// What others may be told of: what was done to content.
     pub(crate) fn happening(&self, at: OffsetDateTime) -> Option<Happening> {
         let Told { event, about, state, revision } = self.told.clone().filter(|_| self.outcome == Outcome::Done)?;
-        let (action, detail) = (self.action.clone().into_owned(), self.detail.clone());
-        Some(Happening { at, event, action, kind: self.kind, id: self.id.clone(), about, state, revision, detail })
+        let detail = self.detail.clone();
+        Some(Happening { at, event, kind: self.kind, id: self.id.clone(), about, state, revision, detail })
     }
 }
 

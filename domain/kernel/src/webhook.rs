@@ -108,8 +108,6 @@ pub struct Happening {
     pub at: OffsetDateTime,
     /// The type of event, such as `manifest.signed`.
     pub event: &'static str,
-    /// What was done, as the audit log calls it.
-    pub action: String,
     /// The kind of thing that it happened to first, such as `workflow`.
     pub kind: &'static str,
     /// Which one.

@@ -410,8 +410,9 @@ impl Workflows {
         let (instance, tasks) = store::append(unit, &self.tools(), &definition, instance, events).await?;
         let entry =
             omt_audit::Event::new(format!("workflow.{name}"), "workflow", instance.id).tell(told, &record).after(&instance);
+        let action = name.strip_suffix(".done").or_else(|| name.strip_suffix(".failed")).unwrap_or(name);
         let entry = entry.detail(json!({
-            "manifest": instance.manifest, "from": from, "to": instance.state, "revision": instance.revision,
+            "manifest": instance.manifest, "action": action, "from": from, "to": instance.state, "revision": instance.revision,
         }));
         self.deps.audit.append(unit, actor, entry).await?;
         if instance.pending.is_some() {

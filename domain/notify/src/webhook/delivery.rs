@@ -124,7 +124,8 @@ impl Webhooks {
         let took = self.deps.clock.now() - began;
         let verdict = match &answer {
             // A fault of ours says nothing about the endpoint.
-            Err(error) if error.kind == Kind::Internal => return Err(error.clone()),
+            Err(error) if error.kind == Kind::Internal && attempt < most => return Err(error.clone()),
+            Err(error) if error.kind == Kind::Internal => Verdict::Dropped,
             answer => verdict(answer, attempt, most),
         };
         let (status, error, excerpt) = match answer {

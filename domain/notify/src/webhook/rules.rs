@@ -74,9 +74,7 @@ pub fn data_of(happening: &Happening) -> Value {
     data.insert("department".to_owned(), json!(about.department));
     data.insert("project".to_owned(), json!(about.project));
     if happening.kind == "workflow" {
-        let action = happening.action.trim_start_matches("workflow.").trim_end_matches(".done").trim_end_matches(".failed");
         data.insert("workflow_id".to_owned(), json!(happening.id));
-        data.insert("action".to_owned(), json!(action));
     } else {
         data.insert("manifest_revision".to_owned(), json!(happening.revision));
     }
@@ -182,7 +180,6 @@ mod tests {
         let happening = Happening {
             at: OffsetDateTime::UNIX_EPOCH,
             event: "workflow.moved",
-            action: "workflow.publish.done".to_owned(),
             kind: "workflow",
             id: "w".to_owned(),
             about: About {
@@ -193,7 +190,7 @@ mod tests {
             },
             state: "signed",
             revision: 2,
-            detail: Some(json!({ "from": "approved", "to": "published", "manifest": "m" })),
+            detail: Some(json!({ "action": "publish", "from": "approved", "to": "published", "manifest": "m" })),
         };
         let data = data_of(&happening);
         assert_eq!((&data["action"], &data["workflow_id"], &data["to"]), (&json!("publish"), &json!("w"), &json!("published")));
