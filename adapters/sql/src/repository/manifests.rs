@@ -88,22 +88,25 @@ fn first_id(at: OffsetDateTime) -> uuid::Uuid {
     uuid::Uuid::from_u128(millis << 80)
 }
 
-/// The rows that [`Reach::sees`] says are seen.
-pub(super) fn within(reach: &Reach) -> Condition {
+/// Rows of content within reach, by the columns that say whose it is.
+pub(super) fn reached<C: ColumnTrait>(reach: &Reach, department: C, project: C, classification: C) -> Condition {
     let mut all = Condition::all();
-    if let Some(department) = &reach.department {
-        let column = rows::Column::Department;
-        all = all.add(Condition::any().add(column.is_null()).add(column.eq(department.as_str())));
+    if let Some(own) = &reach.department {
+        all = all.add(Condition::any().add(department.is_null()).add(department.eq(own.as_str())));
     }
     if !reach.projects.is_empty() {
-        let column = rows::Column::Project;
-        all = all.add(Condition::any().add(column.is_null()).add(column.is_in(reach.projects.iter().map(String::as_str))));
+        all = all.add(Condition::any().add(project.is_null()).add(project.is_in(reach.projects.iter().map(String::as_str))));
     }
     if reach.clearance < Classification::TopSecret {
         let cleared = Classification::ALL.iter().filter(|c| **c <= reach.clearance).map(|c| c.as_str());
-        all = all.add(rows::Column::Classification.is_in(cleared));
+        all = all.add(classification.is_in(cleared));
     }
     all
+}
+
+/// Manifests within reach.
+pub(super) fn within(reach: &Reach) -> Condition {
+    reached(reach, rows::Column::Department, rows::Column::Project, rows::Column::Classification)
 }
 
 #[async_trait]

@@ -202,7 +202,10 @@ impl<C: Finish> TaskRepository for Unit<C> {
     async fn inbox(&self, tenant: &TenantId, filter: &TaskFilter, page: Page) -> Result<Vec<TaskRecord>> {
         // What the page begins after; a task that is gone meanwhile begins the list anew where its place depends on more than it.
         let after = match (page.after, filter.due_before) {
-            (Some(after), Some(_)) => rows::Entity::find_by_id(after).one(&self.connection).await.map_err(failed)?,
+            (Some(after), Some(_)) => {
+                let found = rows::Entity::find_by_id(after).filter(rows::Column::Tenant.eq(tenant.as_str()));
+                found.one(&self.connection).await.map_err(failed)?
+            }
             _ => None,
         };
         let part = |mut query: Select<rows::Entity>, id: SimpleExpr, due: SimpleExpr| {

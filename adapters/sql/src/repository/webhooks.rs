@@ -1,5 +1,6 @@
 //! Webhooks' endpoints and deliveries.
 
+use super::manifests::reached;
 use crate::{
     Finish, Unit,
     entity::{webhook_deliveries as deliveries, webhook_endpoints as endpoints},
@@ -8,7 +9,6 @@ use crate::{
 use async_trait::async_trait;
 use omt_kernel::{
     DeliveryId, EndpointId, Error, ManifestId, Reach, Result, TenantId,
-    manifest::Classification,
     port::{Page, WebhookRepository},
     webhook::{About, DeliveryFilter, DeliveryRecord, EndpointRecord},
 };
@@ -87,18 +87,9 @@ fn delivery_row(record: &DeliveryRecord) -> deliveries::ActiveModel {
 
 /// Deliveries of content within reach, and those of none.
 fn within(reach: &Reach) -> Condition {
-    let mut all = Condition::all();
-    if let Some(department) = &reach.department {
-        let column = deliveries::Column::Department;
-        all = all.add(Condition::any().add(column.is_null()).add(column.eq(department.as_str())));
-    }
-    if !reach.projects.is_empty() {
-        let column = deliveries::Column::Project;
-        all = all.add(Condition::any().add(column.is_null()).add(column.is_in(reach.projects.iter().map(String::as_str))));
-    }
-    let cleared = Classification::ALL.iter().filter(|c| **c <= reach.clearance).map(|c| c.as_str());
-    let column = deliveries::Column::Classification;
-    all.add(Condition::any().add(column.is_null()).add(column.is_in(cleared)))
+    use deliveries::Column;
+    let content = reached(reach, Column::Department, Column::Project, Column::Classification);
+    Condition::any().add(Column::Classification.is_null()).add(content)
 }
 
 #[async_trait]
