@@ -109,7 +109,9 @@ pub fn plan(
             Place::Field("creator") => next.creator = REDACTED.to_owned(),
             Place::Field("organization") => next.organization = None,
             Place::Field("file_name") => next.file_name = None,
-            Place::Field(_) => said.software_agent = None,
+            Place::Field("software_agent") => said.software_agent = None,
+            // It is left, then, and said to be.
+            Place::Field(_) => {}
         }
     }
     for n in assertions {

@@ -16,8 +16,8 @@ use std::{
     ops::Range,
 };
 
-/// What the values of all directories may hold together: whoever reads them copies so much.
-const MAX_WEIGHT: usize = 16 << 20;
+/// What values of a block may hold together beyond its length, where small ones share their place.
+const SHARED: usize = 64 << 10;
 /// EXIF blocks of one file.
 const MAX_BLOCKS: usize = 64;
 /// Whatever a maker puts there, serial numbers and places among it: `MakerNote`, and DNG's copy of it.
@@ -33,7 +33,7 @@ fn is_tiff(media: Media) -> bool {
     matches!(media.mime, "image/tiff" | "image/x-adobe-dng")
 }
 
-/// The EXIF of a container, unless its directories claim more than they can honestly hold.
+/// The EXIF of a container, unless its directories claim more than there is.
 fn open<R: BufRead + Seek>(source: &mut R) -> Option<Exif> {
     let mut reader = exif::Reader::new();
     reader.continue_on_error(true);
@@ -42,7 +42,8 @@ fn open<R: BufRead + Seek>(source: &mut R) -> Option<Exif> {
         Err(exif::Error::PartialResult(partial)) => partial.into_inner().0,
         Err(_) => return None,
     };
-    Tiff::open(exif.buf()).filter(|tiff| tiff.weight() <= MAX_WEIGHT)?;
+    // Whoever reads the values copies as much as they claim.
+    Tiff::open(exif.buf()).filter(|tiff| tiff.weight() <= exif.buf().len() + SHARED)?;
     Some(exif)
 }
 
@@ -144,16 +145,17 @@ pub(super) fn remove(media: Media, bytes: &mut [u8], names: &BTreeSet<String>) -
     if is_tiff(media) && Tiff::open(&*bytes).is_some_and(|tiff| tiff.has(&MAKER_NOTES)) {
         return false;
     }
-    let places = names.iter().any(|name| name.starts_with("exif:GPS"));
+    let gps = names.iter().any(|name| name.starts_with("exif:GPS"));
     let serials = names.iter().any(|name| name.ends_with("SerialNumber"));
     let goes = |tag: Tag| {
-        (places && (tag.context() == Context::Gps || tag.number() == GPS))
+        (gps && (tag.context() == Context::Gps || tag.number() == GPS))
             || MAKER_NOTES.contains(&tag.number())
             || (serials && tag.number() == DNG_SERIAL)
             || name(tag).is_some_and(|name| names.contains(&name))
     };
-    let mut whole = true;
-    for place in blocks(media, bytes) {
+    let places = blocks(media, bytes);
+    let mut whole = places.len() <= MAX_BLOCKS;
+    for place in places {
         if let Some(mut tiff) = bytes.get_mut(place).and_then(Tiff::open) {
             whole &= tiff.remove(&goes);
         }
@@ -161,7 +163,7 @@ pub(super) fn remove(media: Media, bytes: &mut [u8], names: &BTreeSet<String>) -
     whole
 }
 
-/// Where EXIF blocks stand, within the bounds that their container gives them.
+/// Where EXIF blocks stand, within the bounds that their container gives them; one more than there may be at most.
 fn blocks(media: Media, bytes: &[u8]) -> Vec<Range<usize>> {
     if is_tiff(media) {
         return std::iter::once(0..bytes.len()).collect();
@@ -173,7 +175,7 @@ fn blocks(media: Media, bytes: &[u8]) -> Vec<Range<usize>> {
             let (marker, length) = (&bytes[at - 4..at - 2], usize::from(u16::from_be_bytes([bytes[at - 2], bytes[at - 1]])));
             let block = at + 6..at - 2 + length;
             let fits = marker == [0xff, 0xe1] && length >= 8 && block.end <= bytes.len();
-            if fits && out.last().is_none_or(|last| block.start >= last.end) && out.len() < MAX_BLOCKS {
+            if fits && out.last().is_none_or(|last| block.start >= last.end) && out.len() <= MAX_BLOCKS {
                 out.push(block);
             }
         }
