@@ -1,6 +1,6 @@
 //! Times every request, by route, and writes refusals into the audit log.
 
-use crate::{ApiState, problem::Problem, request_id, routes::scim::ScimError};
+use crate::{ApiState, once::Stop, pace::Left, problem::Problem, request_id, routes::scim::ScimError};
 use actix_web::{
     Error, HttpMessage,
     body::MessageBody,
@@ -19,7 +19,11 @@ pub async fn middleware(
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let began = Instant::now();
     let state = request.app_data::<web::Data<ApiState>>().cloned();
-    let answer = next.call(request).await?;
+    let mut answer = next.call(request).await?;
+    let left = answer.request().extensions().get::<Left>().copied();
+    if let Some(left) = left {
+        left.tell(answer.headers_mut());
+    }
     if let Some(state) = state {
         let route = answer.request().match_pattern().unwrap_or_else(|| "unknown".to_owned());
         let method = match answer.request().method().as_str() {
@@ -32,19 +36,43 @@ pub async fn middleware(
     Ok(answer)
 }
 
+/// Where who may do what, and who is who, is decided and changed: refusals there are written down whatever the reason.
+const GOVERNED: [&str; 4] = ["/api/v1/auth", "/api/v1/admin", "/api/v1/privacy", "/scim"];
+
 /// Who was refused what. Requests without any credential are counted like all others and not written down; logins write entries
-/// of their own.
+/// of their own. What a caller is not to know exists is 404, so that a refused look at a thing by its identifier is one.
 async fn note_refusal(state: &ApiState, answer: &ServiceResponse<impl MessageBody>, route: &str, method: &str) {
-    if !matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) || route.starts_with("/api/v1/auth/login") {
+    let status = answer.status();
+    if !status.is_client_error() && status != StatusCode::SERVICE_UNAVAILABLE {
         return;
     }
     let error = answer.response().error();
+    let refused = |stop: &Stop| match stop {
+        Stop::Refused(problem) => Some(problem.0.code),
+        Stop::Answered(..) => None,
+    };
     let problem = error.and_then(|error| error.as_error::<Problem>()).map(|problem| problem.0.code);
+    let problem = problem.or(error.and_then(|error| error.as_error::<Stop>()).and_then(refused));
     let scim = error.and_then(|error| error.as_error::<ScimError>()).map(|problem| problem.0.code);
     let code = problem.or(scim).unwrap_or("REFUSED");
-    if code == "MISSING_CREDENTIAL" {
+    state.telemetry.refused(code);
+    if code == "MISSING_CREDENTIAL" || route.starts_with("/api/v1/auth/login") {
         return;
     }
-    let actor = answer.request().extensions().get::<Actor>().cloned();
-    state.access.note_refusal(actor.as_ref(), &request_id::current(), &format!("{method} {route}"), code).await;
+    let request = answer.request();
+    let actor = request.extensions().get::<Actor>().cloned();
+    let thing = request.match_info().iter().find(|(_, value)| uuid::Uuid::try_parse(value).is_ok());
+    let written = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
+        StatusCode::NOT_FOUND => actor.is_some() && thing.is_some(),
+        StatusCode::CONFLICT
+        | StatusCode::UNPROCESSABLE_ENTITY
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::SERVICE_UNAVAILABLE => GOVERNED.iter().any(|beginning| route.starts_with(beginning)),
+        _ => false,
+    };
+    if written {
+        let detail = thing.map(|(name, value)| serde_json::json!({ name: value }));
+        state.access.note_refusal(actor.as_ref(), &request_id::current(), &format!("{method} {route}"), code, detail).await;
+    }
 }

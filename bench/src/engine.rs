@@ -62,7 +62,8 @@ pub async fn run(file: &Path, rounds: usize) {
     let keys: Arc<dyn KeyStore> = Arc::new(KeystoreFile::open(&dir.path().join("keys.json"), "bench", provider.clone()).unwrap());
     let database = Arc::new(SqlDatabase::connect(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap());
     database.migrate().await.unwrap();
-    let pki = Pki::open(keys.clone(), database, Arc::new(System), Arc::new(System), settings()).await.unwrap();
+    let (audit, _) = crate::world::audit(dir.path(), database.clone());
+    let pki = Pki::open(keys.clone(), database, Arc::new(System), Arc::new(System), audit, settings()).await.unwrap();
     let identity = pki.identity(SignatureScheme::DEFAULT).await.unwrap();
     let engine = Engine::new(provider, keys, dir.path().to_owned()).unwrap();
     let mut trust = TrustLists::default();

@@ -2,8 +2,9 @@
 
 use crate::{config::Config, fault::Fault, platform};
 use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use omt_audit::{LogKeys, TileSource, check_entries, check_one, note::VerifierKey, verify};
+use omt_audit::{LogKeys, Proof, TileSource, check_entries, check_one, check_proof, note::VerifierKey, verify};
 use omt_kernel::{
     Result,
     error::Context,
@@ -41,9 +42,36 @@ struct Verify {
     /// Only the entry at this place.
     #[arg(long, value_name = "INDEX")]
     entry: Option<u64>,
+    /// Only the entry of this proof, as GET /api/v1/audit/proof/inclusion gave it; needs nothing else than --keys.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "entry"])]
+    proof: Option<PathBuf>,
     /// A file with a bearer credential for the server; OMT_TOKEN when absent.
     #[arg(long, value_name = "FILE")]
     token: Option<PathBuf>,
+}
+
+/// A proof as the server writes it.
+#[derive(serde::Deserialize)]
+struct ProofFile {
+    index: u64,
+    size: u64,
+    leaf: String,
+    hashes: Vec<String>,
+    checkpoint: String,
+}
+
+impl ProofFile {
+    fn decoded(self) -> std::result::Result<Proof, String> {
+        let bytes = |text: &str| STANDARD.decode(text).map_err(|e| format!("what should be base64 is not: {e}"));
+        let hash = |text: &String| bytes(text)?.try_into().map_err(|_| "a hash has another length than 32 bytes".to_owned());
+        Ok(Proof {
+            index: self.index,
+            size: self.size,
+            leaf: bytes(&self.leaf)?,
+            hashes: self.hashes.iter().map(hash).collect::<std::result::Result<_, String>>()?,
+            checkpoint: self.checkpoint,
+        })
+    }
 }
 
 /// Tiles in a directory.
@@ -110,12 +138,25 @@ async fn check(config: &Config, arguments: Verify) -> Result<ExitCode, Fault> {
             let keys: std::result::Result<Vec<_>, _> = lines.map(VerifierKey::parse).collect();
             keys.map_err(|e| Fault::new(format!("{}: {e}", path.display())))?
         }
-        None if arguments.from.is_some() => {
+        None if arguments.from.is_some() || arguments.proof.is_some() => {
             return Err(Fault::new("a log from elsewhere is checked with its own keys: --keys FILE (GET /api/v1/audit/keys)"));
         }
         None => LogKeys::open(platform::open_keys(config)?, &config.audit.origin)?.verifiers,
     };
     let provider = config.crypto.provider.provider();
+    if let Some(path) = &arguments.proof {
+        let bad_file = |e: &dyn std::fmt::Display| Fault::new(format!("{}: {e}", path.display()));
+        let text = std::fs::read(path).map_err(|e| bad_file(&e))?;
+        let proof = serde_json::from_slice::<ProofFile>(&text).map_err(|e| bad_file(&e))?.decoded().map_err(|e| bad_file(&e))?;
+        return Ok(match check_proof(&proof, &keys, provider.as_ref()) {
+            Ok(()) => {
+                println!("entry {} is in the signed log", proof.index);
+                println!("{}", String::from_utf8_lossy(&proof.leaf));
+                ExitCode::SUCCESS
+            }
+            Err(finding) => bad(&finding),
+        });
+    }
     let source: Box<dyn TileSource> = match arguments.from.as_deref() {
         None => Box::new(Store(Arc::new(platform::open_tiers(config).await?))),
         Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
@@ -152,9 +193,15 @@ async fn check(config: &Config, arguments: Verify) -> Result<ExitCode, Fault> {
     };
     let size = summary.checkpoint.size;
     println!("the log {} holds: {size} entries, every tile, {} signatures", summary.checkpoint.origin, keys.len());
+    if summary.expired > 0 {
+        println!("of the first {} the hashes are left: they have expired, as an entry says", summary.expired);
+    }
     if arguments.from.is_none() {
         let database = SqlDatabase::connect(&config.database_url()).await?;
-        let mut at = 0;
+        // What has expired goes from the tiles first and from the database after.
+        let first = database.read().await?.audit().placed(0, 1).await?.first().and_then(|entry| entry.index);
+        let first = first.unwrap_or(size).min(summary.expired);
+        let mut at = first;
         while at < size {
             let left = u32::try_from(size - at).unwrap_or(PAGE).min(PAGE);
             let entries = database.read().await?.audit().placed(at, left).await;
@@ -175,7 +222,7 @@ async fn check(config: &Config, arguments: Verify) -> Result<ExitCode, Fault> {
             }
             at += entries.len() as u64;
         }
-        println!("the database holds the same {size} entries");
+        println!("the database holds the same {} entries", size - first);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -32,6 +32,9 @@ pub async fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fau
             return Err(Fault::new("the database was migrated by a newer version"));
         }
         database.migrate().await?;
+        if database.keep_audit_for(config.audit.retention_days).await? {
+            println!("the audit log is kept for {} days (0: for ever)", config.audit.retention_days);
+        }
     }
     let now = database.schema_status().await?;
     println!(

@@ -14,6 +14,9 @@ mod m20261120_000007_audit;
 mod m20261121_000008_governance;
 mod m20261121_000009_webhooks;
 mod m20261121_000010_inbox;
+mod m20261121_000011_audit_retention;
+mod m20261121_000012_report_turns;
+mod m20261121_000016_badges;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -32,6 +35,9 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000008_governance::Migration),
             Box::new(m20261121_000009_webhooks::Migration),
             Box::new(m20261121_000010_inbox::Migration),
+            Box::new(m20261121_000011_audit_retention::Migration),
+            Box::new(m20261121_000012_report_turns::Migration),
+            Box::new(m20261121_000016_badges::Migration),
         ]
     }
 }

@@ -126,7 +126,8 @@ impl Server {
         command
     }
 
-    async fn launch(dir: TempDir, config: &str) -> Self {
+    /// Starts a server over what is in this directory.
+    pub async fn launch(dir: TempDir, config: &str) -> Self {
         let started = Instant::now();
         let mut child = Self::command(dir.path(), config).arg("serve").stdout(Stdio::piped()).spawn().expect("the binary starts");
         let url = address(&mut child);

@@ -152,8 +152,22 @@ async fn the_log_is_checked_from_a_server_and_from_files() {
     let remote = run(&server, &["verify", "--from", &server.url, "--keys", &keys, "--token", &token.display().to_string()]);
     // The checkpoint is asked for as a tile would be; both paths are the server's.
     assert!(remote.status.success(), "{}", says(&remote));
-    let one = run(&server, &["verify", "--entry", "2"]);
+    let made = server.json("/api/v1/admin/audit-logs?action=user.create&limit=1").await["items"][0]["index"].to_string();
+    let one = run(&server, &["verify", "--entry", &made]);
     assert!(one.status.success() && says(&one).contains("user.create"), "{}", says(&one));
+    // By a proof alone, as a tenant has it.
+    let entry = server.json("/api/v1/admin/audit-logs?action=user.create&limit=1").await["items"][0]["id"].clone();
+    let mut proof = server.json(&format!("/api/v1/audit/proof/inclusion?entry={}", entry.as_str().unwrap())).await;
+    let file = server.dir.path().join("proof").display().to_string();
+    std::fs::write(&file, proof.to_string()).unwrap();
+    let proved = run(&server, &["verify", "--proof", &file, "--keys", &keys]);
+    assert!(proved.status.success() && says(&proved).contains("user.create"), "{}", says(&proved));
+    proof["index"] = json!(proof["index"].as_u64().unwrap() - 1);
+    std::fs::write(&file, proof.to_string()).unwrap();
+    let moved = run(&server, &["verify", "--proof", &file, "--keys", &keys]);
+    assert_eq!(moved.status.code(), Some(2), "{}", says(&moved));
+    std::fs::write(&file, "{}").unwrap();
+    assert_eq!(run(&server, &["verify", "--proof", &file, "--keys", &keys]).status.code(), Some(1));
     let beyond = run(&server, &["verify", "--entry", "99999"]);
     assert_eq!(beyond.status.code(), Some(2), "{}", says(&beyond));
     let without = run(&server, &["verify", "--from", &server.url]);
@@ -167,12 +181,12 @@ async fn the_log_is_checked_from_a_server_and_from_files() {
 }
 
 /// Changes the database as somebody who owns it could.
-fn change(server: &Server, sqlite: &str, postgres: &str) {
-    let environment = combination::environment(server.dir.path(), "");
+fn change(dir: &Path, sqlite: &str, postgres: &str) {
+    let environment = combination::environment(dir, "");
     let url = environment.iter().find(|(name, _)| *name == "OMT_DATABASE__URL").map(|(_, url)| url.clone());
     let output = match url {
         Some(url) => Command::new("psql").args([&url, "-q", "-v", "ON_ERROR_STOP=1", "-c", postgres]).output(),
-        None => Command::new("sqlite3").arg(server.dir.path().join("data/openmediatrust.db")).arg(sqlite).output(),
+        None => Command::new("sqlite3").arg(dir.join("data/openmediatrust.db")).arg(sqlite).output(),
     };
     let output = output.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -206,6 +220,16 @@ async fn every_change_of_the_database_shows_and_where() {
     ] {
         assert!(refuses(&server, statement), "{statement}");
     }
+    if !combination::current().postgres {
+        for table in ["audit_entries", "audit_places", "audit_checkpoints"] {
+            let statement = format!("INSERT OR REPLACE INTO {table} SELECT * FROM {table} LIMIT 1");
+            assert!(refuses(&server, &statement), "{statement}");
+        }
+    }
+    // Where the users were made.
+    let made = server.json("/api/v1/admin/audit-logs?action=user.create&limit=6").await;
+    let [.., two, one] = made["items"].as_array().unwrap().as_slice() else { panic!("{made}") };
+    let (one, two) = (one["index"].as_u64().unwrap(), two["index"].as_u64().unwrap());
     let bad = |place: u64| {
         let output = run(&server, &["verify"]);
         assert_eq!(output.status.code(), Some(2), "{}", says(&output));
@@ -219,45 +243,45 @@ async fn every_change_of_the_database_shows_and_where() {
     let open_sqlite =
         "DROP TRIGGER audit_entries_no_update; DROP TRIGGER audit_places_no_update; DROP TRIGGER audit_entries_no_delete;";
     let open_postgres = "ALTER TABLE audit_entries DISABLE TRIGGER USER; ALTER TABLE audit_places DISABLE TRIGGER USER;";
-    change(&server, open_sqlite, open_postgres);
+    change(server.dir.path(), open_sqlite, open_postgres);
     let of = |place: u64| format!("(SELECT id FROM audit_places WHERE place = {place})");
     // One byte of one old leaf.
     change(
-        &server,
+        server.dir.path(),
         &format!(
             "UPDATE audit_entries SET leaf = CAST(replace(CAST(leaf AS TEXT), '\"done\"', '\"dons\"') AS BLOB) WHERE id = {}",
-            of(3)
+            of(one)
         ),
-        &format!("UPDATE audit_entries SET leaf = set_byte(leaf, 20, get_byte(leaf, 20) # 1) WHERE id = {}", of(3)),
+        &format!("UPDATE audit_entries SET leaf = set_byte(leaf, 20, get_byte(leaf, 20) # 1) WHERE id = {}", of(one)),
     );
-    bad(3);
+    bad(one);
     change(
-        &server,
+        server.dir.path(),
         &format!(
             "UPDATE audit_entries SET leaf = CAST(replace(CAST(leaf AS TEXT), '\"dons\"', '\"done\"') AS BLOB) WHERE id = {}",
-            of(3)
+            of(one)
         ),
-        &format!("UPDATE audit_entries SET leaf = set_byte(leaf, 20, get_byte(leaf, 20) # 1) WHERE id = {}", of(3)),
+        &format!("UPDATE audit_entries SET leaf = set_byte(leaf, 20, get_byte(leaf, 20) # 1) WHERE id = {}", of(one)),
     );
     good();
     // A column that people search by, and not the leaf.
-    let both = format!("UPDATE audit_entries SET action = 'user.nothing' WHERE id = {}", of(4));
-    change(&server, &both, &both);
-    bad(4);
-    let both = format!("UPDATE audit_entries SET action = 'user.create' WHERE id = {}", of(4));
-    change(&server, &both, &both);
+    let both = format!("UPDATE audit_entries SET action = 'user.nothing' WHERE id = {}", of(two));
+    change(server.dir.path(), &both, &both);
+    bad(two);
+    let both = format!("UPDATE audit_entries SET action = 'user.create' WHERE id = {}", of(two));
+    change(server.dir.path(), &both, &both);
     good();
     // Two change places.
     let swap = "UPDATE audit_places SET place = -1 WHERE place = 2; UPDATE audit_places SET place = 2 WHERE place = 5; \
                 UPDATE audit_places SET place = 5 WHERE place = -1;";
-    change(&server, swap, swap);
+    change(server.dir.path(), swap, swap);
     bad(2);
-    change(&server, swap, swap);
+    change(server.dir.path(), swap, swap);
     good();
     // One is gone.
-    let drop = format!("DELETE FROM audit_entries WHERE id = {}", of(4));
-    change(&server, &drop, &drop);
-    bad(4);
+    let drop = format!("DELETE FROM audit_entries WHERE id = {}", of(two));
+    change(server.dir.path(), &drop, &drop);
+    bad(two);
 }
 
 fn flip(path: &Path, at: usize) {
@@ -299,7 +323,9 @@ async fn every_change_of_a_tile_shows_and_where() {
     let mut dropped = entries.clone();
     dropped.remove(2);
     write(&dropped);
-    bad("entry 0: its bundle is cut off");
+    bad("entry 2:");
+    write(&entries[..4]);
+    bad("entry 4: its bundle is cut off");
     let mut swapped = entries.clone();
     swapped.swap(1, 3);
     write(&swapped);
@@ -312,7 +338,7 @@ async fn every_change_of_a_tile_shows_and_where() {
     assert!(run(&server, &["verify"]).status.success());
     // Entries and tiles changed alike do not fit the signed tree head; and a tree head that was changed is not signed.
     std::fs::remove_file(&tile).unwrap();
-    bad("entry 0: its bundle or its tile is missing");
+    bad("entry 0: its tile is missing");
     let path = tiles(&server).join("checkpoint");
     std::fs::write(&path, head.replacen(&format!("\n{size}\n"), &format!("\n{}\n", size - 1), 1)).unwrap();
     bad("the signed tree head is refused");
@@ -390,4 +416,168 @@ async fn a_person_is_forgotten_and_the_log_still_holds() {
     let admin = server.json("/api/v1/admin/users?username=admin").await;
     let own = format!("/api/v1/privacy/subjects/{}", id(&admin["items"][0]));
     problem(server.request("DELETE", &own).send().await.unwrap(), 409, "OWN_ERASURE").await;
+}
+
+/// Entries of so many days ago, as a statement for each database.
+fn of_days_ago(days: i64, numbers: std::ops::Range<u32>) -> (String, String) {
+    let began = time::OffsetDateTime::now_utc().replace_time(time::Time::MIDNIGHT) - time::Duration::days(days);
+    let (mut sqlite, mut postgres) = (Vec::new(), Vec::new());
+    for n in numbers {
+        let millis = (began.unix_timestamp() * 1000 + i64::from(n)).unsigned_abs();
+        let mut random = [0; 10];
+        random[6..].copy_from_slice(&n.to_be_bytes());
+        let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+        let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).unwrap();
+        let leaf = json!({
+            "v": 1, "id": id.to_string(), "time": at.format(&time::format_description::well_known::Rfc3339).unwrap(),
+            "tenant": "default", "actor": "of-old", "via": "system", "action": "user.old", "resource": { "kind": "user", "id": "x" },
+            "outcome": "done", "request": ""
+        });
+        let leaf = hex::encode(leaf.to_string());
+        let rest = format!("'default', {}, 'of-old', 'user.old', 'user', 'x', 'done', ''", millis * 1000);
+        sqlite.push(format!("(X'{}', {rest}, X'{leaf}')", id.simple()));
+        postgres.push(format!("('{id}', {rest}, decode('{leaf}', 'hex'))"));
+    }
+    let columns = "id, tenant, at, actor, action, resource_kind, resource_id, outcome, request_id, leaf";
+    let insert = |rows: &[String]| format!("INSERT INTO audit_entries ({columns}) VALUES {}", rows.join(", "));
+    (insert(&sqlite), insert(&postgres))
+}
+
+/// The newest entry that says what expired, once it has its place.
+async fn expired(server: &Server, before: u64) -> Value {
+    let began = Instant::now();
+    loop {
+        let log = server.json("/api/v1/admin/audit-logs?action=audit.expire&limit=1").await;
+        let newest = &log["items"][0];
+        let gone = server.json("/api/v1/admin/audit-logs?action=user.old&before=2020-01-01T00:00:00Z").await;
+        assert_eq!(gone["items"], json!([]));
+        if newest["index"].is_u64() && newest["entry"]["detail"]["before"] == before {
+            return newest.clone();
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "{log}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_old_goes_and_the_log_still_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = Server::command(dir.path(), "").args(["migrate", "up"]).output().unwrap();
+    assert!(made.status.success(), "{}", says(&made));
+    for first in (0..600).step_by(50) {
+        let (sqlite, postgres) = of_days_ago(40, first..first + 50);
+        change(dir.path(), &sqlite, &postgres);
+    }
+    let config = "[audit]\nretention_days = 30\nexpire_every_seconds = 1\n[jobs]\nin_process = \"always\"\n";
+    let server = Server::launch(dir, config).await;
+    let dir = server.dir.path();
+    // Whole bundles go; what is left of a bundle waits for the rest of it.
+    let said = expired(&server, 512).await;
+    assert_eq!(said["entry"]["detail"]["days"], 30);
+    let began = Instant::now();
+    let left = loop {
+        let log = server.json("/api/v1/admin/audit-logs?action=user.old&limit=200").await;
+        let left = log["items"].as_array().unwrap().clone();
+        if left.len() == 88 {
+            break left;
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "{}", left.len());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    integrated(&server).await;
+    // What is left is proved as before, and what is gone is owned up to.
+    let whole = run(&server, &["verify"]);
+    assert!(whole.status.success() && says(&whole).contains("of the first 512 the hashes are left"), "{}", says(&whole));
+    let path = format!("/api/v1/audit/proof/inclusion?entry={}", left[0]["id"].as_str().unwrap());
+    assert_eq!(server.json(&path).await["index"], 599);
+    problem(server.get("/api/v1/audit/tile/entries/000").await, 404, "NOT_FOUND").await;
+    assert_eq!(server.get("/api/v1/audit/tile/0/000").await.status(), StatusCode::OK);
+    // Nothing younger goes, whoever asks, nor may it be said that nothing was ever kept.
+    for statement in ["DELETE FROM audit_entries WHERE action <> 'user.old'", "DELETE FROM audit_places"] {
+        assert!(refuses(&server, statement), "{statement}");
+    }
+    let short = Server::command(dir, "[audit]\nretention_days = 3\n").args(["migrate", "up"]).output().unwrap();
+    assert!(!short.status.success() && says(&short).contains("retention_days"), "{}", says(&short));
+    if !combination::current().s3 {
+        // More is gone than the log says.
+        std::fs::remove_file(tiles(&server).join("tile/entries/002")).ok();
+        let bundle = std::fs::read_dir(tiles(&server).join("tile/entries/002.p")).unwrap().next().unwrap().unwrap().path();
+        std::fs::remove_file(bundle).unwrap();
+        let whole = run(&server, &["verify"]);
+        assert_eq!(whole.status.code(), Some(2), "{}", says(&whole));
+        assert!(says(&whole).contains("BAD   entry 512:"), "{}", says(&whole));
+    }
+}
+
+#[tokio::test]
+async fn a_role_of_its_own_serves_and_cannot_touch_the_log() {
+    if !combination::current().postgres {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let queue = format!("[queue]\nurl = \"sqlite:{}\"\n", dir.path().join("queue.db").display());
+    let owner = combination::environment(dir.path(), "").into_iter().find(|(name, _)| *name == "OMT_DATABASE__URL").unwrap().1;
+    let made = Server::command(dir.path(), "").args(["migrate", "up"]).output().unwrap();
+    assert!(made.status.success(), "{}", says(&made));
+    let role = format!("app_{}", uuid::Uuid::new_v4().simple());
+    // As docs/production.md has it.
+    let grants = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'app'; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}; \
+         REVOKE UPDATE, DELETE, TRUNCATE ON audit_entries, audit_places, audit_checkpoints FROM {role}; \
+         REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON audit_retention FROM {role}"
+    );
+    change(dir.path(), "", &grants);
+    let (_, place) = owner.rsplit_once('@').unwrap();
+    let url = format!("postgres://{role}:app@{place}");
+    let config = format!("[database]\nurl = \"{url}\"\n{queue}[jobs]\nin_process = \"always\"\n");
+    let server = Server::launch(dir, &config).await;
+    server.signed("a.jpg", fixture("a.jpg"), &[]).await;
+    integrated(&server).await;
+    for statement in [
+        "UPDATE audit_entries SET outcome = 'done'",
+        "DELETE FROM audit_entries",
+        "TRUNCATE audit_places",
+        "DELETE FROM audit_checkpoints",
+        "UPDATE audit_retention SET days = 30",
+        "ALTER TABLE audit_entries DISABLE TRIGGER USER",
+        "DROP TRIGGER audit_refuse ON audit_entries",
+    ] {
+        let output = Command::new("psql").args([&url, "-q", "-v", "ON_ERROR_STOP=1", "-c", statement]).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && (words.contains("permission denied") || words.contains("must be owner")), "{words}");
+    }
+    drop(server);
+    change_as(&owner, &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+fn change_as(url: &str, statement: &str) {
+    let output = Command::new("psql").args([url, "-q", "-v", "ON_ERROR_STOP=1", "-c", statement]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn refusals_are_written_and_counted() {
+    let server = Server::start().await;
+    let secret = server.signed("a.jpg", fixture("a.jpg"), &[("classification", "secret")]).await;
+    server.user("reader", json!({ "roles": ["auditor"], "clearance": "internal" })).await;
+    let token = server.token("reader").await;
+    let path = format!("/api/v1/manifests/{}", id(&secret));
+    problem(server.anonymous("GET", &path).bearer_auth(&token).send().await.unwrap(), 404, "NOT_FOUND").await;
+    let cycle = json!({ "name": "a", "inherits": ["a"] });
+    let refused = server.request("POST", "/api/v1/admin/roles").json(&cycle).send().await.unwrap();
+    assert!(refused.status().is_client_error());
+    let code = refused.json::<Value>().await.unwrap()["code"].as_str().unwrap().to_owned();
+    let log = server.json("/api/v1/admin/audit-logs?action=access.denied&limit=50").await;
+    let items = log["items"].as_array().unwrap();
+    // Which thing somebody was not to see, and who tried.
+    let hidden = items.iter().find(|i| i["entry"]["detail"]["id"] == secret["id"]).unwrap_or_else(|| panic!("{log}"));
+    assert_eq!((hidden["actor_name"].as_str(), hidden["entry"]["code"].as_str()), (Some("reader"), Some("NOT_FOUND")));
+    assert!(items.iter().any(|i| i["entry"]["code"] == code.as_str()), "{log}");
+    // An identifier that is no identifier is a mistake and nothing more.
+    assert!(server.get("/api/v1/manifests/nonsense").await.status().is_client_error());
+    let metrics = server.get("/metrics").await.text().await.unwrap();
+    for code in ["NOT_FOUND", &code] {
+        assert!(metrics.contains(&format!("omt_refusals_total{{code=\"{code}\"}}")), "{code}: {metrics}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The handlers of background jobs.
 
 mod archive;
+mod audit_expiry;
 mod governance;
 mod housekeeping;
 mod lifecycle;
@@ -10,7 +11,8 @@ mod sweep;
 mod telling;
 
 pub use archive::Archive;
-pub use governance::{DryRuns, Effects, Recheck, Timers};
+pub use audit_expiry::AuditExpiry;
+pub use governance::{DryRuns, Effects, Look, Recheck, Timers};
 pub use housekeeping::Housekeeping;
 pub use lifecycle::Lifecycle;
 pub use retention::Retention;

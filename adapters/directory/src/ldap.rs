@@ -102,9 +102,9 @@ impl std::fmt::Debug for LdapSettings {
 pub struct LdapDirectory {
     settings: LdapSettings,
     tls: Option<Arc<ClientConfig>>,
-    /// Connections bound as the account that searches.
-    idle: Mutex<Vec<Ldap>>,
-    /// The server that answered last.
+    /// Connections bound as the account that searches, each with the place of its server.
+    idle: Mutex<Vec<(usize, Ldap)>>,
+    /// The server that answered last as it should.
     preferred: AtomicUsize,
 }
 
@@ -166,83 +166,113 @@ impl LdapDirectory {
         Ok(Self { settings, tls, idle: Mutex::default(), preferred: AtomicUsize::new(0) })
     }
 
-    /// A new connection to the first server that answers, beginning with the one that did last.
-    async fn connect(&self) -> Result<Ldap, LdapError> {
+    /// A new connection to a server.
+    async fn connect(&self, url: &str) -> Result<Ldap, LdapError> {
+        let mut settings = LdapConnSettings::new().set_conn_timeout(PATIENCE);
+        if url.starts_with("ldap://") {
+            settings = settings.set_starttls(self.settings.starttls);
+        }
+        if let Some(tls) = &self.tls {
+            settings = settings.set_config(tls.clone());
+        }
+        // The library's own limit does not cover the TLS handshake.
+        let (connection, ldap) = tokio::time::timeout(PATIENCE, LdapConnAsync::with_settings(settings, url)).await??;
+        tokio::spawn(async move {
+            if let Err(error) = connection.drive().await {
+                tracing::debug!(%error, "a connection to the directory ended");
+            }
+        });
+        Ok(ldap)
+    }
+
+    /// Binds on a new connection to the first server that says whether the password is right, beginning with the one that did
+    /// last; with the place of the server, or nothing where the password is wrong. A server that takes connections and then is
+    /// busy, or out of order, is no better than one that takes none.
+    async fn bound(&self, dn: &str, password: &str) -> Result<Option<(usize, Ldap)>, LdapError> {
         let servers = &self.settings.urls;
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last = None;
         for offset in 0..servers.len() {
             let index = (first + offset) % servers.len();
-            let mut settings = LdapConnSettings::new().set_conn_timeout(PATIENCE);
-            if servers[index].starts_with("ldap://") {
-                settings = settings.set_starttls(self.settings.starttls);
+            let tried: Result<Option<Ldap>, LdapError> = async {
+                let mut ldap = self.connect(&servers[index]).await?;
+                let answer = ldap.with_timeout(PATIENCE).simple_bind(dn, password).await?;
+                match verdict(answer.rc) {
+                    Verdict::Right => Ok(Some(ldap)),
+                    Verdict::Wrong => {
+                        let _ = ldap.unbind().await;
+                        Ok(None)
+                    }
+                    Verdict::None => Err(answer.into()),
+                }
             }
-            if let Some(tls) = &self.tls {
-                settings = settings.set_config(tls.clone());
-            }
-            // The library's own limit does not cover the TLS handshake.
-            let connecting = LdapConnAsync::with_settings(settings, &servers[index]);
-            match tokio::time::timeout(PATIENCE, connecting).await {
-                Ok(Ok((connection, ldap))) => {
-                    tokio::spawn(async move {
-                        if let Err(error) = connection.drive().await {
-                            tracing::debug!(%error, "a connection to the directory ended");
-                        }
-                    });
+            .await;
+            match tried {
+                Ok(said) => {
                     self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(ldap);
+                    return Ok(said.map(|ldap| (index, ldap)));
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(server = servers[index], %error, "a directory server cannot be reached");
+                Err(error) => {
+                    tracing::warn!(server = servers[index], %error, "a directory server does not serve");
                     last = Some(error);
-                }
-                Err(elapsed) => {
-                    tracing::warn!(server = servers[index], "a directory server does not answer");
-                    last = Some(elapsed.into());
                 }
             }
         }
         Err(last.unwrap_or(LdapError::EndOfStream))
     }
 
+    /// The server at this place failed: the next one is asked first from now on.
+    fn avoid(&self, index: usize) {
+        let next = (index + 1) % self.settings.urls.len().max(1);
+        // Another request may have found a better one meanwhile.
+        let _ = self.preferred.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// A connection bound as the account that searches.
-    async fn searcher(&self) -> Result<Ldap, LdapError> {
-        while let Some(mut ldap) = self.idle.lock().await.pop() {
+    async fn searcher(&self) -> Result<(usize, Ldap)> {
+        while let Some((index, mut ldap)) = self.idle.lock().await.pop() {
             if !ldap.is_closed() {
-                return Ok(ldap);
+                return Ok((index, ldap));
             }
         }
-        let mut ldap = self.connect().await?;
-        let bound = ldap.with_timeout(PATIENCE).simple_bind(&self.settings.bind_dn, &self.settings.bind_password).await?;
-        bound.success()?;
-        Ok(ldap)
+        let bound = self.bound(&self.settings.bind_dn, &self.settings.bind_password).await.map_err(unavailable)?;
+        bound.ok_or_else(|| {
+            tracing::error!("the directory refuses bind_dn with its bind_password");
+            unavailable(std::io::Error::from(std::io::ErrorKind::PermissionDenied))
+        })
     }
 
-    async fn give_back(&self, ldap: Ldap) {
+    async fn give_back(&self, index: usize, ldap: Ldap) {
         let mut idle = self.idle.lock().await;
         if idle.len() < POOL {
-            idle.push(ldap);
+            idle.push((index, ldap));
         }
     }
 
-    /// Does something with a connection; once more with a new one when an old one turns out to be dead.
+    /// Does something with a connection; once more with a new one, to another server where there is one, when it fails.
     async fn with_searcher<T, F>(&self, work: impl Fn(Ldap) -> F + Send) -> Result<T>
     where
         F: Future<Output = Result<T, LdapError>> + Send,
     {
         for attempt in 0..2 {
-            let ldap = self.searcher().await.map_err(unavailable)?;
+            let (index, ldap) = self.searcher().await?;
             // A handle, of which there may be several to one connection.
             match work(ldap.clone()).await {
                 Ok(done) => {
-                    self.give_back(ldap).await;
+                    self.give_back(index, ldap).await;
                     return Ok(done);
                 }
-                Err(error) if attempt == 0 => {
-                    tracing::debug!(%error, "the directory is asked once more");
+                Err(error) => {
+                    tracing::debug!(%error, attempt, "the directory did not answer a question");
+                    // A connection may have died of age, its server being well; one that answers late or badly is not well.
+                    if attempt > 0 || matches!(error, LdapError::Timeout { .. } | LdapError::LdapResult { .. }) {
+                        self.avoid(index);
+                    }
                     self.idle.lock().await.clear();
+                    if attempt > 0 {
+                        return Err(unavailable(error));
+                    }
                 }
-                Err(error) => return Err(unavailable(error)),
             }
         }
         Err(Error::internal("the directory was asked more often than it can be"))
@@ -351,16 +381,30 @@ impl LdapDirectory {
 
     /// Binds as somebody, on a connection of its own; whether the password is right.
     async fn bind(&self, dn: &str, password: &str) -> Result<bool, LdapError> {
-        let mut ldap = self.connect().await?;
-        let bound = ldap.with_timeout(PATIENCE).simple_bind(dn, password).await?;
+        let Some((_, mut ldap)) = self.bound(dn, password).await? else { return Ok(false) };
         let _ = ldap.unbind().await;
-        match bound.rc {
-            0 => Ok(true),
-            INVALID_CREDENTIALS => Ok(false),
-            // Locked, expired, or not allowed to bind: as good as wrong, and the server's log says more.
-            19 | 48 | 50 | 53 => Ok(false),
-            _ => bound.success().map(|_| true),
-        }
+        Ok(true)
+    }
+}
+
+/// What a server says to a bind.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The password is right.
+    Right,
+    /// It is wrong, or as good as that.
+    Wrong,
+    /// Neither: another server may know.
+    None,
+}
+
+fn verdict(code: u32) -> Verdict {
+    match code {
+        0 => Verdict::Right,
+        INVALID_CREDENTIALS => Verdict::Wrong,
+        // Locked, expired, or not allowed to bind: as good as wrong, and the server's log says more.
+        19 | 48 | 50 | 53 => Verdict::Wrong,
+        _ => Verdict::None,
     }
 }
 
@@ -403,5 +447,81 @@ impl Directory for LdapDirectory {
 
     fn describe(&self) -> String {
         self.settings.urls.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    fn directory(urls: &[String]) -> LdapDirectory {
+        let settings = serde_json::json!({
+            "urls": urls, "starttls": false, "allow_plaintext": true, "ca_file": "",
+            "bind_dn": "cn=searcher", "bind_password": "x",
+            "user_base": "dc=example", "user_filter": "(uid={username})", "username_attribute": "uid", "name_attribute": "cn",
+            "email_attribute": "mail", "group_base": "dc=example", "group_filter": "(member={dn})", "nested_groups": "search",
+        });
+        LdapDirectory::new(serde_json::from_value(settings).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn only_a_wrong_password_is_an_answer() {
+        assert_eq!(verdict(0), Verdict::Right);
+        for code in [49, 19, 48, 50, 53] {
+            assert_eq!(verdict(code), Verdict::Wrong, "{code}");
+        }
+        // operationsError, busy, unavailable, other.
+        for code in [1, 51, 52, 80] {
+            assert_eq!(verdict(code), Verdict::None, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_failed_is_not_asked_first() {
+        let directory =
+            directory(&["ldaps://a.example.test", "ldaps://b.example.test", "ldaps://c.example.test"].map(str::to_owned));
+        directory.avoid(0);
+        assert_eq!(directory.preferred.load(Ordering::Relaxed), 1);
+        // One that failed long ago says nothing about the one that is preferred now.
+        directory.avoid(0);
+        assert_eq!(directory.preferred.load(Ordering::Relaxed), 1);
+        directory.avoid(1);
+        directory.avoid(2);
+        assert_eq!(directory.preferred.load(Ordering::Relaxed), 0);
+    }
+
+    /// A server that answers every bind with this code (RFC 4511 §4.2.2); its URL.
+    async fn server(code: u8) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ldap://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                // A message of fewer than 128 bytes: its number is the fifth.
+                let Ok(5..) = stream.read(&mut request).await else { continue };
+                let answer = [0x30, 0x0c, 2, 1, request[4], 0x61, 7, 0x0a, 1, code, 4, 0, 4, 0];
+                let _ = stream.write_all(&answer).await;
+                tokio::spawn(async move { while let Ok(1..) = stream.read(&mut request).await {} });
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_busy_is_left_for_another() {
+        let (busy, well, refusing) = (server(51).await, server(0).await, server(49).await);
+        let failing = directory(&[busy.clone(), well]);
+        assert!(failing.bind("uid=alice", "secret").await.unwrap());
+        assert_eq!(failing.preferred.load(Ordering::Relaxed), 1);
+        // A wrong password is an answer, and nobody else is asked.
+        let refused = directory(&[busy.clone(), refusing, server(0).await]);
+        assert!(!refused.bind("uid=alice", "wrong").await.unwrap());
+        assert_eq!(refused.preferred.load(Ordering::Relaxed), 1);
+        assert!(directory(&[busy]).bind("uid=alice", "secret").await.is_err());
     }
 }

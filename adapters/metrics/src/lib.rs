@@ -17,11 +17,13 @@ const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 pub struct Prometheus {
     registry: Registry,
     requests: HistogramVec,
+    refusals: IntCounterVec,
     attempts: HistogramVec,
     waits: HistogramVec,
     verifications: IntCounterVec,
     manifests: IntCounterVec,
     caches: IntCounterVec,
+    shadows: IntCounterVec,
     jobs: IntGaugeVec,
     connections: IntGaugeVec,
     storage: IntGaugeVec,
@@ -56,11 +58,13 @@ impl Prometheus {
                 "Time to answer a request.",
                 &["route", "method", "status"],
             )?,
+            refusals: counter("omt_refusals_total", "Requests that were refused, by the code of the problem.", &["code"])?,
             attempts: histogram("omt_job_duration_seconds", "Time that an attempt at a job took.", &["kind", "outcome"])?,
             waits: histogram("omt_job_wait_seconds", "Time from a job being due to its attempt.", &["kind"])?,
             verifications: counter("omt_verifications_total", "Verifications by validation state.", &["state"])?,
             manifests: counter("omt_manifests_total", "Manifests created, signed and archived.", &["event"])?,
             caches: counter("omt_cache_requests_total", "Questions to caches.", &["cache", "outcome"])?,
+            shadows: counter("omt_policy_shadow_total", "What shadow policies said when guards asked.", &["outcome"])?,
             jobs: gauge("omt_jobs", "Jobs by kind and state.", &["kind", "state"])?,
             connections: gauge("omt_database_connections", "Connections to the database.", &["state"])?,
             storage: gauge("omt_storage_bytes", "Bytes that records name, by storage tier.", &["tier"])?,
@@ -80,6 +84,10 @@ impl Telemetry for Prometheus {
         self.requests.with_label_values(&[route, method, &status.to_string()]).observe(took.as_secs_f64());
     }
 
+    fn refused(&self, code: &'static str) {
+        self.refusals.with_label_values(&[code]).inc();
+    }
+
     fn attempt(&self, kind: &str, outcome: &'static str, took: Duration, waited: Duration) {
         self.attempts.with_label_values(&[kind, outcome]).observe(took.as_secs_f64());
         self.waits.with_label_values(&[kind]).observe(waited.as_secs_f64());
@@ -95,6 +103,10 @@ impl Telemetry for Prometheus {
 
     fn cache(&self, cache: &'static str, hit: bool) {
         self.caches.with_label_values(&[cache, if hit { "hit" } else { "miss" }]).inc();
+    }
+
+    fn shadow_policy(&self, passed: bool) {
+        self.shadows.with_label_values(&[if passed { "passed" } else { "failed" }]).inc();
     }
 
     fn render(&self, gauges: &Gauges) -> Result<String> {
@@ -128,6 +140,7 @@ mod tests {
         metrics.verified("trusted");
         metrics.manifest("signed");
         metrics.cache("verification", true);
+        metrics.shadow_policy(false);
         let mut gauges = Gauges { jobs: vec![("k".into(), "dead".into(), 2)], ..Default::default() };
         let text = metrics.render(&gauges).unwrap();
         for line in [
@@ -137,6 +150,7 @@ mod tests {
             "omt_verifications_total{state=\"trusted\"} 1",
             "omt_manifests_total{event=\"signed\"} 1",
             "omt_cache_requests_total{cache=\"verification\",outcome=\"hit\"} 1",
+            "omt_policy_shadow_total{outcome=\"failed\"} 1",
             "omt_jobs{kind=\"k\",state=\"dead\"} 2",
             "process_resident_memory_bytes",
         ] {

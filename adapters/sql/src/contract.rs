@@ -482,6 +482,7 @@ struct Outcomes(Mutex<Vec<(String, &'static str)>>);
 
 impl Telemetry for Outcomes {
     fn request(&self, _: &str, _: &str, _: u16, _: StdDuration) {}
+    fn refused(&self, _: &'static str) {}
     fn attempt(&self, kind: &str, outcome: &'static str, _: StdDuration, _: StdDuration) {
         self.0.lock().unwrap().push((kind.to_owned(), outcome));
     }

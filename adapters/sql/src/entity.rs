@@ -41,6 +41,13 @@ entity!(accounts, "accounts", {
     pub data: Json,
 });
 
+// Users as versions before 6 of the schema kept them. Nothing is read of it any more.
+entity!(old_users, "users", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+});
+
 entity!(login_attempts, "login_attempts", {
     #[sea_orm(primary_key, auto_increment = false)]
     pub tenant: String,
@@ -409,6 +416,7 @@ entity!(compliance_reports, "compliance_reports", {
     #[sea_orm(column_type = "JsonBinary")]
     pub data: Json,
     pub at: i64,
+    pub turns_at: Option<i64>,
 });
 
 entity!(compliance_keys, "compliance_keys", {
@@ -450,6 +458,19 @@ entity!(notification_reads, "notification_reads", {
     #[sea_orm(primary_key, auto_increment = false)]
     pub subject: String,
     pub at: i64,
+});
+
+entity!(badges, "badges", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub manifest_id: Uuid,
+    pub content_sha256: String,
+    pub issued_by: String,
+    pub issued_at: i64,
+    pub revoked_at: Option<i64>,
+    pub revoked_by: Option<String>,
+    pub revoked_reason: Option<String>,
 });
 
 entity!(webhook_endpoints, "webhook_endpoints", {

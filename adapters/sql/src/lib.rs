@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,
     port::{
-        ApiKeyRepository, AuditRepository, BlobRepository, CertificateRepository, ComplianceRepository, Database,
-        DocumentRepository, GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository, NotificationRepository,
-        RoleRepository, SessionRepository, TaskRepository, TenantRepository, UnitOfWork, UserRepository, VerificationRepository,
-        WebhookRepository, WorkflowRepository,
+        ApiKeyRepository, AuditRepository, BadgeRepository, BlobRepository, CertificateRepository, ComplianceRepository,
+        Database, DocumentRepository, GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository,
+        NotificationRepository, RoleRepository, SessionRepository, TaskRepository, TenantRepository, UnitOfWork, UserRepository,
+        VerificationRepository, WebhookRepository, WorkflowRepository,
     },
     retry::BUSY,
 };
@@ -188,6 +188,19 @@ impl SqlDatabase {
         turn.commit().await.map_err(failed)
     }
 
+    /// Says how many days entries of the audit log are kept, 0 for ever; false when it is so already. Entries that are older may
+    /// go from now on, and the database refuses to let younger ones go.
+    pub async fn keep_audit_for(&self, days: u32) -> Result<bool> {
+        let statement = format!("UPDATE audit_retention SET days = {days} WHERE days <> {days}");
+        // Asked first: who may not change it need not, where it is right.
+        let same = format!("SELECT 1 FROM audit_retention WHERE days = {days}");
+        let same = Statement::from_string(self.read.get_database_backend(), same);
+        if self.read.query_one_raw(same).await.map_err(failed)?.is_some() {
+            return Ok(false);
+        }
+        Ok(self.write.execute_unprepared(&statement).await.map_err(failed)?.rows_affected() > 0)
+    }
+
     /// Compares the schema with this build.
     pub async fn schema_status(&self) -> Result<SchemaStatus> {
         let known: Vec<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
@@ -327,6 +340,9 @@ impl<C: Finish> UnitOfWork for Unit<C> {
         self
     }
     fn webhooks(&self) -> &dyn WebhookRepository {
+        self
+    }
+    fn badges(&self) -> &dyn BadgeRepository {
         self
     }
     async fn lock(&self, name: &str) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod audit;
+mod badges;
 mod blobs;
 mod compliance;
 mod documents;

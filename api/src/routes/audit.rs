@@ -236,13 +236,17 @@ pub async fn consistency(
     }))
 }
 
-/// A tile or a bundle of entries (C2SP tlog-tiles), for those who run the platform: bundles hold the entries of every tenant.
-#[utoipa::path(get, path = "/api/v1/audit/tile/{path}", tag = "audit", params(("path" = String, Path, description = "As C2SP tlog-tiles has it")), security(("bearer" = [])), responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
+/// A tile or a bundle of entries (C2SP tlog-tiles), for those who run the platform: bundles hold the entries of every tenant. Getting
+/// one is an export: it is written into the log and needs a fresh second factor.
+#[utoipa::path(get, path = "/api/v1/audit/tile/{path}", tag = "audit", params(("path" = String, Path, description = "As C2SP tlog-tiles has it")), security(("bearer" = [])), responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, STEP_UP_REQUIRED"), (status = 404, body = ProblemBody)))]
 pub async fn tile(
     state: web::Data<ApiState>,
     caller: Caller<may::AuditExport>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
+    if path.starts_with("entries/") {
+        state.access.require_step_up(&caller.0).await?;
+    }
     let bytes = state.audit.object(&caller.0, &format!("tile/{path}")).await?;
     Ok(HttpResponse::Ok().content_type("application/octet-stream").body(bytes))
 }

@@ -3,14 +3,15 @@
 use crate::{
     ApiState,
     extract::{Caller, may},
-    problem::{Problem, ProblemBody},
+    once::Stop,
+    problem::ProblemBody,
 };
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use omt_kernel::{Error, Kind, TenantId, port::Gauges};
 
 /// Metrics in the text format of Prometheus. Takes `metrics:read`, unless the configuration opens it.
 #[utoipa::path(get, path = "/metrics", tag = "health", security(("bearer" = [])), responses((status = 200, content_type = "text/plain; version=0.0.4", body = String), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
-pub async fn metrics(state: web::Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn metrics(state: web::Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Stop> {
     if !state.open_metrics {
         let caller = Caller::<may::MetricsRead>::extract(&request).await?;
         // They are the platform's, not one tenant's.

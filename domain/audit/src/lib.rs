@@ -8,11 +8,13 @@ mod integrate;
 pub mod merkle;
 pub mod model;
 pub mod note;
+mod retention;
 mod service;
 pub mod tiles;
 mod verify;
 
 pub use integrate::Integrator;
 pub use model::{Event, Level, Outcome};
+pub use retention::{Expiry, Removed};
 pub use service::{AuditTrail, Found, Inclusion, LogKeys};
-pub use verify::{Finding, Summary, TileSource, check_entries, check_one, verify};
+pub use verify::{Finding, Proof, Summary, TileSource, check_entries, check_one, check_proof, verify};

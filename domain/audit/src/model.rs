@@ -1,5 +1,6 @@
 //! What an entry says.
 
+use hmac::{Hmac, KeyInit, Mac};
 use omt_kernel::{
     Actor, AuditId, Error, Result,
     audit::AuditEntry,
@@ -89,6 +90,11 @@ impl Event {
         self
     }
 
+    /// Whether it was done.
+    pub(crate) fn is_done(&self) -> bool {
+        self.outcome == Outcome::Done
+    }
+
     /// The thing's state before, of which the entry keeps a hash.
     #[must_use]
     pub fn before(mut self, state: &impl Serialize) -> Self {
@@ -136,6 +142,13 @@ fn state_hash(state: &impl Serialize) -> String {
     hex::encode(Sha256::digest(value.to_string()))
 }
 
+/// A state's hash under the log's own key: a name that is guessed cannot be confirmed by what the log says for ever.
+fn keyed(hash: &str, key: &[u8; 32]) -> Result<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|_| Error::internal("no key for a state's hash"))?;
+    mac.update(hash.as_bytes());
+    Ok(hex::encode(mac.finalize().into_bytes()))
+}
+
 /// The leaf's data. The order of members is that of this declaration.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Leaf {
@@ -160,10 +173,10 @@ pub struct Leaf {
     /// Why it was refused or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// SHA-256 of the state before, hexadecimal.
+    /// HMAC-SHA-256, under a key of the log, of the SHA-256 of the state before, hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// SHA-256 of the state after, hexadecimal.
+    /// The same of the state after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// The request.
@@ -183,7 +196,14 @@ pub struct LeafResource {
 }
 
 /// The entry of an event.
-pub(crate) fn entry(id: AuditId, now: OffsetDateTime, actor: &Actor, pseudonym: &str, event: Event) -> Result<AuditEntry> {
+pub(crate) fn entry(
+    id: AuditId,
+    now: OffsetDateTime,
+    actor: &Actor,
+    pseudonym: &str,
+    event: Event,
+    state_key: &[u8; 32],
+) -> Result<AuditEntry> {
     // What the database keeps: microseconds.
     let at = now.replace_nanosecond(now.microsecond() * 1000).map_err(|_| Error::internal("no such time"))?;
     let time = at.format(&Rfc3339).map_err(|e| Error::internal("a time cannot be written").caused_by(e))?;
@@ -198,8 +218,8 @@ pub(crate) fn entry(id: AuditId, now: OffsetDateTime, actor: &Actor, pseudonym: 
         resource: LeafResource { kind: event.kind.to_owned(), id: event.id.chars().take(200).collect() },
         outcome: event.outcome.as_str().to_owned(),
         code: event.code.map(Cow::into_owned),
-        before: event.before,
-        after: event.after,
+        before: event.before.map(|hash| keyed(&hash, state_key)).transpose()?,
+        after: event.after.map(|hash| keyed(&hash, state_key)).transpose()?,
         request: actor.request_id.clone(),
         detail: event.detail,
     };

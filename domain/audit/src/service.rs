@@ -13,7 +13,7 @@ use omt_kernel::{
     audit::{AuditEntry, AuditFilter, AuditPerson, CheckpointRecord},
     port::{Clock, Database, Entropy, Listener, Page, TileStore, UnitOfWork},
 };
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The log's keys: in the key store under these names.
@@ -28,6 +28,8 @@ pub struct LogKeys {
     pub verifiers: Vec<VerifierKey>,
     /// The log's name.
     pub origin: String,
+    /// What states are hashed under.
+    state_key: [u8; 32],
 }
 
 impl LogKeys {
@@ -49,7 +51,10 @@ impl LogKeys {
             return Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", words));
         }
         let key = |(algorithm, public)| VerifierKey { name: origin.clone(), algorithm, public };
-        Ok(Self { store, verifiers: publics.into_iter().map(key).collect(), origin })
+        // An Ed25519 signature is the same each time (RFC 8032), so that replicas agree and the key store keeps one key less.
+        let seed = store.sign(KEYS[0].0, b"openmediatrust/audit/states/1").map_err(fault)?;
+        let state_key = Sha256::digest(seed).into();
+        Ok(Self { store, verifiers: publics.into_iter().map(key).collect(), origin, state_key })
     }
 
     pub(crate) fn sign(&self, key: &VerifierKey, message: &[u8]) -> Result<Vec<u8>> {
@@ -150,11 +155,16 @@ impl AuditTrail {
     /// Writes an entry in the transaction of the change that it tells of.
     pub async fn append(&self, unit: &dyn UnitOfWork, actor: &Actor, event: Event) -> Result<()> {
         let now = self.clock.now();
+        if let Some(claim) = actor.claim.as_ref().filter(|_| event.is_done()) {
+            claim.take(unit, now).await?;
+        }
         let pseudonym = self.pseudonym(unit, actor).await?;
         if let (Some(listener), Some(happening)) = (&self.listener, event.happening(now)) {
             listener.heard(unit, &actor.tenant, &happening).await?;
         }
-        unit.audit().append(&entry(AuditId(self.entropy.uuid_v7(now)), now, actor, &pseudonym, event)?).await
+        unit.audit()
+            .append(&entry(AuditId(self.entropy.uuid_v7(now)), now, actor, &pseudonym, event, &self.keys.state_key)?)
+            .await
     }
 
     /// Writes an entry of something that changed nothing.
@@ -353,7 +363,12 @@ impl AuditTrail {
         if !proper {
             return Err(Error::not_found("tile"));
         }
-        self.tiles.tile(path).await?.ok_or_else(|| Error::not_found("tile"))
+        let found = self.tiles.tile(path).await?.ok_or_else(|| Error::not_found("tile"))?;
+        if path.starts_with("tile/entries/") {
+            // What entries say leaves the platform; hashes say nothing.
+            self.record(actor, Event::new("audit.export", "audit", path)).await?;
+        }
+        Ok(found)
     }
 }
 

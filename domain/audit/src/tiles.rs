@@ -58,16 +58,20 @@ pub fn bundle<'a>(entries: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
 }
 
 /// The entries of a bundle; none when it is cut off.
-pub fn unbundle(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+pub fn unbundle(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let (entries, rest) = readable(bytes);
+    rest.is_empty().then_some(entries)
+}
+
+/// The entries of a bundle as far as they can be read, and what is left.
+pub fn readable(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut out = Vec::new();
-    while !bytes.is_empty() {
-        let (len, rest) = bytes.split_first_chunk::<2>()?;
-        let len = usize::from(u16::from_be_bytes(*len));
-        let (entry, rest) = (rest.get(..len)?, rest.get(len..)?);
+    while let Some((len, rest)) = bytes.split_first_chunk::<2>() {
+        let Some((entry, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len))) else { break };
         out.push(entry);
         bytes = rest;
     }
-    Some(out)
+    (out, bytes)
 }
 
 /// The hashes of a tile; none when it is cut off.
@@ -85,6 +89,10 @@ pub struct Object {
     pub bytes: Bytes,
     /// Whether it is a tile that will not change: then those that led to it can go.
     pub full: bool,
+    /// The first place that it is about.
+    pub start: u64,
+    /// How many places each of its hashes is about; 1 for a bundle.
+    pub each: u64,
 }
 
 /// The right edge of a tree: at each level the hashes of the tile that is not full yet.
@@ -143,10 +151,17 @@ impl Edge {
         self.entries.push(Bytes::copy_from_slice(entry));
         if self.entries.len() as u64 == WIDTH {
             let bytes = bundle(self.entries.iter().map(AsRef::as_ref)).into();
-            full.push(Object { path: bundle_path(self.size / WIDTH, WIDTH), bytes, full: true });
+            let n = self.size / WIDTH;
+            full.push(Object { path: bundle_path(n, WIDTH), bytes, full: true, start: n * WIDTH, each: 1 });
             self.entries.clear();
         }
-        let (mut hash, mut level) = (leaf_hash(entry), 0);
+        full.extend(self.append_hash(leaf_hash(entry)));
+        full
+    }
+
+    /// Appends an entry of which only the hash is known, as of every other in its bundle; what became full.
+    pub fn append_hash(&mut self, hash: Hash) -> Vec<Object> {
+        let (mut full, mut hash, mut level) = (Vec::new(), hash, 0);
         loop {
             if level == self.levels.len() {
                 self.levels.push(Vec::new());
@@ -157,7 +172,8 @@ impl Edge {
             }
             let tile = std::mem::take(&mut self.levels[level]);
             let n = self.size >> (8 * (level + 1));
-            full.push(Object { path: tile_path(level as u32, n, WIDTH), bytes: tile.concat().into(), full: true });
+            let (path, bytes) = (tile_path(level as u32, n, WIDTH), tile.concat().into());
+            full.push(Object { path, bytes, full: true, start: n << (8 * (level + 1)), each: 1 << (8 * level) });
             hash = perfect_root(&tile);
             level += 1;
         }
@@ -170,12 +186,14 @@ impl Edge {
         let mut out = Vec::new();
         if !self.entries.is_empty() {
             let path = bundle_path(self.size / WIDTH, self.entries.len() as u64);
-            out.push(Object { path, bytes: bundle(self.entries.iter().map(AsRef::as_ref)).into(), full: false });
+            let (bytes, start) = (bundle(self.entries.iter().map(AsRef::as_ref)).into(), self.size / WIDTH * WIDTH);
+            out.push(Object { path, bytes, full: false, start, each: 1 });
         }
         for (level, hashes) in self.levels.iter().enumerate().filter(|(_, hashes)| !hashes.is_empty()) {
             let n = self.size >> (8 * (level + 1));
             let path = tile_path(level as u32, n, hashes.len() as u64);
-            out.push(Object { path, bytes: hashes.concat().into(), full: false });
+            let (bytes, start) = (hashes.concat().into(), n << (8 * (level + 1)));
+            out.push(Object { path, bytes, full: false, start, each: 1 << (8 * level) });
         }
         out
     }

@@ -89,6 +89,10 @@ pub struct UserRecord {
     pub former_names: BTreeSet<String>,
     /// Argon2id PHC string, of local users.
     pub password_hash: Option<String>,
+    /// The same of the password that the configuration named when it was last looked at, of the first user: only another one is
+    /// taken over.
+    #[serde(default)]
+    pub configured_password: Option<String>,
     /// Roles given here.
     pub roles: BTreeSet<String>,
     /// What groups give besides.
@@ -132,6 +136,7 @@ impl UserRecord {
             identity: None,
             former_names: BTreeSet::new(),
             password_hash: None,
+            configured_password: None,
             roles: BTreeSet::new(),
             mapped: Mapped::default(),
             reach: Reach { clearance: Classification::Internal, ..Reach::ALL },

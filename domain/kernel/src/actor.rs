@@ -3,9 +3,10 @@
 use crate::{
     Error, Kind, Result, SessionId, TenantId,
     manifest::{Classification, ManifestRecord},
+    once::Claim,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 use time::OffsetDateTime;
 
 macro_rules! permissions {
@@ -90,6 +91,10 @@ impl Permission {
     /// One of these at least has whoever takes part in workflows.
     pub const WORKFLOW: &'static [Self] =
         &[Self::WorkflowInitiate, Self::WorkflowReview, Self::WorkflowApprove, Self::WorkflowReject];
+    /// Who may look at how a tenant is configured: those who do it, and auditors.
+    pub const SEE_CONFIGURATION: &'static [Self] = &[Self::AdminSystem, Self::AuditRead];
+    /// Who may look at records of evidence: those who decide by them, and auditors.
+    pub const SEE_EVIDENCE: &'static [Self] = &[Self::ComplianceCheck, Self::AuditRead];
     /// One of these at least has whoever says what content is.
     pub const DECLARE: &'static [Self] = &[Self::ManifestCreate, Self::ManifestUpdate, Self::ComplianceCheck];
 }
@@ -207,6 +212,8 @@ pub struct Actor {
     pub second_factor_at: Option<OffsetDateTime>,
     /// The request that this is part of.
     pub request_id: String,
+    /// What makes the request act once, where it bears a key.
+    pub claim: Option<Arc<Claim>>,
 }
 
 impl Actor {
@@ -223,6 +230,7 @@ impl Actor {
             session: None,
             second_factor_at: None,
             request_id: String::new(),
+            claim: None,
         }
     }
 

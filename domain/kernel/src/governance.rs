@@ -101,6 +101,8 @@ pub struct TaskRecord {
     pub due_at: Option<OffsetDateTime>,
     /// When somebody must be reminded or it must be escalated.
     pub next_at: Option<OffsetDateTime>,
+    /// When a place in it is lent or given back next, so that it waits for others.
+    pub lent_at: Option<OffsetDateTime>,
     /// Creation.
     pub created_at: OffsetDateTime,
 }
@@ -161,12 +163,25 @@ pub struct ReportRecord {
     pub policy: String,
     /// Overall.
     pub status: String,
-    /// What evidence it looked for.
+    /// What it depends on: evidence that it looked for (`person:…`, `content:…`) and the policy (`policy:<name>`).
     pub keys: BTreeSet<String>,
     /// All of it, as the compliance room understands it.
     pub data: Value,
     /// When.
     pub at: OffsetDateTime,
+    /// When it may say otherwise although nothing changes: something that it depends on begins or ends.
+    pub turns_at: Option<OffsetDateTime>,
+}
+
+/// A report that may say otherwise by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueReport {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// Manifest.
+    pub manifest: ManifestId,
+    /// Since when.
+    pub turns_at: OffsetDateTime,
 }
 
 /// An override of a rule.

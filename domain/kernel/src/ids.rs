@@ -75,6 +75,10 @@ uuid_id!(
 );
 
 uuid_id!(
+    /// A badge. A version 4 UUID, since whoever knows it may look at the badge.
+    BadgeId
+);
+uuid_id!(
     /// A place that is told of events: a webhook's endpoint.
     EndpointId
 );

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod actor;
 pub mod audit;
+pub mod badge;
 pub mod document;
 pub mod error;
 pub mod governance;
@@ -25,8 +26,8 @@ pub mod webhook;
 pub use actor::{Actor, Permission, Reach, Via};
 pub use error::{Error, FieldError, Kind, Result};
 pub use ids::{
-    ApiKeyId, AuditId, DeliveryId, EndpointId, EvidenceId, JobId, ManifestId, MappingId, NotificationId, SessionId, TaskId,
-    TenantId, UserId, VerificationId, WorkflowId,
+    ApiKeyId, AuditId, BadgeId, DeliveryId, EndpointId, EvidenceId, JobId, ManifestId, MappingId, NotificationId, SessionId,
+    TaskId, TenantId, UserId, VerificationId, WorkflowId,
 };
 pub use tenant::{Area, ExportRules, PqRequirement, TenantSettings};
 pub use time::OffsetDateTime;

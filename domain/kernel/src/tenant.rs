@@ -80,6 +80,8 @@ pub struct ExportRules {
     pub denied_audiences: BTreeSet<String>,
     /// Areas whose location in content is worth a warning.
     pub areas: Vec<Area>,
+    /// Countries that are such areas, ISO 3166-1 alpha-2: what metadata says in words or codes is enough.
+    pub countries: BTreeSet<String>,
 }
 
 /// A circle on the earth, in whole units so that settings compare exactly.

@@ -4,8 +4,10 @@ use crate::{
     AnchorSource, Certificate, Hierarchy, PkiError, PkiSettings, TrustAnchors,
     profile::{self, KeyInfo, Profile, Request},
 };
+use omt_audit::{AuditTrail, Event};
 use omt_crypto::{Algorithm, KeyStore, SignatureScheme, cose::SignerCertificates};
 use omt_kernel::{
+    Actor, TenantId,
     port::{Clock, Database, Entropy},
     record::CertificateRecord,
 };
@@ -52,6 +54,7 @@ pub struct Pki {
     database: Arc<dyn Database>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    audit: Arc<AuditTrail>,
     settings: PkiSettings,
     current: RwLock<HashMap<String, CertificateRecord>>,
     /// One renewal at a time in this process.
@@ -72,11 +75,12 @@ impl Pki {
         database: Arc<dyn Database>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        audit: Arc<AuditTrail>,
         settings: PkiSettings,
     ) -> Result<Self, PkiError> {
         let current = database.read().await?.certificates().current().await?;
         let current = RwLock::new(current.into_iter().map(|record| (record.role.clone(), record)).collect());
-        let pki = Self { keys, database, clock, entropy, settings, current, renewing: tokio::sync::Mutex::new(()) };
+        let pki = Self { keys, database, clock, entropy, audit, settings, current, renewing: tokio::sync::Mutex::new(()) };
         pki.identity(SignatureScheme::DEFAULT).await?;
         Ok(pki)
     }
@@ -152,6 +156,9 @@ impl Pki {
             let issuer = made.get(issuer_role).cloned().or_else(|| self.record(issuer_role));
             let record = self.issue(profile, role, algorithm, issuer).await?;
             unit.certificates().insert(&record).await?;
+            let detail = serde_json::json!({ "role": record.role, "algorithm": algorithm.to_string(), "key": record.key_name });
+            let event = Event::new("certificate.issue", "certificate", &record.serial).detail(detail);
+            self.audit.append(unit.as_ref(), &Actor::system(TenantId::default_tenant()), event).await?;
             made.insert(role.to_owned(), record);
         }
         unit.commit().await?;

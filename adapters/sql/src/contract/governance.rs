@@ -5,7 +5,9 @@ use crate::SqlDatabase;
 use omt_kernel::{
     DeliveryId, EndpointId, EvidenceId, ManifestId, NotificationId, Reach, TaskId, TenantId, WorkflowId,
     document::{DocumentKind, VersionRecord},
-    governance::{EvidenceRecord, NotificationRecord, ReportRecord, TaskFilter, TaskRecord, WorkflowFilter, WorkflowRecord},
+    governance::{
+        DueReport, EvidenceRecord, NotificationRecord, ReportRecord, TaskFilter, TaskRecord, WorkflowFilter, WorkflowRecord,
+    },
     manifest::{BlobRef, Classification, ManifestRecord, ManifestState},
     port::{Database, Page},
     webhook::{About, DeliveryFilter, DeliveryRecord, EndpointRecord},
@@ -87,6 +89,7 @@ fn task(workflow: &WorkflowRecord, candidates: &[&str]) -> TaskRecord {
         claimed_by: None,
         due_at: Some(now()),
         next_at: Some(now() + Duration::hours(1)),
+        lent_at: None,
         created_at: now(),
     }
 }
@@ -211,6 +214,14 @@ pub(super) async fn tasks_wait_for_their_candidates(database: Arc<SqlDatabase>) 
     assert_eq!(unit.tasks().inbox(&tenant(), &of(&["user:7"]), page(5)).await.unwrap(), [tasks[0].clone()]);
     assert_eq!(unit.tasks().due(now(), 5).await.unwrap().len(), 0);
     assert_eq!(unit.tasks().due(now() + Duration::hours(2), 5).await.unwrap().len(), 2);
+    // A place that is lent before its alarm is looked at before, and the alarm stays what it is.
+    let mut lent = TaskRecord { lent_at: Some(now() - Duration::minutes(1)), ..tasks[1].clone() };
+    unit.tasks().put(&lent).await.unwrap();
+    assert_eq!(unit.tasks().due(now(), 5).await.unwrap(), [lent.clone()]);
+    (lent.next_at, lent.lent_at) = (None, Some(now() + Duration::hours(3)));
+    unit.tasks().put(&lent).await.unwrap();
+    assert_eq!(unit.tasks().get(&tenant(), lent.id).await.unwrap(), Some(lent));
+    assert_eq!(unit.tasks().due(now() + Duration::hours(2), 5).await.unwrap().len(), 1);
     unit.tasks().remove(&TenantId::parse("other").unwrap(), tasks[0].id).await.unwrap();
     assert!(unit.tasks().get(&tenant(), tasks[0].id).await.unwrap().is_some(), "not another tenant's");
     unit.tasks().remove(&tenant(), tasks[0].id).await.unwrap();
@@ -257,6 +268,7 @@ pub(super) async fn evidence_is_found_by_what_it_is_about(database: Arc<SqlDatab
         keys: keys(names),
         data: json!({ "status": status }),
         at: now(),
+        turns_at: None,
     };
     unit.compliance().put_report(&report("failed", &["person:x", "content:ab"])).await.unwrap();
     assert_eq!(unit.compliance().dependents(&tenant(), "person:x", page(5)).await.unwrap(), [about]);
@@ -264,6 +276,27 @@ pub(super) async fn evidence_is_found_by_what_it_is_about(database: Arc<SqlDatab
     assert_eq!(unit.compliance().dependents(&tenant(), "person:x", page(5)).await.unwrap(), []);
     let kept = unit.compliance().reports(&tenant(), about).await.unwrap();
     assert_eq!(kept.iter().map(|r| r.status.as_str()).collect::<Vec<_>>(), ["passed"]);
+
+    // What is due by itself is found in pages, whoever's it is, until it is not due any more.
+    let due = |n: i64, manifest: ManifestId| ReportRecord {
+        manifest,
+        turns_at: Some(now() + Duration::seconds(n)),
+        ..report("passed", &["content:ab"])
+    };
+    let others: Vec<ManifestId> = (0..3).map(|_| ManifestId(Uuid::now_v7())).collect();
+    let foreign = ReportRecord { tenant: TenantId::parse("other").unwrap(), ..due(-7, others[0]) };
+    for report in [due(-5, about), foreign, due(-5, others[1]), due(60, others[2])] {
+        unit.compliance().put_report(&report).await.unwrap();
+    }
+    let look = async |after: Option<&DueReport>, limit| unit.compliance().due_reports(now(), after, limit).await.unwrap();
+    let first = look(None, 2).await;
+    let rest = look(first.last(), 2).await;
+    let found: Vec<ManifestId> = first.iter().chain(&rest).map(|due| due.manifest).collect();
+    assert_eq!((found, first.len()), (vec![others[0], about, others[1]], 2));
+    assert_eq!(first[0].tenant.as_str(), "other");
+    assert_eq!(look(rest.last(), 2).await, []);
+    unit.compliance().put_report(&report("passed", &["content:ab"])).await.unwrap();
+    assert!(!look(None, 9).await.iter().any(|due| due.manifest == about), "nothing of it ends any more");
 }
 
 /// Messages are for their audience, within reach, until they are read or forgotten.

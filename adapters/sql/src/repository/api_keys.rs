@@ -63,6 +63,22 @@ impl<C: Finish> ApiKeyRepository for Unit<C> {
         found.map_err(failed)?.into_iter().map(from_row).collect()
     }
 
+    async fn get(&self, managed_by: &TenantId, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
+        let query = rows::Entity::find_by_id(id.0).filter(rows::Column::ManagedBy.eq(managed_by.as_str()));
+        query.one(&self.connection).await.map_err(failed)?.map(from_row).transpose()
+    }
+
+    async fn made_by(&self, managed_by: &TenantId, subject: &str, page: Page) -> Result<Vec<ApiKeyRecord>> {
+        let mut query = rows::Entity::find()
+            .filter(rows::Column::ManagedBy.eq(managed_by.as_str()))
+            .filter(rows::Column::CreatedBy.eq(subject));
+        if let Some(after) = page.after {
+            query = query.filter(rows::Column::Id.lt(after));
+        }
+        let found = query.order_by_desc(rows::Column::Id).limit(u64::from(page.limit)).all(&self.connection).await;
+        found.map_err(failed)?.into_iter().map(from_row).collect()
+    }
+
     async fn revoke(&self, managed_by: &TenantId, id: ApiKeyId, at: OffsetDateTime) -> Result<bool> {
         let done = rows::Entity::update_many()
             .col_expr(rows::Column::RevokedAt, Expr::value(micros(at)))

@@ -3,7 +3,7 @@
 use crate::{
     Finish, Unit,
     entity::{
-        audit_checkpoints as checkpoints, audit_entries as rows, audit_people as people, audit_places as places,
+        accounts, audit_checkpoints as checkpoints, audit_entries as rows, audit_people as people, audit_places as places,
         audit_waiting as waiting,
     },
     failed, inserted, instant, micros, tenant_id,
@@ -14,9 +14,16 @@ use omt_kernel::{
     audit::{AuditEntry, AuditFilter, AuditPerson, CheckpointRecord},
     port::{AuditRepository, Page},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    sea_query::{Expr, ExprTrait, OnConflict},
+};
 use std::collections::HashMap;
+use uuid::Uuid;
 
+/// How the subjects of users begin.
+const USER: &str = "user:";
 /// Rows in one statement: SQLite binds at most 32,766 values.
 const ROWS: usize = 1000;
 
@@ -177,6 +184,51 @@ impl<C: Finish> AuditRepository for Unit<C> {
         // A row that is missing leaves a gap between the places, which whoever reads them looks at.
         let row = |place: places::Model| entries.remove(&place.id).map(|row| from_row(row, Some(place.place)));
         found.into_iter().filter_map(row).collect()
+    }
+
+    async fn expire(&self, below: u64, limit: u32) -> Result<u64> {
+        let old = places::Entity::find()
+            .filter(places::Column::Place.lt(signed(below)?))
+            .order_by_asc(places::Column::Place)
+            .limit(u64::from(limit))
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        for chunk in old.chunks(ROWS) {
+            let ids = || chunk.iter().map(|place| place.id);
+            rows::Entity::delete_many().filter(rows::Column::Id.is_in(ids())).exec(&self.connection).await.map_err(failed)?;
+            places::Entity::delete_many().filter(places::Column::Id.is_in(ids())).exec(&self.connection).await.map_err(failed)?;
+        }
+        Ok(old.len() as u64)
+    }
+
+    async fn forget_unmentioned(&self) -> Result<u64> {
+        let mentioned = rows::Entity::find()
+            .select_only()
+            .expr(Expr::val(1))
+            .filter(Expr::col((rows::Entity, rows::Column::Tenant)).equals((people::Entity, people::Column::Tenant)))
+            .filter(Expr::col((rows::Entity, rows::Column::Actor)).equals((people::Entity, people::Column::Pseudonym)))
+            .into_query();
+        let unmentioned = people::Entity::find()
+            .filter(people::Column::Subject.starts_with(USER))
+            .filter(Expr::exists(mentioned).not())
+            .order_by_asc(people::Column::Pseudonym)
+            .limit(ROWS as u64);
+        let (mut after, mut forgotten) = (String::new(), 0);
+        loop {
+            let page = unmentioned.clone().filter(people::Column::Pseudonym.gt(after.as_str())).all(&self.connection).await;
+            let page = page.map_err(failed)?;
+            let Some(last) = page.last() else { return Ok(forgotten) };
+            after.clone_from(&last.pseudonym);
+            // Who can still act may be about to.
+            let id = |person: &people::Model| person.subject.strip_prefix(USER).and_then(|id| id.parse::<Uuid>().ok());
+            let here = accounts::Entity::find().filter(accounts::Column::Id.is_in(page.iter().filter_map(id)));
+            let here = here.all(&self.connection).await.map_err(failed)?;
+            let gone = page.iter().filter(|person| here.iter().all(|account| Some(account.id) != id(person)));
+            let gone = people::Column::Pseudonym.is_in(gone.map(|person| person.pseudonym.as_str()));
+            let gone = people::Entity::delete_many().filter(gone).exec(&self.connection).await.map_err(failed)?;
+            forgotten += gone.rows_affected;
+        }
     }
 
     async fn find(&self, tenant: &TenantId, id: AuditId) -> Result<Option<AuditEntry>> {

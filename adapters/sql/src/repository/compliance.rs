@@ -7,11 +7,13 @@ use crate::{
 };
 use async_trait::async_trait;
 use omt_kernel::{
-    EvidenceId, ManifestId, Result, TenantId,
-    governance::{EvidenceFilter, EvidenceRecord, OverrideRecord, ReportRecord},
+    EvidenceId, ManifestId, OffsetDateTime, Result, TenantId,
+    governance::{DueReport, EvidenceFilter, EvidenceRecord, OverrideRecord, ReportRecord},
     port::{ComplianceRepository, Page},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict,
+};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -94,6 +96,16 @@ impl<C: Finish> ComplianceRepository for Unit<C> {
         found.map_err(failed)?.into_iter().map(from_row).collect()
     }
 
+    async fn brought_by(&self, tenant: &TenantId, subject: &str, page: Page) -> Result<Vec<EvidenceRecord>> {
+        let mut query =
+            rows::Entity::find().filter(rows::Column::Tenant.eq(tenant.as_str())).filter(rows::Column::CreatedBy.eq(subject));
+        if let Some(after) = page.after {
+            query = query.filter(rows::Column::Id.lt(after));
+        }
+        let found = query.order_by_desc(rows::Column::Id).limit(u64::from(page.limit)).all(&self.connection).await;
+        found.map_err(failed)?.into_iter().map(from_row).collect()
+    }
+
     async fn about(&self, tenant: &TenantId, keys: &BTreeSet<String>) -> Result<Vec<EvidenceRecord>> {
         let mut out = Vec::new();
         for key in keys {
@@ -123,9 +135,10 @@ impl<C: Finish> ComplianceRepository for Unit<C> {
             status: Set(report.status.clone()),
             data: Set(report.data.clone()),
             at: Set(micros(report.at)),
+            turns_at: Set(report.turns_at.map(micros)),
         };
         let replace = OnConflict::columns([reports::Column::ManifestId, reports::Column::Policy])
-            .update_columns([reports::Column::Status, reports::Column::Data, reports::Column::At])
+            .update_columns([reports::Column::Status, reports::Column::Data, reports::Column::At, reports::Column::TurnsAt])
             .to_owned();
         reports::Entity::insert(row).on_conflict(replace).exec_without_returning(&self.connection).await.map_err(failed)?;
         let old = keys::Entity::delete_many()
@@ -162,9 +175,30 @@ impl<C: Finish> ComplianceRepository for Unit<C> {
                 keys: BTreeSet::new(),
                 data: row.data,
                 at: instant(row.at)?,
+                turns_at: row.turns_at.map(instant).transpose()?,
             })
         };
         found.map_err(failed)?.into_iter().map(report).collect()
+    }
+
+    async fn due_reports(&self, now: OffsetDateTime, after: Option<&DueReport>, limit: u32) -> Result<Vec<DueReport>> {
+        let mut query = reports::Entity::find()
+            .select_only()
+            .columns([reports::Column::Tenant, reports::Column::ManifestId, reports::Column::TurnsAt])
+            .filter(reports::Column::TurnsAt.lte(micros(now)));
+        if let Some(last) = after {
+            let at = micros(last.turns_at);
+            let later =
+                Condition::all().add(reports::Column::TurnsAt.eq(at)).add(reports::Column::ManifestId.gt(last.manifest.0));
+            query = query.filter(Condition::any().add(reports::Column::TurnsAt.gt(at)).add(later));
+        }
+        let query =
+            query.order_by_asc(reports::Column::TurnsAt).order_by_asc(reports::Column::ManifestId).limit(u64::from(limit));
+        let found: Vec<(String, Uuid, i64)> = query.into_tuple().all(&self.connection).await.map_err(failed)?;
+        let due = |(tenant, manifest, at): (String, Uuid, i64)| {
+            Ok(DueReport { tenant: tenant_id(&tenant)?, manifest: ManifestId(manifest), turns_at: instant(at)? })
+        };
+        found.into_iter().map(due).collect()
     }
 
     async fn dependents(&self, tenant: &TenantId, key: &str, page: Page) -> Result<Vec<ManifestId>> {

@@ -12,7 +12,9 @@ use omt_kernel::{
     port::{ManifestRepository, Page, VerificationRepository},
     record::VerificationRecord,
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -109,36 +111,9 @@ pub(super) fn within(reach: &Reach) -> Condition {
     reached(reach, rows::Column::Department, rows::Column::Project, rows::Column::Classification)
 }
 
-#[async_trait]
-impl<C: Finish> ManifestRepository for Unit<C> {
-    async fn insert(&self, record: &ManifestRecord) -> Result<()> {
-        rows::Entity::insert(to_row(record)?).exec_without_returning(&self.connection).await.map_err(failed)?;
-        Ok(())
-    }
-
-    async fn get(&self, tenant: &TenantId, id: ManifestId) -> Result<Option<ManifestRecord>> {
-        rows::Entity::find_by_id(id.0)
-            .filter(rows::Column::Tenant.eq(tenant.as_str()))
-            .one(&self.connection)
-            .await
-            .map_err(failed)?
-            .map(from_row)
-            .transpose()
-    }
-
-    async fn update(&self, record: &ManifestRecord, expected: i64) -> Result<bool> {
-        let done = rows::Entity::update_many()
-            .set(to_row(record)?)
-            .filter(rows::Column::Id.eq(record.id.0))
-            .filter(rows::Column::Tenant.eq(record.tenant.as_str()))
-            .filter(rows::Column::Revision.eq(expected))
-            .exec(&self.connection)
-            .await
-            .map_err(failed)?;
-        Ok(done.rows_affected == 1)
-    }
-
-    async fn list(&self, tenant: &TenantId, filter: &ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>> {
+impl<C: Finish> Unit<C> {
+    /// Manifests that a filter lets through, in no order.
+    async fn filtered(&self, tenant: &TenantId, filter: &ManifestFilter) -> Result<Select<rows::Entity>> {
         let mut query = rows::Entity::find().filter(rows::Column::Tenant.eq(tenant.as_str()));
         let exact = [
             (rows::Column::Organization, &filter.organization),
@@ -171,6 +146,41 @@ impl<C: Finish> ManifestRepository for Unit<C> {
         if let Some(before) = filter.created_before {
             query = query.filter(rows::Column::CreatedAt.lt(micros(before)));
         }
+        Ok(query)
+    }
+}
+
+#[async_trait]
+impl<C: Finish> ManifestRepository for Unit<C> {
+    async fn insert(&self, record: &ManifestRecord) -> Result<()> {
+        rows::Entity::insert(to_row(record)?).exec_without_returning(&self.connection).await.map_err(failed)?;
+        Ok(())
+    }
+
+    async fn get(&self, tenant: &TenantId, id: ManifestId) -> Result<Option<ManifestRecord>> {
+        rows::Entity::find_by_id(id.0)
+            .filter(rows::Column::Tenant.eq(tenant.as_str()))
+            .one(&self.connection)
+            .await
+            .map_err(failed)?
+            .map(from_row)
+            .transpose()
+    }
+
+    async fn update(&self, record: &ManifestRecord, expected: i64) -> Result<bool> {
+        let done = rows::Entity::update_many()
+            .set(to_row(record)?)
+            .filter(rows::Column::Id.eq(record.id.0))
+            .filter(rows::Column::Tenant.eq(record.tenant.as_str()))
+            .filter(rows::Column::Revision.eq(expected))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(done.rows_affected == 1)
+    }
+
+    async fn list(&self, tenant: &TenantId, filter: &ManifestFilter, page: Page) -> Result<Vec<ManifestRecord>> {
+        let mut query = self.filtered(tenant, filter).await?;
         if let Some(after) = page.after {
             query = query.filter(rows::Column::Id.lt(after));
         }
@@ -199,6 +209,10 @@ impl<C: Finish> ManifestRepository for Unit<C> {
             query = query.filter(rows::Column::Id.gte(first_id(since)));
         }
         query.count(&self.connection).await.map_err(failed)
+    }
+
+    async fn count_where(&self, tenant: &TenantId, filter: &ManifestFilter) -> Result<u64> {
+        self.filtered(tenant, filter).await?.count(&self.connection).await.map_err(failed)
     }
 
     async fn expired(&self, now: OffsetDateTime, limit: u32) -> Result<Vec<ManifestRecord>> {

@@ -81,6 +81,17 @@ impl<C: Finish> IdempotencyRepository for Unit<C> {
         inserted(done)
     }
 
+    async fn remove(&self, tenant: &TenantId, subject: &str, key: &str) -> Result<()> {
+        idempotency::Entity::delete_many()
+            .filter(idempotency::Column::Tenant.eq(tenant.as_str()))
+            .filter(idempotency::Column::Subject.eq(subject))
+            .filter(idempotency::Column::Key.eq(key))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
     async fn forget_subject(&self, tenant: &TenantId, subject: &str) -> Result<()> {
         idempotency::Entity::delete_many()
             .filter(idempotency::Column::Tenant.eq(tenant.as_str()))

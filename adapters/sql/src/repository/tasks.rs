@@ -34,6 +34,12 @@ struct Data {
     decided: u32,
     needed: u32,
     claimed_by: Option<String>,
+    /// When it waits for others, in microseconds: `next_at` of the row is the earlier of this and `alarm_at` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lent_at: Option<i64>,
+    /// When somebody must be reminded or it must be escalated, in microseconds, where there is `lent_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alarm_at: Option<i64>,
 }
 
 fn from_row(row: rows::Model) -> Result<TaskRecord> {
@@ -54,12 +60,14 @@ fn from_row(row: rows::Model) -> Result<TaskRecord> {
         needed: data.needed,
         claimed_by: data.claimed_by,
         due_at: row.due_at.map(instant).transpose()?,
-        next_at: row.next_at.map(instant).transpose()?,
+        next_at: if data.lent_at.is_some() { data.alarm_at } else { row.next_at }.map(instant).transpose()?,
+        lent_at: data.lent_at.map(instant).transpose()?,
         created_at: instant(row.created_at)?,
     })
 }
 
 fn to_row(task: &TaskRecord) -> Result<rows::ActiveModel> {
+    let (alarm_at, lent_at) = (task.next_at.map(micros), task.lent_at.map(micros));
     let data = Data {
         visit: task.visit,
         action: task.action.clone(),
@@ -71,6 +79,8 @@ fn to_row(task: &TaskRecord) -> Result<rows::ActiveModel> {
         decided: task.decided,
         needed: task.needed,
         claimed_by: task.claimed_by.clone(),
+        lent_at,
+        alarm_at: lent_at.and(alarm_at),
     };
     Ok(rows::ActiveModel {
         id: Set(task.id.0),
@@ -78,7 +88,8 @@ fn to_row(task: &TaskRecord) -> Result<rows::ActiveModel> {
         workflow_id: Set(task.workflow.0),
         manifest_id: Set(task.manifest.0),
         due_at: Set(task.due_at.map(micros)),
-        next_at: Set(task.next_at.map(micros)),
+        // One index finds both.
+        next_at: Set(alarm_at.into_iter().chain(lent_at).min()),
         created_at: Set(micros(task.created_at)),
         data: Set(to_json(&data)?),
     })

@@ -2,7 +2,7 @@
 
 use crate::{
     Finish, Unit,
-    entity::{accounts as rows, group_members, login_attempts, refresh_tokens, sessions},
+    entity::{accounts as rows, group_members, login_attempts, old_users, refresh_tokens, sessions},
     failed, from_json, inserted, instant, micros, to_json,
 };
 use async_trait::async_trait;
@@ -92,6 +92,13 @@ impl<C: Finish> UserRepository for Unit<C> {
     }
 
     async fn delete(&self, tenant: &TenantId, id: UserId) -> Result<bool> {
+        // The schema's sixth version copied this table and left it for replicas of then.
+        old_users::Entity::delete_many()
+            .filter(old_users::Column::Id.eq(id.0))
+            .filter(old_users::Column::Tenant.eq(tenant.as_str()))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
         let gone = rows::Entity::delete_many()
             .filter(rows::Column::Id.eq(id.0))
             .filter(rows::Column::Tenant.eq(tenant.as_str()))
@@ -161,5 +168,49 @@ impl<C: Finish> UserRepository for Unit<C> {
             .await
             .map_err(failed)?;
         Ok(gone.rows_affected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SqlDatabase;
+    use omt_kernel::{access::UserSource, port::Database};
+    use sea_orm::{ConnectionTrait, Statement};
+
+    #[tokio::test]
+    async fn what_older_versions_kept_of_a_user_goes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = SqlDatabase::connect(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+        database.migrate().await.unwrap();
+        let run = async |sql: &str| {
+            let backend = database.write.get_database_backend();
+            database.write.execute_raw(Statement::from_string(backend, sql)).await.unwrap();
+        };
+        let old = async || old_users::Entity::find().count(&database.write).await.unwrap();
+        let (here, gone) = (UserId(uuid::Uuid::now_v7()), UserId(uuid::Uuid::now_v7()));
+        for (id, name) in [(here, "alice"), (gone, "bob")] {
+            run(&format!(
+                "INSERT INTO users (id, tenant, username, password_hash, permissions, disabled, created_at) \
+                 VALUES (X'{}', 'default', '{name}', 'hash', '[]', false, 0)",
+                id.0.simple()
+            ))
+            .await;
+        }
+        let tenant = TenantId::default_tenant();
+        let at = OffsetDateTime::UNIX_EPOCH;
+        let unit = database.begin().await.unwrap();
+        let alice = UserRecord::new(here, tenant.clone(), "alice".into(), UserSource::Local, at);
+        assert!(unit.users().insert(&alice).await.unwrap());
+        // Another tenant takes nothing away.
+        assert!(!unit.users().delete(&TenantId::parse("acme").unwrap(), here).await.unwrap());
+        assert!(unit.users().delete(&tenant, here).await.unwrap());
+        unit.commit().await.unwrap();
+        assert_eq!(old().await, 1);
+        // Who was removed by an older version has no account any more, and is forgotten all the same.
+        let unit = database.begin().await.unwrap();
+        assert!(!unit.users().delete(&tenant, gone).await.unwrap());
+        unit.commit().await.unwrap();
+        assert_eq!(old().await, 0);
     }
 }

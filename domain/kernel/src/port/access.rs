@@ -24,7 +24,7 @@ pub trait UserRepository: Send + Sync {
     async fn update(&self, user: &UserRecord, expected: i64) -> Result<bool>;
     /// Newest first.
     async fn list(&self, tenant: &TenantId, filter: &UserFilter, page: Page) -> Result<Vec<UserRecord>>;
-    /// Removes a user with everything that is theirs; false when there is none.
+    /// Removes a user with everything that is theirs, what older versions kept of them too; false when there is none.
     async fn delete(&self, tenant: &TenantId, id: UserId) -> Result<bool>;
     /// How many users; of every tenant when absent.
     async fn count(&self, tenant: Option<&TenantId>) -> Result<u64>;
@@ -112,6 +112,10 @@ pub trait ApiKeyRepository: Send + Sync {
     async fn by_digest(&self, key_sha256: &str) -> Result<Option<ApiKeyRecord>>;
     /// API keys that this tenant's administrators manage, newest first.
     async fn list(&self, managed_by: &TenantId, page: Page) -> Result<Vec<ApiKeyRecord>>;
+    /// An API key that this tenant's administrators manage.
+    async fn get(&self, managed_by: &TenantId, id: ApiKeyId) -> Result<Option<ApiKeyRecord>>;
+    /// API keys that this subject of the tenant made, revoked ones too, newest first.
+    async fn made_by(&self, managed_by: &TenantId, subject: &str, page: Page) -> Result<Vec<ApiKeyRecord>>;
     /// Revokes an API key; false when there is no such unrevoked key.
     async fn revoke(&self, managed_by: &TenantId, id: ApiKeyId, at: OffsetDateTime) -> Result<bool>;
     /// Notes a use.
@@ -233,6 +237,6 @@ pub trait People: Send + Sync {
         most: usize,
         wanted: &Wanted,
     ) -> Result<Vec<Person>>;
-    /// Every role of the tenant.
-    async fn roles(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<BTreeSet<String>>;
+    /// Every role of the tenant: those that every tenant has, and its own.
+    async fn roles(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<Vec<RoleRecord>>;
 }

@@ -5,7 +5,7 @@ use crate::{
     EvidenceId, ManifestId, NotificationId, Result, TaskId, TenantId, WorkflowId,
     document::{DocumentKind, VersionRecord},
     governance::{
-        EvidenceFilter, EvidenceRecord, NotificationRecord, OverrideRecord, ReportRecord, TaskFilter, TaskRecord,
+        DueReport, EvidenceFilter, EvidenceRecord, NotificationRecord, OverrideRecord, ReportRecord, TaskFilter, TaskRecord,
         WorkflowEventRecord, WorkflowFilter, WorkflowRecord,
     },
 };
@@ -55,11 +55,11 @@ pub trait TaskRepository: Send + Sync {
     async fn count(&self, tenant: &TenantId, filter: &TaskFilter, most: u32) -> Result<u64>;
     /// Notes that the content of a workflow is of another project now.
     async fn set_project(&self, tenant: &TenantId, workflow: WorkflowId, project: Option<&str>) -> Result<()>;
-    /// Every tenant's tasks of which somebody must be reminded or that must be escalated.
+    /// Every tenant's tasks of which somebody must be reminded, that must be escalated, or that wait for others from now on.
     async fn due(&self, now: OffsetDateTime, limit: u32) -> Result<Vec<TaskRecord>>;
 }
 
-/// Evidence, reports and overrides. Every query names the tenant.
+/// Evidence, reports and overrides. Every query but the look for what is due names the tenant.
 #[async_trait]
 pub trait ComplianceRepository: Send + Sync {
     /// Adds evidence.
@@ -70,13 +70,18 @@ pub trait ComplianceRepository: Send + Sync {
     async fn update_evidence(&self, evidence: &EvidenceRecord, expected: i64) -> Result<bool>;
     /// Evidence, newest first.
     async fn list_evidence(&self, tenant: &TenantId, filter: &EvidenceFilter, page: Page) -> Result<Vec<EvidenceRecord>>;
+    /// Evidence that this subject brought, newest first.
+    async fn brought_by(&self, tenant: &TenantId, subject: &str, page: Page) -> Result<Vec<EvidenceRecord>>;
     /// Evidence about any of these.
     async fn about(&self, tenant: &TenantId, keys: &BTreeSet<String>) -> Result<Vec<EvidenceRecord>>;
     /// Keeps a report; it replaces the one on the same manifest by the same policy.
     async fn put_report(&self, report: &ReportRecord) -> Result<()>;
     /// A manifest's reports, by policy.
     async fn reports(&self, tenant: &TenantId, manifest: ManifestId) -> Result<Vec<ReportRecord>>;
-    /// Manifests whose reports looked for evidence about this.
+    /// Every tenant's reports that may say otherwise by now, those that are due longest first, after the last one of the page
+    /// before.
+    async fn due_reports(&self, now: OffsetDateTime, after: Option<&DueReport>, limit: u32) -> Result<Vec<DueReport>>;
+    /// Manifests whose reports depend on this.
     async fn dependents(&self, tenant: &TenantId, key: &str, page: Page) -> Result<Vec<ManifestId>>;
     /// Adds or replaces an override.
     async fn put_override(&self, record: &OverrideRecord) -> Result<()>;

@@ -1,6 +1,7 @@
 //! The ports: what use cases need of the world. Each is small and object-safe; the composition root picks the adapters.
 
 mod access;
+mod badges;
 mod governance;
 mod messages;
 
@@ -8,6 +9,7 @@ pub use access::{
     ApiKeyRepository, Authorizer, Directory, DirectoryUser, GroupRepository, IssuerClient, People, Person, RoleRepository,
     RoleTable, SessionRepository, UserRepository, Wanted,
 };
+pub use badges::BadgeRepository;
 pub use governance::{ComplianceRepository, DocumentRepository, NotificationRepository, TaskRepository, WorkflowRepository};
 pub use messages::{Listener, Mail, Mailer, WebhookAnswer, WebhookRepository, WebhookSender};
 
@@ -269,6 +271,8 @@ pub trait UnitOfWork: Send + Sync {
     fn notifications(&self) -> &dyn NotificationRepository;
     /// Webhooks.
     fn webhooks(&self) -> &dyn WebhookRepository;
+    /// Badges.
+    fn badges(&self) -> &dyn BadgeRepository;
     /// Waits until no other transaction, in any process, holds the lock of this name, and holds it until this one ends.
     async fn lock(&self, name: &str) -> Result<()>;
     /// Makes everything durable. An error means that nothing was.
@@ -290,6 +294,8 @@ pub trait ManifestRepository: Send + Sync {
     async fn headings(&self, tenant: &TenantId, ids: &[ManifestId]) -> Result<BTreeMap<ManifestId, Heading>>;
     /// How many records, of those made since.
     async fn count(&self, tenant: &TenantId, since: Option<OffsetDateTime>) -> Result<u64>;
+    /// How many a list with this filter has in all.
+    async fn count_where(&self, tenant: &TenantId, filter: &ManifestFilter) -> Result<u64>;
     /// Of every tenant: archived, retention ended before `now`, not held, content not yet deleted.
     async fn expired(&self, now: OffsetDateTime, limit: u32) -> Result<Vec<ManifestRecord>>;
 }
@@ -351,6 +357,11 @@ pub trait AuditRepository: Send + Sync {
     async fn place(&self, first: u64, entries: &[AuditEntry]) -> Result<()>;
     /// Entries by place.
     async fn placed(&self, from: u64, limit: u32) -> Result<Vec<AuditEntry>>;
+    /// Removes entries that have expired, from the beginning of the log up to this place, at most `limit` of them; how many. The
+    /// database refuses it while one of them is younger than the log's retention.
+    async fn expire(&self, below: u64, limit: u32) -> Result<u64>;
+    /// Forgets people of whom no entry is left, and who can act no more; how many.
+    async fn forget_unmentioned(&self) -> Result<u64>;
     /// Finds an entry of the tenant.
     async fn find(&self, tenant: &TenantId, id: crate::AuditId) -> Result<Option<AuditEntry>>;
     /// Entries of a tenant, newest first.
@@ -379,6 +390,8 @@ pub trait IdempotencyRepository: Send + Sync {
     async fn get(&self, tenant: &TenantId, subject: &str, key: &str) -> Result<Option<IdempotencyRecord>>;
     /// Stores an answer; false when another request took the key first.
     async fn put(&self, record: &IdempotencyRecord) -> Result<bool>;
+    /// Forgets one.
+    async fn remove(&self, tenant: &TenantId, subject: &str, key: &str) -> Result<()>;
     /// Forgets answers given to a subject.
     async fn forget_subject(&self, tenant: &TenantId, subject: &str) -> Result<()>;
     /// Forgets answers given before; how many.
@@ -472,6 +485,8 @@ pub struct Gauges {
 pub trait Telemetry: Send + Sync {
     /// A request to a route was answered.
     fn request(&self, route: &str, method: &str, status: u16, took: Duration);
+    /// A request was refused, with this code.
+    fn refused(&self, code: &'static str);
     /// An attempt at a job ended so, after so long; the job had waited so long since it was due.
     fn attempt(&self, kind: &str, outcome: &'static str, took: Duration, waited: Duration);
     /// Content was verified.
@@ -480,6 +495,8 @@ pub trait Telemetry: Send + Sync {
     fn manifest(&self, event: &'static str);
     /// A cache was asked.
     fn cache(&self, cache: &'static str, hit: bool);
+    /// A shadow version of a policy was asked by a guard, and the content passed it or not.
+    fn shadow_policy(&self, _passed: bool) {}
     /// Everything in the text format of Prometheus.
     fn render(&self, gauges: &Gauges) -> Result<String>;
 }
