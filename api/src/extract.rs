@@ -1,20 +1,21 @@
 //! Extractors. A handler that takes a [`Caller`] cannot run without one, nor without what it needs.
 
-use crate::{ApiState, problem::Problem, request_id};
+use crate::{
+    ApiState,
+    once::{self, Stop},
+    problem::Problem,
+    request_id,
+};
 use actix_web::{
-    FromRequest, HttpMessage, HttpRequest, HttpResponse,
+    FromRequest, HttpMessage, HttpRequest,
     dev::Payload,
-    http::{
-        StatusCode,
-        header::{self, HeaderName},
-    },
+    http::header::{self, HeaderName},
     web,
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, future::LocalBoxFuture};
 use omt_kernel::{Actor, Error, Kind, Permission, TenantId, once::Once};
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use std::{
     future::{Ready, ready},
     marker::PhantomData,
@@ -22,6 +23,8 @@ use std::{
 
 /// The most bytes of a JSON body.
 const MAX_JSON: usize = 1 << 20;
+
+pub use crate::once::replayed;
 
 /// What an operation needs of its caller.
 pub trait Needs: 'static {
@@ -54,6 +57,18 @@ macro_rules! needs {
             impl Needs for Declare {
                 const PERMISSION: Option<Permission> = Some(Permission::ManifestRead);
                 const ONE_OF: &'static [Permission] = Permission::DECLARE;
+            }
+            /// Looking at how a tenant is configured.
+            pub struct SeeConfiguration;
+            impl Needs for SeeConfiguration {
+                const PERMISSION: Option<Permission> = None;
+                const ONE_OF: &'static [Permission] = Permission::SEE_CONFIGURATION;
+            }
+            /// Looking at records of evidence.
+            pub struct SeeEvidence;
+            impl Needs for SeeEvidence {
+                const PERMISSION: Option<Permission> = Some(Permission::ManifestRead);
+                const ONE_OF: &'static [Permission] = Permission::SEE_EVIDENCE;
             }
             /// Any caller, for what concerns the caller alone.
             pub struct Anything;
@@ -95,36 +110,53 @@ needs!(
 pub struct Caller<N>(pub Actor, pub PhantomData<N>);
 
 impl<N: Needs> FromRequest for Caller<N> {
-    type Error = Problem;
-    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+    type Error = Stop;
+    type Future = LocalBoxFuture<'static, Result<Self, Stop>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let actor = authenticate(&request, N::LIMITED).await?;
-            // For the middleware that writes refusals down.
-            request.extensions_mut().insert(actor.clone());
-            // The header may only narrow: the tenant comes from the credential.
-            if let Some(named) = request.headers().get("x-tenant-id") {
-                let same = named.to_str().is_ok_and(|name| TenantId::parse(name).is_ok_and(|t| t == actor.tenant));
-                if !same {
-                    let words = "X-Tenant-ID is not the credential's tenant";
-                    return Err(Error::new(Kind::Forbidden, "TENANT_MISMATCH", words).into());
-                }
+            let mut actor = allowed::<N>(&request).await?;
+            // A body that the handler reads by itself is not known here, nor whether it is the same as before.
+            let headers = request.headers();
+            let bodiless = headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0")
+                && !headers.contains_key(header::TRANSFER_ENCODING);
+            if bodiless {
+                once::claim(&request, &mut actor, idempotency_key(&request)?, &[]).await?;
             }
-            if let Some(permission) = N::PERMISSION {
-                actor.require(permission)?;
-            }
-            if !N::ONE_OF.is_empty() {
-                actor.require_one(N::ONE_OF)?;
-            }
-            let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| Error::internal("no application state"))?;
-            // Before the handler runs: what cannot be written down does not happen.
-            let route = request.match_pattern().unwrap_or_default();
-            state.access.note_allowed(&actor, &format!("{} {route}", request.method())).await?;
             Ok(Self(actor, PhantomData))
         })
     }
+}
+
+/// Whoever makes the request, if they may.
+async fn allowed<N: Needs>(request: &HttpRequest) -> Result<Actor, Problem> {
+    let actor = authenticate(request, N::LIMITED).await?;
+    // For the middleware that writes refusals down.
+    request.extensions_mut().insert(actor.clone());
+    // The header may only narrow: the tenant comes from the credential.
+    if let Some(named) = request.headers().get("x-tenant-id") {
+        let same = named.to_str().is_ok_and(|name| TenantId::parse(name).is_ok_and(|t| t == actor.tenant));
+        if !same {
+            let words = "X-Tenant-ID is not the credential's tenant";
+            return Err(Error::new(Kind::Forbidden, "TENANT_MISMATCH", words).into());
+        }
+    }
+    let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| Error::internal("no application state"))?;
+    if let Some(pace) = &state.pace {
+        let left = pace.take(&actor)?;
+        request.extensions_mut().insert(left);
+    }
+    if let Some(permission) = N::PERMISSION {
+        actor.require(permission)?;
+    }
+    if !N::ONE_OF.is_empty() {
+        actor.require_one(N::ONE_OF)?;
+    }
+    // Before the handler runs: what cannot be written down does not happen.
+    let route = request.match_pattern().unwrap_or_default();
+    state.access.note_allowed(&actor, &format!("{} {route}", request.method())).await?;
+    Ok(actor)
 }
 
 async fn authenticate(request: &HttpRequest, limited: bool) -> Result<Actor, Problem> {
@@ -142,21 +174,27 @@ async fn authenticate(request: &HttpRequest, limited: bool) -> Result<Actor, Pro
 pub struct CallerWith<N, T>(pub Actor, pub T, pub PhantomData<N>);
 
 impl<N: Needs, T: DeserializeOwned + 'static> FromRequest for CallerWith<N, T> {
-    type Error = Problem;
-    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+    type Error = Stop;
+    type Future = LocalBoxFuture<'static, Result<Self, Stop>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let caller = Caller::<N>::from_request(request, payload);
         let (request, mut payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let Caller(actor, needs) = caller.await?;
-            Ok(Self(actor, json(&request, &mut payload).await?, needs))
+            let mut actor = allowed::<N>(&request).await?;
+            let body = body(&mut payload).await?;
+            let value = parse(&request, &body)?;
+            once::claim(&request, &mut actor, idempotency_key(&request)?, &body).await?;
+            Ok(Self(actor, value, PhantomData))
         })
     }
 }
 
 /// Reads a JSON body; none at all deserializes as null, for bodies that may be left out.
 pub async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: &mut Payload) -> Result<T, Problem> {
+    parse(request, &body(payload).await?)
+}
+
+async fn body(payload: &mut Payload) -> Result<Bytes, Problem> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|e| Error::new(Kind::Invalid, "INVALID_BODY", format!("the body cannot be read: {e}")))?;
@@ -165,6 +203,10 @@ pub async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: &mut Payl
         }
         body.extend_from_slice(&chunk);
     }
+    Ok(body.freeze())
+}
+
+fn parse<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
     let unfit = |e: serde_json::Error| Error::new(Kind::Invalid, "INVALID_JSON", format!("the JSON body does not fit: {e}"));
     if body.is_empty() {
         return Ok(serde_json::from_str("null").map_err(unfit)?);
@@ -176,7 +218,7 @@ pub async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: &mut Payl
         let words = "this operation takes application/json";
         return Err(Error::new(Kind::UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", words).into());
     }
-    Ok(serde_json::from_slice(&body).map_err(unfit)?)
+    Ok(serde_json::from_slice(body).map_err(unfit)?)
 }
 
 /// The revision in `If-Match`, if there is one. Our entity tags are `"<revision>"`.
@@ -205,23 +247,10 @@ pub struct IdempotencyKey(pub Option<String>);
 impl IdempotencyKey {
     /// The request as one that acts once: what it says in parts, the status of its answer, and how the answer's body is made.
     pub fn once<T>(self, status: u16, parts: &[&str], render: fn(&T) -> serde_json::Value) -> Option<Once<T>> {
-        let mut hash = Sha256::new();
-        for part in parts {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let fingerprint = hex::encode(hash.finalize());
+        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+        let fingerprint = once::fingerprint(&parts);
         self.0.map(|key| Once { key, fingerprint, status, render })
     }
-}
-
-/// The answer to a request that was made before.
-pub fn replayed(status: u16, body: &serde_json::Value) -> HttpResponse {
-    let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or_default());
-    if let Some(revision) = body.get("revision") {
-        response.insert_header((header::ETAG, format!("\"{revision}\"")));
-    }
-    response.insert_header(("idempotency-replayed", "true")).json(body)
 }
 
 impl FromRequest for IdempotencyKey {
@@ -229,14 +258,17 @@ impl FromRequest for IdempotencyKey {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let name = HeaderName::from_static("idempotency-key");
-        ready(text_header(request, &name).and_then(|value| match value {
-            None => Ok(Self(None)),
-            Some(key) if !key.is_empty() && key.len() <= 255 => Ok(Self(Some(key.to_owned()))),
-            Some(_) => {
-                Err(Error::new(Kind::Invalid, "INVALID_IDEMPOTENCY_KEY", "Idempotency-Key must have 1 to 255 characters").into())
-            }
-        }))
+        ready(idempotency_key(request).map(Self))
+    }
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    match text_header(request, &HeaderName::from_static("idempotency-key"))? {
+        None => Ok(None),
+        Some(key) if !key.is_empty() && key.len() <= 255 => Ok(Some(key.to_owned())),
+        Some(_) => {
+            Err(Error::new(Kind::Invalid, "INVALID_IDEMPOTENCY_KEY", "Idempotency-Key must have 1 to 255 characters").into())
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 mod blob_response;
 mod extract;
 mod multipart;
+mod once;
 mod openapi;
+mod pace;
 mod problem;
 mod request_id;
 mod routes;
@@ -12,6 +14,7 @@ mod timing;
 mod wire;
 
 pub use openapi::document as openapi_document;
+pub use pace::Pace;
 
 use actix_web::{
     HttpResponse,
@@ -20,12 +23,13 @@ use actix_web::{
 };
 use omt_access::Access;
 use omt_audit::AuditTrail;
+use omt_badge::Badges;
 use omt_claims::service::Manifests;
 use omt_compliance::Compliance;
 use omt_jobs::Jobs;
 use omt_kernel::{
     Error,
-    port::{BlobStore, Clock, Database, Telemetry},
+    port::{BlobStore, Clock, Database, Entropy, Telemetry},
 };
 use omt_notify::{Notices, Webhooks};
 use omt_pki::Pki;
@@ -52,6 +56,8 @@ pub struct ApiState {
     pub audit: Arc<AuditTrail>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
     /// Our certificates.
     pub pki: Arc<Pki>,
     /// Background jobs.
@@ -66,6 +72,8 @@ pub struct ApiState {
     pub notices: Arc<Notices>,
     /// Webhooks.
     pub webhooks: Arc<Webhooks>,
+    /// Badges.
+    pub badges: Arc<Badges>,
     /// The database, for what metrics read from it.
     pub database: Arc<dyn Database>,
     /// What is counted.
@@ -76,6 +84,8 @@ pub struct ApiState {
     pub dependencies: Vec<Dependency>,
     /// The URL that callers reach us by, without a final slash.
     pub public_url: String,
+    /// How fast each caller may ask; as fast as they like when absent.
+    pub pace: Option<Pace>,
     /// The largest upload in bytes.
     pub max_upload: u64,
     /// The build's version.
@@ -122,6 +132,7 @@ pub fn app(
         )
         .configure(routes::configure)
         .default_service(web::route().to(|| async { HttpResponse::from_error(Problem(Error::not_found("resource"))) }))
+        .wrap(middleware::from_fn(once::middleware))
         .wrap(middleware::from_fn(timing::middleware))
         .wrap(middleware::from_fn(request_id::middleware))
 }

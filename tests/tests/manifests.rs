@@ -299,7 +299,7 @@ async fn an_idempotency_key_acts_once() {
     assert_eq!(ok(sign().await.unwrap(), StatusCode::OK).await, signed);
 }
 
-async fn futures<T, F: Future<Output = T>>(n: usize, make: impl Fn() -> F) -> Vec<T> {
+pub(crate) async fn futures<T, F: Future<Output = T>>(n: usize, make: impl Fn() -> F) -> Vec<T> {
     let mut all: Vec<_> = (0..n).map(|_| Box::pin(make())).collect();
     let mut done = Vec::new();
     std::future::poll_fn(|context| {

@@ -207,3 +207,29 @@ async fn past_its_queue_the_server_says_busy() {
     assert!(done >= 1 && busy >= 1, "{done} done, {busy} refused");
     server.signed("a.jpg", fixture("a.jpg"), &[]).await;
 }
+
+#[tokio::test]
+async fn callers_are_kept_to_their_pace() {
+    let server = Server::start_with("[limits]\nrequests_per_minute = 20\n").await;
+    let key = server.key("default", &["manifest:read"]).await;
+    let ask = async || server.anonymous("GET", "/api/v1/manifests").bearer_auth(&key).send().await.unwrap();
+    let first = ask().await;
+    assert_eq!(first.status(), StatusCode::OK);
+    assert_eq!(first.headers()["ratelimit-policy"], "\"caller\";q=20;w=60");
+    assert_eq!(first.headers()["ratelimit"], "\"caller\";r=19;t=60");
+    let mut refused = None;
+    for _ in 0..25 {
+        let answer = ask().await;
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("the twenty-first is refused");
+    let wait: u32 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=4).contains(&wait), "{wait}");
+    problem(refused, 429, "RATE_LIMITED").await;
+    // Others are not held up.
+    ok(server.get("/api/v1/manifests").await, StatusCode::OK).await;
+    assert_eq!(server.anonymous("GET", "/health").send().await.unwrap().status(), StatusCode::OK);
+}

@@ -1,0 +1,158 @@
+//! `Idempotency-Key` for every operation that acts: the extractor names the request, the audit log takes its key in the transaction of
+//! the first change, and here the answer is stored, or given again.
+
+use crate::{ApiState, problem::Problem};
+use actix_web::{
+    Error, HttpMessage, HttpRequest, HttpResponse, ResponseError,
+    body::{BoxBody, MessageBody, to_bytes_limited},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{StatusCode, header},
+    middleware::Next,
+    web,
+};
+use omt_kernel::{Actor, Kind, once::Claim, retry};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::{fmt, sync::Arc};
+
+/// Operations that store their answer in the change's own transaction, by themselves.
+const BY_THEMSELVES: [(&str, &str); 5] = [
+    ("POST", "/api/v1/manifests"),
+    ("POST", "/api/v1/manifests/{id}/sign"),
+    ("POST", "/api/v1/webhooks"),
+    ("POST", "/api/v1/workflows"),
+    ("POST", "/api/v1/workflows/{id}/transition"),
+];
+/// The largest answer that is stored.
+const MAX_ANSWER: usize = 256 << 10;
+/// What stands in place of an answer that is nobody's to keep.
+const WITHHELD: &str = "withheld";
+
+/// Why a handler does not run: the request is refused, or was answered before.
+#[derive(Debug)]
+pub enum Stop {
+    /// It is refused.
+    Refused(Problem),
+    /// It was answered so.
+    Answered(u16, Value),
+}
+
+impl<E: Into<Problem>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(problem) => problem.fmt(f),
+            Self::Answered(status, _) => write!(f, "answered before: {status}"),
+        }
+    }
+}
+
+impl ResponseError for Stop {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Refused(problem) => problem.status_code(),
+            Self::Answered(status, _) => StatusCode::from_u16(*status).unwrap_or_default(),
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        match self {
+            Self::Refused(problem) => problem.error_response(),
+            Self::Answered(status, body) => replayed(*status, body),
+        }
+    }
+}
+
+/// The answer to a request that was made before.
+pub fn replayed(status: u16, body: &Value) -> HttpResponse {
+    let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or_default());
+    if let Some(revision) = body.get("revision") {
+        response.insert_header((header::ETAG, format!("\"{revision}\"")));
+    }
+    response.insert_header(("idempotency-replayed", "true"));
+    if body.is_null() { response.finish() } else { response.json(body) }
+}
+
+/// SHA-256 over parts, none of which can run into another.
+pub fn fingerprint(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hex::encode(hash.finalize())
+}
+
+/// Names the request for the use case, where it bears a key and acts; stops it when it was answered before.
+pub async fn claim(request: &HttpRequest, actor: &mut Actor, key: Option<String>, body: &[u8]) -> Result<(), Stop> {
+    let pattern = request.match_pattern().unwrap_or_default();
+    let by_itself = BY_THEMSELVES.contains(&(request.method().as_str(), pattern.as_str()));
+    let Some(key) = key.filter(|_| request.method() == "POST" && !by_itself) else { return Ok(()) };
+    let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| omt_kernel::Error::internal("no application state"))?;
+    let parts = [request.method().as_str().as_bytes(), request.uri().to_string().as_bytes(), body].map(<[u8]>::to_vec);
+    let claim = Arc::new(Claim {
+        tenant: actor.tenant.clone(),
+        subject: actor.subject.clone(),
+        key,
+        fingerprint: fingerprint(&[&parts[0], &parts[1], &parts[2]]),
+        attempt: uuid::Uuid::new_v4(),
+    });
+    if let Some((status, body)) = claim.answered(state.database.read().await?.as_ref()).await? {
+        if body == json!(WITHHELD) {
+            let words = "this was done; its answer held what is shown once and not kept";
+            return Err(omt_kernel::Error::new(Kind::Conflict, "ANSWER_NOT_KEPT", words).into());
+        }
+        return Err(Stop::Answered(status, body));
+    }
+    request.extensions_mut().insert(claim.clone());
+    actor.claim = Some(claim);
+    Ok(())
+}
+
+/// Stores answers to requests that bear a key. What was refused gives its key back; what failed by our fault keeps it, since nobody
+/// knows what came of it.
+pub async fn middleware(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let answer = next.call(request).await?.map_into_boxed_body();
+    let claim = answer.request().extensions().get::<Arc<Claim>>().cloned();
+    let state = answer.request().app_data::<web::Data<ApiState>>().cloned();
+    let (Some(claim), Some(state)) = (claim, state) else { return Ok(answer) };
+    let status = answer.status();
+    if !status.is_success() && !status.is_client_error() {
+        return Ok(answer);
+    }
+    let (request, response) = answer.into_parts();
+    let (head, body) = response.into_parts();
+    let kept = |name: header::HeaderName, part: &str| {
+        head.headers().get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(part))
+    };
+    let (secret, json_body) = (kept(header::CACHE_CONTROL, "no-store"), kept(header::CONTENT_TYPE, "application/json"));
+    let bytes = match to_bytes_limited(body, MAX_ANSWER).await {
+        Ok(Ok(bytes)) => bytes,
+        // What cannot be read again cannot be stored; answers of operations that act are small.
+        Ok(Err(_)) | Err(_) => {
+            tracing::error!("the answer to a request with an Idempotency-Key was too large to be stored");
+            return Err(Problem(omt_kernel::Error::internal("an answer is too large")).into());
+        }
+    };
+    let stored = status.is_success().then(|| {
+        let whole = if bytes.is_empty() { Some(Value::Null) } else { serde_json::from_slice(&bytes).ok().filter(|_| json_body) };
+        (status.as_u16(), whole.filter(|_| !secret).unwrap_or_else(|| json!(WITHHELD)))
+    });
+    let settled = async || {
+        let unit = state.database.begin().await?;
+        claim.settle(unit.as_ref(), stored.clone(), state.clock.now()).await?;
+        unit.commit().await
+    };
+    if let Err(error) = retry::transaction(state.entropy.as_ref(), settled).await {
+        tracing::error!(%error, "the answer to a request with an Idempotency-Key could not be stored");
+    }
+    Ok(ServiceResponse::new(request, head.set_body(bytes).map_into_boxed_body()))
+}
