@@ -4,7 +4,8 @@ use crate::{
     webhooks::{HERE, Receiver, subscribe},
     workflow::Person,
 };
-use omt_tests::{Server, fixture, id, kill_at_write};
+use omt_tests::{Server, fixture, id, kill_at_write, ok};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,7 +17,13 @@ const KILLS: usize = 16;
 async fn publishing_survives_kill() {
     let mut server = Server::start_with(&format!("[workflow]\ntimers_every_seconds = 1\n{HERE}")).await;
     let (receiver, url) = Receiver::start(vec![]).await;
-    subscribe(&server, &url, &["manifest.signed", "workflow.moved"]).await;
+    subscribe(&server, &url, &["manifest.signed", "workflow.moved", "badge.issued"]).await;
+    let mut definition = server.json("/api/v1/workflow-definitions/default").await["definition"].clone();
+    definition["name"] = json!("with-badge");
+    let publish = definition["transitions"].as_array_mut().unwrap().iter_mut().find(|t| t["action"] == "publish").unwrap();
+    publish["effects"] = json!(["sign", "issue_badge", { "webhook": "out" }]);
+    let put = server.request("PUT", "/api/v1/workflow-definitions/with-badge").json(&definition).send().await.unwrap();
+    ok(put, StatusCode::OK).await;
     server.user("carla", json!({ "roles": ["creator"] })).await;
     server.user("max", json!({ "roles": ["manager"] })).await;
     let mut published = Vec::new();
@@ -24,7 +31,7 @@ async fn publishing_survives_kill() {
         let creator = Person { server: &server, token: server.token("carla").await, id: String::new() };
         let manager = Person { server: &server, token: server.token("max").await, id: String::new() };
         let draft = creator.draft("a.png", fixture("a.png"), &[]).await;
-        let workflow = creator.start(&draft, "default").await;
+        let workflow = creator.start(&draft, "with-badge").await;
         creator.moves(&workflow, "submit", "submitted").await;
         manager.moves(&workflow, "review", "in_review").await;
         manager.moves(&workflow, "approve", "approved").await;
@@ -59,6 +66,9 @@ async fn publishing_survives_kill() {
         assert_eq!(moves.count(), 1);
         let record = manager.get(&format!("/api/v1/manifests/{}", id(&draft))).await;
         assert_eq!((&record["state"], &record["revision"]), (&json!("signed"), &json!(2)));
+        let badges = manager.get(&format!("/api/v1/badges?manifest_id={}", id(&draft))).await;
+        let states: Vec<&Value> = badges["items"].as_array().unwrap().iter().map(|badge| &badge["status"]).collect();
+        assert_eq!(states, ["valid"]);
         published.push(id(&draft).to_owned());
     }
     // Others hear of each once: what is told twice is the same message.
@@ -72,11 +82,13 @@ async fn publishing_survives_kill() {
         r.heard().iter().filter(about).map(|heard| heard.headers["webhook-id"].clone()).collect::<BTreeSet<_>>().len()
     };
     let all = |r: &Receiver| {
-        let both = |id: &String| told(r, "manifest.signed", id) > 0 && told(r, "workflow.moved", id) > 0;
-        published.iter().all(both)
+        let every =
+            |id: &String| ["manifest.signed", "workflow.moved", "badge.issued"].iter().all(|event| told(r, event, id) > 0);
+        published.iter().all(every)
     };
     receiver.wait("every publication", all).await;
     for id in &published {
         assert_eq!((told(&receiver, "manifest.signed", id), told(&receiver, "workflow.moved", id)), (1, 1), "{id}");
+        assert_eq!(told(&receiver, "badge.issued", id), 1, "{id}");
     }
 }
