@@ -5,6 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 bin=$1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/openmediatrust
 work=$(mktemp -d)
+password=numbers-not-letters
 pids=()
 cleanup() { [ -z "${servers:-}" ] || { "$here/../tests/services/services.sh" stop "$servers" || true; rm -rf "$servers"; }; for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done; rm -rf "$work"; }
 trap cleanup EXIT
@@ -33,12 +34,12 @@ serve_peer() { # thumbnail flag
 }
 serve_ours() { # environment...
   data=$(mktemp -d -p "$work")
-  env OMT_DATA_DIR="$data" OMT_HTTP__LISTEN=127.0.0.1:0 OMT_ADMIN__PASSWORD=bench OMT_LOG__LEVEL=error "$@" "$bin/openmediatrust" serve > "$data.out" & ours=$!
+  env OMT_DATA_DIR="$data" OMT_HTTP__LISTEN=127.0.0.1:0 OMT_ADMIN__PASSWORD=$password OMT_LOG__LEVEL=error "$@" "$bin/openmediatrust" serve > "$data.out" & ours=$!
   pids+=("$ours")
   for _ in $(seq 100); do grep -q listening "$data.out" && break; sleep 0.1; done
   url=$(sed -n 's/.*listening on //p' "$data.out")
   wait_for "$url/ready"
-  token=$(curl -s "$url/api/v1/auth/login" -H 'content-type: application/json' -d '{"username":"admin","password":"bench"}' | python3 -c 'import json,sys; print(json.load(sys.stdin)["access_token"])')
+  token=$(curl -s "$url/api/v1/auth/login" -H 'content-type: application/json' -d "{\"username\":\"admin\",\"password\":\"$password\"}" | python3 -c 'import json,sys; print(json.load(sys.stdin)["access_token"])')
 }
 stop() { kill "$1"; wait "$1" 2>/dev/null || true; }
 
@@ -91,7 +92,7 @@ echo; echo "== background jobs that do nothing"
 
 echo; echo "== decisions, audit log, logins"
 serve_ours
-"$bin/omt-bench" access --database "sqlite:$work/access.db" --url "$url" --password bench | sed 's/^/SQLite: /'
+"$bin/omt-bench" access --database "sqlite:$work/access.db" --url "$url" --password "$password" | sed 's/^/SQLite: /'
 stop "$ours"
 "$bin/omt-bench" access --database "$OMT_TEST_POSTGRES" | grep audit | sed 's/^/PostgreSQL: /'
 

@@ -1,9 +1,14 @@
 //! Callers: logins, tokens, API keys, tenants.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use omt_tests::{PASSWORD, Server, fixture, form, id, ok, problem};
+use omt_tests::{PASSWORD, Server, address, fixture, form, id, ok, problem};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use std::{
+    path::Path,
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 async fn login(server: &Server, username: &str, password: &str) -> reqwest::Response {
     server
@@ -28,6 +33,9 @@ async fn logins_and_refresh_tokens() {
     let second = ok(exchange(first.clone()).await.unwrap(), StatusCode::OK).await["refresh_token"].clone();
     // A token used twice is stolen: its successors end, too.
     problem(exchange(first).await.unwrap(), 401, "REFRESH_TOKEN_REUSED").await;
+    let log = server.json("/api/v1/admin/audit-logs?action=auth.refresh&outcome=denied").await;
+    let stolen = &log["items"][0];
+    assert_eq!((stolen["actor_name"].as_str(), &stolen["entry"]["code"]), (Some("admin"), &json!("REFRESH_TOKEN_REUSED")));
     problem(exchange(second).await.unwrap(), 401, "INVALID_REFRESH_TOKEN").await;
     problem(exchange(json!("x")).await.unwrap(), 401, "INVALID_REFRESH_TOKEN").await;
     let tokens = ok(login(&server, "admin", PASSWORD).await, StatusCode::OK).await;
@@ -142,4 +150,113 @@ async fn another_tenant_learns_nothing() {
     assert_eq!(narrowed.status(), StatusCode::OK);
     problem(as_acme("GET", "/api/v1/manifests").header("x-tenant-id", "default").send().await.unwrap(), 403, "TENANT_MISMATCH")
         .await;
+}
+
+#[tokio::test]
+async fn keys_end_with_whoever_made_them() {
+    let server = Server::start().await;
+    let kim = server.user("kim", json!({ "roles": ["administrator"], "clearance": "top_secret" })).await;
+    let token = server.token("kim").await;
+    let make = async |bearer: &str| {
+        let body = json!({ "name": "k", "scopes": ["manifest:read", "admin:api-key:manage"] });
+        let made = server.anonymous("POST", "/api/v1/admin/api-keys").bearer_auth(bearer).json(&body).send().await.unwrap();
+        ok(made, StatusCode::CREATED).await["key"].as_str().unwrap().to_owned()
+    };
+    let first = make(&token).await;
+    // A key that was made with a key is as much hers.
+    let second = make(&first).await;
+    let others = server.key("default", &["manifest:read"]).await;
+    let list = async |key: &str| server.anonymous("GET", "/api/v1/manifests").bearer_auth(key).send().await.unwrap();
+    assert_eq!(list(&second).await.status(), StatusCode::OK);
+    let path = format!("/api/v1/admin/users/{kim}");
+    let off = server.request("PUT", &path).json(&json!({ "active": false })).send().await.unwrap();
+    ok(off, StatusCode::OK).await;
+    for key in [&first, &second] {
+        problem(list(key).await, 401, "API_KEY_REVOKED").await;
+    }
+    assert_eq!(list(&others).await.status(), StatusCode::OK);
+    let log = server.json("/api/v1/admin/audit-logs?action=api_key.revoke").await;
+    let revoked = log["items"].as_array().unwrap();
+    assert_eq!(revoked.len(), 2, "{log}");
+    assert!(revoked.iter().all(|item| item["actor_name"] == "admin" && item["entry"]["before"].is_string()), "{log}");
+}
+
+#[tokio::test]
+async fn a_session_that_was_not_used_is_over_for_its_refresh_token_too() {
+    let server = Server::start_with("[auth]\nsession_idle_seconds = 2\n").await;
+    let tokens = ok(login(&server, "admin", PASSWORD).await, StatusCode::OK).await;
+    let exchange =
+        |token: &Value| server.anonymous("POST", "/api/v1/auth/refresh").json(&json!({ "refresh_token": token })).send();
+    let tokens = ok(exchange(&tokens["refresh_token"]).await.unwrap(), StatusCode::OK).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    problem(exchange(&tokens["refresh_token"]).await.unwrap(), 401, "INVALID_REFRESH_TOKEN").await;
+}
+
+/// A server of its own over a directory, whose configuration names this password for the first user.
+struct Started {
+    child: Child,
+    url: String,
+    client: reqwest::Client,
+}
+
+impl Started {
+    fn over(dir: &Path, config: &str, password: &str) -> Self {
+        let mut command = Server::command(dir, config);
+        let mut child = command.env("OMT_ADMIN__PASSWORD", password).arg("serve").stdout(Stdio::piped()).spawn().unwrap();
+        let url = address(&mut child);
+        Self { child, url, client: reqwest::Client::builder().no_proxy().build().unwrap() }
+    }
+    async fn send(&self, token: &str, method: &str, path: &str, body: Value) -> reqwest::Response {
+        let request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.url)).bearer_auth(token);
+        let request = if body.is_null() { request } else { request.json(&body) };
+        request.send().await.unwrap()
+    }
+    async fn log_in(&self, username: &str, password: &str) -> reqwest::Response {
+        self.send("", "POST", "/api/v1/auth/login", json!({ "username": username, "password": password })).await
+    }
+    async fn token(&self, username: &str, password: &str) -> String {
+        ok(self.log_in(username, password).await, StatusCode::OK).await["access_token"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn the_first_user_is_made_once_and_keeps_the_password_they_chose() {
+    let dir = tempfile::tempdir().unwrap();
+    let (chosen, configured) = ("a new and long password", "another one of the operator");
+    let server = Started::over(dir.path(), "", PASSWORD);
+    let token = server.token("admin", PASSWORD).await;
+    let change = json!({ "current": PASSWORD, "new": chosen });
+    assert_eq!(server.send(&token, "PUT", "/api/v1/auth/password", change).await.status(), StatusCode::NO_CONTENT);
+    drop(server);
+    // The configuration says what it said before. What it says of the tenant is another thing, and in the log.
+    let server = Started::over(dir.path(), "[tenant_defaults]\nthumbnails = false\n", PASSWORD);
+    problem(server.log_in("admin", PASSWORD).await, 401, "INVALID_CREDENTIALS").await;
+    let token = server.token("admin", chosen).await;
+    let log = ok(server.send(&token, "GET", "/api/v1/admin/audit-logs?action=tenant.", Value::Null).await, StatusCode::OK).await;
+    let actions: Vec<&Value> = log["items"].as_array().unwrap().iter().map(|item| &item["entry"]["action"]).collect();
+    assert_eq!(actions, ["tenant.update", "tenant.create"]);
+    assert!(log["items"][0]["entry"]["before"].is_string() && log["items"][0]["entry"]["resource"]["id"] == "default");
+    drop(server);
+    // A new one in the configuration is meant.
+    let server = Started::over(dir.path(), "", configured);
+    problem(server.log_in("admin", chosen).await, 401, "INVALID_CREDENTIALS").await;
+    let token = server.token("admin", configured).await;
+    let boss = json!({ "username": "boss", "password": PASSWORD, "roles": ["administrator"], "clearance": "top_secret" });
+    ok(server.send(&token, "POST", "/api/v1/admin/users", boss).await, StatusCode::CREATED).await;
+    let boss = server.token("boss", PASSWORD).await;
+    let users = ok(server.send(&boss, "GET", "/api/v1/admin/users?username=admin", Value::Null).await, StatusCode::OK).await;
+    let path = format!("/api/v1/admin/users/{}", id(&users["items"][0]));
+    assert_eq!(server.send(&boss, "DELETE", &path, Value::Null).await.status(), StatusCode::NO_CONTENT);
+    drop(server);
+    // Who was removed does not come back while somebody else administers.
+    let server = Started::over(dir.path(), "", configured);
+    problem(server.log_in("admin", configured).await, 401, "INVALID_CREDENTIALS").await;
+    server.token("boss", PASSWORD).await;
 }

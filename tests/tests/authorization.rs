@@ -31,6 +31,11 @@ fn table() -> BTreeMap<String, Line> {
         .collect()
 }
 
+/// Every operation, and what it needs.
+pub(crate) fn needs() -> Vec<(String, String)> {
+    table().into_iter().map(|(operation, line)| (operation, line.needs)).collect()
+}
+
 fn operations() -> Vec<String> {
     let document = serde_json::to_value(omt_api::openapi_document()).unwrap();
     let mut out = Vec::new();
@@ -54,6 +59,7 @@ async fn call(server: &Server, operation: &str, credential: Option<&str>) -> (St
         "/api/v1/admin/explain" => format!("?user={some}&permission=manifest:read"),
         "/api/v1/audit/proof/inclusion" => format!("?entry={some}"),
         "/api/v1/audit/proof/consistency" => "?from=0".to_owned(),
+        "/api/v1/badges" if method == "GET" => format!("?manifest_id={some}"),
         _ => String::new(),
     };
     let mut request = server.anonymous(method, &format!("{path}{query}"));

@@ -190,6 +190,34 @@ async fn servers_with_the_wrong_certificate_are_not_believed() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("must be ldaps://, or ldap:// with starttls"));
 }
 
+#[tokio::test]
+async fn the_last_administrator_goes_aloud_when_the_directory_says_so() {
+    let Some(ldap) = ldap() else { return };
+    let server = Server::start_with(&ldap.config(&[format!("ldaps://{}", ldap.secure)], "ca")).await;
+    let name = unique("lasse");
+    let group = ldap.person(&name);
+    map(&server, &group, json!({ "roles": ["administrator"], "clearance": "top_secret" })).await;
+    let tokens = server.log_in(json!({ "username": name, "password": format!("{name}-secret") })).await;
+    let token = ok(tokens, StatusCode::OK).await["access_token"].as_str().unwrap().to_owned();
+    let send = |method: &str, path: &str| server.anonymous(method, path).bearer_auth(&token);
+    let key = json!({ "name": "reader", "scopes": ["audit:read"] });
+    let key = ok(send("POST", "/api/v1/admin/api-keys").json(&key).send().await.unwrap(), StatusCode::CREATED).await;
+    let admin = ok(send("GET", "/api/v1/admin/users?username=admin").send().await.unwrap(), StatusCode::OK).await;
+    let path = format!("/api/v1/admin/users/{}", omt_tests::id(&admin["items"][0]));
+    assert_eq!(send("DELETE", &path).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    ldap.change(&format!("dn: {group}\nchangetype: modify\ndelete: member\nmember: uid={name},ou=people,dc=example,dc=test\n"));
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    assert_eq!(ok(me(&server, &token).await, StatusCode::OK).await["roles"], json!([]));
+    let read = async |action: &str| {
+        let path = format!("/api/v1/admin/audit-logs?action={action}");
+        let key = key["key"].as_str().unwrap();
+        ok(server.anonymous("GET", &path).bearer_auth(key).send().await.unwrap(), StatusCode::OK).await["items"].clone()
+    };
+    let said = read("tenant.unadministered").await;
+    assert_eq!((said.as_array().unwrap().len(), &said[0]["entry"]["resource"]["id"]), (1, &json!("default")));
+    assert_eq!(read("user.groups").await.as_array().unwrap().len(), 1);
+}
+
 /// A way to the directory that can be cut.
 async fn way(to: String) -> (u16, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -237,7 +237,10 @@ async fn tokens_of_a_trusted_issuer_count_and_others_do_not() {
     assert_eq!(ok(me(&server, &creator).await, StatusCode::OK).await["roles"], json!(["creator"]));
     let users = server.json("/api/v1/admin/users?username=petra").await;
     assert_eq!((users["items"].as_array().unwrap().len(), users["items"][0]["source"].as_str()), (1, Some("oidc")));
-    let path = format!("/api/v1/admin/users/{}", omt_tests::id(&users["items"][0]));
+    let petra = omt_tests::id(&users["items"][0]);
+    let why = server.json(&format!("/api/v1/admin/explain?user={petra}&permission=manifest:create")).await;
+    assert_eq!((why["roles"][0]["assigned"].as_bool(), &why["roles"][0]["groups"]), (Some(false), &json!(["creator"])));
+    let path = format!("/api/v1/admin/users/{petra}");
     ok(server.request("PUT", &path).json(&json!({ "active": false })).send().await.unwrap(), StatusCode::OK).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     problem(me(&server, &creator).await, 401, "USER_INACTIVE").await;

@@ -63,6 +63,15 @@ async fn users_and_groups_are_provisioned() {
     let path = format!("Groups/{}", group["id"].as_str().unwrap());
     let roles = async || server.json(&format!("/api/v1/admin/users/{id}")).await["group_roles"].clone();
     assert_eq!(roles().await, json!([]));
+    // A trial says what would be seen, not only which roles there would be.
+    let trial = json!({ "group": "desk", "department": "news", "clearance": "top_secret" });
+    let tried = server.request("POST", "/api/v1/admin/group-mappings?dry_run=true").json(&trial).send().await.unwrap();
+    let tried = ok(tried, StatusCode::OK).await;
+    assert_eq!(tried["summary"], "this 1 user would gain department news, clearance top_secret");
+    assert_eq!(
+        (&tried["users"][0]["gains"], &tried["users"][0]["sees"]),
+        (&json!([]), &json!({ "department": "news", "projects": [], "clearance": "top_secret" }))
+    );
     let mapping = json!({ "group": "desk", "roles": ["creator"] });
     ok(server.request("POST", "/api/v1/admin/group-mappings").json(&mapping).send().await.unwrap(), StatusCode::CREATED).await;
     assert_eq!(roles().await, json!(["creator"]));

@@ -19,6 +19,12 @@ async fn admin(server: &Server, method: &str, path: &str, body: Value) -> Respon
     request.send().await.unwrap()
 }
 
+/// What the log says was denied with this code, newest first.
+async fn denied(server: &Server, action: &str, code: &str) -> Vec<Value> {
+    let log = server.json(&format!("/api/v1/admin/audit-logs?action={action}&outcome=denied&limit=200")).await;
+    log["items"].as_array().unwrap().iter().filter(|item| item["entry"]["code"] == code).cloned().collect()
+}
+
 #[tokio::test]
 async fn users_are_made_changed_and_removed() {
     let server = Server::start().await;
@@ -69,6 +75,11 @@ async fn users_are_made_changed_and_removed() {
     ok(narrowed, StatusCode::OK).await;
     let cleared = ok(admin(&server, "PUT", &path, json!({ "clearance": "public" })).await, StatusCode::OK).await;
     assert_eq!((cleared["department"].as_str(), &cleared["projects"]), (Some("news"), &json!(["p"])));
+    // What a hash does not show, the entry says.
+    ok(admin(&server, "PUT", &path, json!({ "password": PASSWORD, "email": "a@example.test" })).await, StatusCode::OK).await;
+    let log = server.json(&format!("/api/v1/admin/audit-logs?action=user.update&resource={alice}")).await;
+    assert_eq!(log["items"][0]["entry"]["detail"], json!({ "changed": ["email", "password"] }));
+    let token = server.token("alice").await;
     // Inactive users are out.
     ok(admin(&server, "PUT", &path, json!({ "active": false })).await, StatusCode::OK).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
@@ -154,7 +165,15 @@ async fn roles_inherit_and_say_why() {
     let desk = json!({ "name": "desk", "inherits": ["editor"], "permissions": ["manifest:hold"] });
     ok(admin(&server, "POST", roles, desk).await, StatusCode::CREATED).await;
     ok(admin(&server, "POST", roles, json!({ "name": "lead", "inherits": ["desk"] })).await, StatusCode::CREATED).await;
+    let before = server.json("/api/v1/admin/roles/desk").await;
     problem(admin(&server, "PUT", "/api/v1/admin/roles/desk", json!({ "inherits": ["lead"] })).await, 422, "ROLE_CYCLE").await;
+    // Nothing was changed by it, and it is in the log; so is a mapping to a role that there is not.
+    assert_eq!(server.json("/api/v1/admin/roles/desk").await, before);
+    let mapping = json!({ "group": "g", "roles": ["emperor"] });
+    problem(admin(&server, "POST", "/api/v1/admin/group-mappings", mapping).await, 422, "UNKNOWN_ROLE").await;
+    assert_eq!(server.json("/api/v1/admin/group-mappings").await["items"], json!([]));
+    assert!(!denied(&server, "access.denied", "ROLE_CYCLE").await.is_empty());
+    assert!(!denied(&server, "access.denied", "UNKNOWN_ROLE").await.is_empty());
     problem(admin(&server, "PUT", "/api/v1/admin/roles/editor", json!({})).await, 409, "BUILT_IN_ROLE").await;
     problem(admin(&server, "DELETE", "/api/v1/admin/roles/desk", Value::Null).await, 409, "ROLE_IN_USE").await;
     let lea = server.user("lea", json!({ "roles": ["lead"], "department": "news" })).await;
@@ -234,7 +253,7 @@ async fn what_is_out_of_reach_does_not_exist() {
 #[tokio::test]
 async fn names_close_after_failed_logins() {
     let server = Server::start_with("[auth]\nlockout_attempts = 3\nlockout_seconds = 2\n").await;
-    server.user("alice", json!({ "roles": ["creator"] })).await;
+    let alice = server.user("alice", json!({ "roles": ["creator"] })).await;
     // A tenant that does not exist is a wrong password like any other, and nothing is written under its name.
     let stranger = json!({ "username": "eve", "password": PASSWORD, "tenant": "made-up" });
     problem(server.log_in(stranger).await, 401, "INVALID_CREDENTIALS").await;
@@ -248,6 +267,16 @@ async fn names_close_after_failed_logins() {
         let closed = problem(server.log_in(json!({ "username": name, "password": PASSWORD })).await, 429, "TOO_MANY_ATTEMPTS");
         assert!(closed.await["retry_after"].as_u64().unwrap() <= 2);
     }
+    // The log says whose name it was, where it was somebody's; and names that nobody can have are in it too.
+    for code in ["TOO_MANY_ATTEMPTS", "INVALID_CREDENTIALS"] {
+        let found = denied(&server, "auth.login", code).await;
+        let whose =
+            |kind: &str, id: &str| found.iter().any(|item| item["entry"]["resource"] == json!({ "kind": kind, "id": id }));
+        assert!(whose("user", &alice) && whose("login", "password"), "{found:?}");
+    }
+    let before = denied(&server, "auth.login", "INVALID_CREDENTIALS").await.len();
+    problem(server.log_in(json!({ "username": "ali\u{7}ce", "password": PASSWORD })).await, 401, "INVALID_CREDENTIALS").await;
+    assert_eq!(denied(&server, "auth.login", "INVALID_CREDENTIALS").await.len(), before + 1);
     tokio::time::sleep(Duration::from_millis(2200)).await;
     ok(server.log_in(json!({ "username": "alice", "password": PASSWORD })).await, StatusCode::OK).await;
     // A thousand at once try no more than three.
@@ -325,7 +354,15 @@ fn step() -> u64 {
 #[tokio::test]
 async fn second_factors_are_enrolled_asked_for_and_used_once() {
     let server = Server::start_with("[auth]\nsecond_factor_roles = [\"approver\"]\n").await;
-    server.user("ann", json!({ "roles": ["approver"] })).await;
+    // A role of one's own is no way around.
+    let signer = json!({ "name": "signer", "inherits": ["approver"] });
+    ok(admin(&server, "POST", "/api/v1/admin/roles", signer).await, StatusCode::CREATED).await;
+    server.user("sam", json!({ "roles": ["signer"] })).await;
+    let tokens = ok(server.log_in(json!({ "username": "sam", "password": PASSWORD })).await, StatusCode::OK).await;
+    assert_eq!(tokens["second_factor_enrolment_required"], true);
+    let list = send(&server, tokens["access_token"].as_str().unwrap(), "GET", "/api/v1/manifests", Value::Null).await;
+    problem(list, 403, "SECOND_FACTOR_ENROLMENT_REQUIRED").await;
+    let ann = server.user("ann", json!({ "roles": ["approver"] })).await;
     let tokens = ok(server.log_in(json!({ "username": "ann", "password": PASSWORD })).await, StatusCode::OK).await;
     assert_eq!(tokens["second_factor_enrolment_required"], true);
     let token = tokens["access_token"].as_str().unwrap().to_owned();
@@ -348,6 +385,8 @@ async fn second_factors_are_enrolled_asked_for_and_used_once() {
     let next = code(secret, first + 1);
     ok(server.log_in(login(json!(next))).await, StatusCode::OK).await;
     problem(server.log_in(login(json!(next))).await, 401, "INVALID_SECOND_FACTOR").await;
+    let reused = denied(&server, "auth.login", "INVALID_SECOND_FACTOR").await;
+    assert_eq!(reused[0]["entry"]["resource"], json!({ "kind": "user", "id": ann }));
     // So is a recovery code.
     let recovery = made["recovery_codes"][3].clone();
     let tokens = ok(server.log_in(login(recovery.clone())).await, StatusCode::OK).await;
@@ -377,12 +416,18 @@ async fn what_is_dangerous_needs_a_fresh_second_factor() {
         ("POST", "/api/v1/admin/roles", role("two")),
         ("POST", "/api/v1/admin/tenants", json!({ "id": "acme" })),
         ("GET", "/api/v1/audit/export", Value::Null),
+        ("GET", "/api/v1/audit/tile/entries/000", Value::Null),
         ("POST", "/api/v1/admin/api-keys", json!({ "name": "k", "scopes": ["manifest:read"] })),
         ("POST", "/api/v1/admin/group-mappings", json!({ "group": "g", "roles": ["creator"] })),
+        ("POST", "/api/v1/admin/users", json!({ "username": "second", "roles": ["administrator"] })),
+        ("POST", "/api/v1/admin/users", json!({ "username": "second", "password": PASSWORD })),
         ("DELETE", path, Value::Null),
     ] {
         problem(send(&server, &token, method, path, body).await, 403, "STEP_UP_REQUIRED").await;
     }
+    // Somebody who may do nothing and cannot log in is no way back in.
+    let plain = send(&server, &token, "POST", "/api/v1/admin/users", json!({ "username": "plain" })).await;
+    ok(plain, StatusCode::CREATED).await;
     let step_up = "/api/v1/auth/step-up";
     problem(send(&server, &token, "POST", step_up, json!({ "code": "123" })).await, 401, "INVALID_SECOND_FACTOR").await;
     let given = send(&server, &token, "POST", step_up, json!({ "code": code(secret, first + 1) })).await;

@@ -131,7 +131,7 @@ fn shown(id: String, settings: &TenantSettings) -> Tenant {
 #[utoipa::path(get, path = "/api/v1/admin/tenants", tag = "admin", params(TenantQuery), security(("bearer" = [])), responses((status = 200, body = Tenants), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
 pub async fn list(
     state: web::Data<ApiState>,
-    caller: Caller<may::AdminSystem>,
+    caller: Caller<may::SeeConfiguration>,
     query: web::Query<TenantQuery>,
 ) -> Result<HttpResponse, Problem> {
     let limit = query.limit.unwrap_or(50);
@@ -165,7 +165,7 @@ pub async fn create(
 #[utoipa::path(get, path = "/api/v1/admin/tenants/{id}", tag = "admin", params(("id" = String, Path,)), security(("bearer" = [])), responses((status = 200, body = Tenant), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub async fn get(
     state: web::Data<ApiState>,
-    caller: Caller<may::AdminSystem>,
+    caller: Caller<may::SeeConfiguration>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let name = TenantId::parse(&id).map_err(|_| Error::not_found("tenant"))?;

@@ -7,7 +7,7 @@ use crate::{
     wire,
 };
 use actix_web::{HttpResponse, http::header, web};
-use omt_access::{NewMapping, RoleChange};
+use omt_access::{MappingEffect, NewMapping, RoleChange};
 use omt_kernel::{
     Error, MappingId, Permission,
     access::{GroupMapping, RoleRecord},
@@ -133,6 +133,20 @@ pub struct Effect {
     username: String,
     /// Roles that the user would gain.
     gains: BTreeSet<String>,
+    /// What the user would see; null when that is what they see now.
+    sees: Option<Seen>,
+}
+
+/// Which content somebody would see.
+#[derive(Serialize, ToSchema)]
+pub struct Seen {
+    /// Only this department's content, and content of none; every department's when null.
+    department: Option<String>,
+    /// Only these projects' content, and content of none; every project's when empty.
+    projects: BTreeSet<String>,
+    /// The most sensitive classification.
+    #[schema(example = "confidential")]
+    clearance: String,
 }
 
 /// What a mapping would do.
@@ -165,6 +179,26 @@ impl Role {
             revision: role.revision,
         }
     }
+}
+
+impl From<MappingEffect> for Effect {
+    fn from(effect: MappingEffect) -> Self {
+        let sees = effect.reach.map(|reach| Seen {
+            department: reach.department,
+            projects: reach.projects,
+            clearance: reach.clearance.to_string(),
+        });
+        Self { user: effect.user.id.0, username: effect.user.username, gains: effect.gains, sees }
+    }
+}
+
+/// In words, what a mapping gives.
+fn gives(new: &NewMapping) -> String {
+    let roles = new.roles.iter().cloned();
+    let department = new.department.iter().map(|name| format!("department {name}"));
+    let projects = new.projects.iter().map(|name| format!("project {name}"));
+    let clearance = new.clearance.iter().map(|clearance| format!("clearance {clearance}"));
+    roles.chain(department).chain(projects).chain(clearance).collect::<Vec<_>>().join(", ")
 }
 
 impl From<GroupMapping> for Mapping {
@@ -275,15 +309,14 @@ pub async fn create_mapping(
     if !dry.dry_run {
         return Ok(HttpResponse::Created().json(Mapping::from(state.access.create_mapping(&actor, new).await?)));
     }
-    let roles: Vec<String> = new.roles.iter().cloned().collect();
+    let gives = gives(&new);
     let effects = state.access.mapping_effects(&actor, new).await?;
-    let gaining = effects.iter().filter(|effect| !effect.gains.is_empty()).count();
-    let summary = match (gaining, roles.is_empty()) {
-        (0, _) => "nobody would gain a role".to_owned(),
-        (1, _) => format!("this 1 user would gain {}", roles.join(", ")),
-        (n, _) => format!("these {n} users would gain {}", roles.join(", ")),
+    let summary = match effects.iter().filter(|effect| !effect.is_nothing()).count() {
+        0 => "nobody would gain anything".to_owned(),
+        1 => format!("this 1 user would gain {gives}"),
+        n => format!("these {n} users would gain {gives}"),
     };
-    let users = effects.into_iter().map(|e| Effect { user: e.user.id.0, username: e.user.username, gains: e.gains }).collect();
+    let users = effects.into_iter().map(Effect::from).collect();
     Ok(HttpResponse::Ok().json(Effects { summary, users }))
 }
 

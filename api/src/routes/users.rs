@@ -110,7 +110,7 @@ fn one(user: omt_kernel::access::UserRecord, mut response: actix_web::HttpRespon
 }
 
 /// Makes a user.
-#[utoipa::path(post, path = "/api/v1/admin/users", tag = "admin", request_body = UserRequest, security(("bearer" = [])), responses((status = 201, body = User), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, PERMISSION_NOT_HELD, REACH_NOT_HELD"), (status = 409, body = ProblemBody, description = "USERNAME_TAKEN"), (status = 422, body = ProblemBody, description = "INVALID_FIELD, WEAK_PASSWORD, UNKNOWN_ROLE")))]
+#[utoipa::path(post, path = "/api/v1/admin/users", tag = "admin", request_body = UserRequest, security(("bearer" = [])), responses((status = 201, body = User), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, PERMISSION_NOT_HELD, REACH_NOT_HELD, STEP_UP_REQUIRED"), (status = 409, body = ProblemBody, description = "USERNAME_TAKEN"), (status = 422, body = ProblemBody, description = "INVALID_FIELD, WEAK_PASSWORD, UNKNOWN_ROLE")))]
 pub async fn create(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::AdminUsers, UserRequest>,
@@ -240,7 +240,7 @@ pub struct RoleReason {
     role: String,
     /// Given to the user here.
     assigned: bool,
-    /// Groups whose mapping gives it.
+    /// Groups that give it: by a mapping, or by being values of an issuer's claim that are roles.
     groups: Vec<String>,
     /// Where it gives the permission: from this role down to the one that has it.
     chain: Option<Vec<String>>,

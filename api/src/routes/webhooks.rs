@@ -202,7 +202,7 @@ pub async fn create(
 
 /// Lists webhooks.
 #[utoipa::path(get, path = "/api/v1/webhooks", tag = "webhooks", security(("bearer" = [])), responses((status = 200, body = WebhookList), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
-pub async fn list(state: web::Data<ApiState>, caller: Caller<may::AdminSystem>) -> Result<HttpResponse, Problem> {
+pub async fn list(state: web::Data<ApiState>, caller: Caller<may::SeeConfiguration>) -> Result<HttpResponse, Problem> {
     let items = state.webhooks.list(&caller.0).await?.into_iter().map(Into::into).collect();
     Ok(HttpResponse::Ok().json(WebhookList { items }))
 }
@@ -225,7 +225,7 @@ pub struct EventTypes {
 
 /// Lists every type of event that webhooks can be told of.
 #[utoipa::path(get, path = "/api/v1/webhooks/event-types", tag = "webhooks", security(("bearer" = [])), responses((status = 200, body = EventTypes), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
-pub async fn event_types(_: Caller<may::AdminSystem>) -> Result<HttpResponse, Problem> {
+pub async fn event_types(_: Caller<may::SeeConfiguration>) -> Result<HttpResponse, Problem> {
     let items = EVENTS.iter().map(|(name, description)| EventType { name, description }).collect();
     Ok(HttpResponse::Ok().json(EventTypes { items }))
 }
@@ -234,7 +234,7 @@ pub async fn event_types(_: Caller<may::AdminSystem>) -> Result<HttpResponse, Pr
 #[utoipa::path(get, path = "/api/v1/webhooks/{id}", tag = "webhooks", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = Webhook), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub async fn get(
     state: web::Data<ApiState>,
-    caller: Caller<may::AdminSystem>,
+    caller: Caller<may::SeeConfiguration>,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
     Ok(one(state.webhooks.get(&caller.0, EndpointId(*id)).await?, None, HttpResponse::Ok()))
@@ -397,7 +397,7 @@ pub struct DeliveryQuery {
 #[utoipa::path(get, path = "/api/v1/webhooks/{id}/deliveries", tag = "webhooks", params(("id" = Uuid, Path,), DeliveryQuery), security(("bearer" = [])), responses((status = 200, body = Paged<WebhookDelivery>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub async fn deliveries(
     state: web::Data<ApiState>,
-    caller: Caller<may::AdminSystem>,
+    caller: Caller<may::SeeConfiguration>,
     id: web::Path<Uuid>,
     query: web::Query<DeliveryQuery>,
 ) -> Result<HttpResponse, Problem> {
@@ -416,7 +416,7 @@ pub async fn deliveries(
 #[utoipa::path(get, path = "/api/v1/webhooks/{id}/deliveries/{delivery}", tag = "webhooks", params(("id" = Uuid, Path,), ("delivery" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = WebhookDelivery), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub async fn delivery(
     state: web::Data<ApiState>,
-    caller: Caller<may::AdminSystem>,
+    caller: Caller<may::SeeConfiguration>,
     path: web::Path<(Uuid, Uuid)>,
 ) -> Result<HttpResponse, Problem> {
     let (endpoint, id) = (EndpointId(path.0), DeliveryId(path.1));

@@ -2,7 +2,6 @@
 
 use crate::{Access, rules};
 use omt_kernel::{Actor, Error, ManifestId, Permission, Result, UserId, access::UserRecord};
-use std::collections::BTreeSet;
 
 /// A role that somebody has, and what comes of it.
 #[derive(Debug, Clone)]
@@ -11,7 +10,7 @@ pub struct RoleReason {
     pub role: String,
     /// Given to the user here.
     pub assigned: bool,
-    /// Groups that give it.
+    /// Groups that give it: by a mapping, or by being values of an issuer's claim that are roles.
     pub groups: Vec<String>,
     /// Where it gives the permission: the roles from this one down to the one that has the line.
     pub chain: Option<Vec<String>>,
@@ -43,13 +42,11 @@ impl Access {
         let user = self.own_record(actor, id).await?;
         let read = self.deps.database.read().await?;
         let (table, mappings) = (self.role_table(read.as_ref(), &user.tenant).await?, read.roles().mappings(&user.tenant).await?);
-        let groups: BTreeSet<String> = user.mapped.groups.iter().map(|group| group.to_lowercase()).collect();
         let mut roles = Vec::new();
         for role in user.all_roles() {
-            let giving = mappings.iter().filter(|m| m.roles.contains(&role) && groups.contains(&m.group.to_lowercase()));
             roles.push(RoleReason {
                 assigned: user.roles.contains(&role),
-                groups: giving.map(|mapping| mapping.group.clone()).collect(),
+                groups: rules::groups_giving(&user, &mappings, &role),
                 chain: self.deps.authorizer.because(&table, &role, permission).await?,
                 role,
             });
@@ -58,7 +55,7 @@ impl Access {
             ("the user is active".to_owned(), user.active),
             (
                 "a second factor is there where a role needs one".to_owned(),
-                !self.needs_second_factor(&user) || user.has_second_factor(),
+                !self.asks_second_factor(&table, &user) || user.has_second_factor(),
             ),
             (format!("a role gives {permission}"), roles.iter().any(|role| role.chain.is_some())),
         ];

@@ -7,6 +7,7 @@ use omt_kernel::{
     access::{GroupRecord, UserSource},
     port::{Page, UnitOfWork},
 };
+use serde_json::json;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -19,6 +20,12 @@ pub struct GroupChange {
     pub external_id: Option<String>,
     /// Its members; as they are when absent.
     pub members: Option<Vec<UserId>>,
+}
+
+/// What an entry's hashes are made of: the name, which mappings name, and who is in it.
+fn audited(group: &GroupRecord, members: &[UserId]) -> serde_json::Value {
+    let members: BTreeSet<UserId> = members.iter().copied().collect();
+    json!({ "name": group.name, "members": members })
 }
 
 impl Access {
@@ -81,10 +88,13 @@ impl Access {
             }
             let wanted: Vec<UserId> = wanted.into_iter().collect();
             unit.groups().set_members(&actor.tenant, group.id, &wanted).await?;
-            let touched: BTreeSet<UserId> = before.into_iter().chain(wanted.iter().copied()).collect();
+            let touched: BTreeSet<UserId> = before.iter().chain(&wanted).copied().collect();
             self.regroup(unit, actor, touched).await?;
-            let action = if old.is_some() { "group.update" } else { "group.create" };
-            self.deps.audit.append(unit, actor, Event::new(action, "group", group.id).after(&wanted)).await?;
+            let event = match &old {
+                Some(old) => Event::new("group.update", "group", group.id).before(&audited(old, &before)),
+                None => Event::new("group.create", "group", group.id),
+            };
+            self.deps.audit.append(unit, actor, event.after(&audited(&group, &wanted))).await?;
             Ok((group, wanted))
         })
         .await
@@ -99,8 +109,9 @@ impl Access {
             self.check_group_grant(unit, actor, &group.name).await?;
             let members = unit.groups().members(&actor.tenant, id).await?;
             unit.groups().delete(&actor.tenant, id).await?;
+            let event = Event::new("group.delete", "group", id).before(&audited(&group, &members));
             self.regroup(unit, actor, members.into_iter().collect()).await?;
-            self.deps.audit.append(unit, actor, Event::new("group.delete", "group", id)).await
+            self.deps.audit.append(unit, actor, event).await
         })
         .await
     }

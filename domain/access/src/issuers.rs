@@ -83,6 +83,13 @@ impl std::fmt::Debug for OidcSettings {
     }
 }
 
+/// What an issuer says of itself, and when it was last asked.
+#[derive(Default)]
+struct Discovered {
+    found: Option<(Instant, Value)>,
+    asked: Option<Instant>,
+}
+
 #[derive(Default)]
 struct Keys {
     keys: Vec<Jwk>,
@@ -93,7 +100,7 @@ struct Keys {
 pub(crate) struct Issuer {
     pub(crate) settings: OidcSettings,
     keys: Mutex<Keys>,
-    discovered: Mutex<Option<(Instant, Value)>>,
+    discovered: Mutex<Discovered>,
 }
 
 /// The trusted issuers.
@@ -164,16 +171,21 @@ impl Issuers {
         self.all.iter().any(|known| known.settings.issuer == issuer)
     }
 
+    /// What an issuer says of itself. One that does not answer is asked once, however many want to know at that time.
     pub(crate) async fn discovery(&self, issuer: &Issuer) -> Result<Value> {
         let mut kept = issuer.discovered.lock().await;
-        if let Some((at, found)) = kept.as_ref()
-            && at.elapsed() < FRESH
-        {
-            return Ok(found.clone());
+        let fresh = kept.found.as_ref().is_some_and(|(at, _)| at.elapsed() < FRESH);
+        if !fresh && kept.asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+            let found = self.discover(issuer).await;
+            // After the answer: those who waited behind us need not ask again.
+            kept.asked = Some(Instant::now());
+            match found {
+                Ok(found) => kept.found = Some((Instant::now(), found)),
+                Err(error) => tracing::warn!(issuer = issuer.settings.issuer, %error, "an issuer does not say what it is"),
+            }
         }
-        let found = self.discover(issuer).await?;
-        *kept = Some((Instant::now(), found.clone()));
-        Ok(found)
+        let known = kept.found.as_ref().filter(|(at, _)| at.elapsed() < STALE);
+        known.map(|(_, found)| found.clone()).ok_or_else(|| unavailable(&issuer.settings.issuer))
     }
 
     async fn discover(&self, issuer: &Issuer) -> Result<Value> {
@@ -312,4 +324,70 @@ pub(crate) fn read(issuer: &Issuer, claims: &Map<String, Value>) -> Result<Stran
         expires_at: number("exp").unwrap_or(0),
         second_factor_at: at.filter(|_| strong),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use serde_json::json;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    const ISSUER: &str = "https://id.example.test";
+
+    /// An issuer that takes its time, and may be down.
+    #[derive(Default)]
+    struct Slow {
+        asked: AtomicU32,
+        up: AtomicBool,
+    }
+
+    #[async_trait]
+    impl IssuerClient for Slow {
+        async fn get(&self, _: &str) -> Result<Value> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(StdDuration::from_millis(50)).await;
+            if self.up.load(Ordering::SeqCst) { Ok(json!({ "issuer": ISSUER })) } else { Err(unavailable(ISSUER)) }
+        }
+        async fn post_form(&self, _: &str, _: &[(&str, &str)]) -> Result<Value> {
+            Err(unavailable(ISSUER))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_down_is_asked_once_at_a_time() {
+        let settings = OidcSettings {
+            issuer: ISSUER.into(),
+            audience: vec!["omt".into()],
+            jwks_url: None,
+            tenant: TenantId::default_tenant(),
+            role_claim: default_role_claim(),
+            token_use: None,
+            client_id: Some("console".into()),
+            client_secret: None,
+            name: Some("corp".into()),
+        };
+        let slow = Arc::new(Slow::default());
+        let issuers = Arc::new(Issuers::new(vec![settings], slow.clone()).unwrap());
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let issuers = issuers.clone();
+            asking.spawn(async move { issuers.discovery(issuers.by_name("corp").unwrap()).await.map_err(|error| error.code) });
+        }
+        while let Some(answer) = asking.join_next().await {
+            assert_eq!(answer.unwrap(), Err("ISSUER_UNAVAILABLE"));
+        }
+        assert_eq!(slow.asked.load(Ordering::SeqCst), 1);
+        // It is asked again after a while, and what it said then counts while it is down once more.
+        let corp = issuers.by_name("corp").unwrap();
+        slow.up.store(true, Ordering::SeqCst);
+        corp.discovered.lock().await.asked = None;
+        assert_eq!(issuers.discovery(corp).await.unwrap()["issuer"], ISSUER);
+        slow.up.store(false, Ordering::SeqCst);
+        if let Some(old) = Instant::now().checked_sub(FRESH) {
+            let mut kept = corp.discovered.lock().await;
+            (kept.asked, kept.found.as_mut().unwrap().0) = (None, old);
+        }
+        assert_eq!(issuers.discovery(corp).await.unwrap()["issuer"], ISSUER);
+    }
 }

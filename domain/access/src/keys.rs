@@ -7,10 +7,12 @@ use crate::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_audit::Event;
 use omt_kernel::{
-    Actor, ApiKeyId, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, Via, port::Page, record::ApiKeyRecord,
+    Actor, ApiKeyId, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, Via,
+    port::{Page, UnitOfWork},
+    record::ApiKeyRecord,
 };
 use std::collections::BTreeSet;
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 /// Every API key begins so, which lets secret scanners find leaked ones.
 pub(crate) const PREFIX: &str = "omt_";
@@ -32,6 +34,22 @@ pub struct NewApiKey {
     pub expires_in_days: Option<u32>,
 }
 
+/// What an entry's hashes are made of.
+fn audited(key: &ApiKeyRecord) -> serde_json::Value {
+    serde_json::json!({ "scopes": key.scopes, "reach": key.reach })
+}
+
+/// Every key that a subject of the tenant made, revoked ones too.
+pub(crate) async fn keys_of(unit: &dyn UnitOfWork, tenant: &TenantId, maker: &str) -> Result<Vec<ApiKeyRecord>> {
+    let (mut out, mut after) = (Vec::new(), None);
+    loop {
+        let page = unit.api_keys().made_by(tenant, maker, Page { after, limit: 500 }).await?;
+        let Some(last) = page.last() else { return Ok(out) };
+        after = Some(last.id.0);
+        out.extend(page);
+    }
+}
+
 impl Access {
     pub(crate) async fn authenticate_key(&self, key: &str, request_id: String) -> Result<Actor> {
         let now = self.deps.clock.now();
@@ -44,10 +62,8 @@ impl Access {
         if key.expires_at.is_some_and(|end| now >= end) {
             return Err(unauthenticated("API_KEY_EXPIRED", "the API key has expired"));
         }
-        if key.last_used_at.is_none_or(|at| now - at > NOTE_USE) {
-            self.transaction(async |unit| unit.api_keys().touch(key.id, now).await).await?;
-        }
-        Ok(Actor {
+        let last = key.last_used_at;
+        let actor = Actor {
             tenant: key.tenant,
             subject: format!("key:{}", key.id),
             name: key.name,
@@ -58,7 +74,20 @@ impl Access {
             session: None,
             second_factor_at: None,
             request_id,
-        })
+            claim: None,
+        };
+        if last.is_none_or(|at| now - at > NOTE_USE) {
+            self.transaction(async |unit| {
+                unit.api_keys().touch(key.id, now).await?;
+                // Each request proves itself anew; the log says on which days.
+                if last.is_none_or(|at| at.date() != now.date()) {
+                    self.deps.audit.append(unit, &actor, Event::new("auth.key", "api_key", key.id)).await?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(actor)
     }
 
     /// Makes an API key. Nobody grants what they do not hold. A key for another tenant needs somebody who runs the platform, and
@@ -107,13 +136,19 @@ impl Access {
             revoked_at: None,
         };
         self.transaction(async |unit| {
+            // Whoever is removed or deactivated at this moment makes no key that outlives them.
+            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            if let Some(id) = self.user_of(actor)
+                && unit.users().get(&actor.tenant, id).await?.is_none_or(|user| !user.active)
+            {
+                return Err(unauthenticated("SESSION_ENDED", "the session has ended; log in again"));
+            }
             if foreign && unit.tenants().settings(&tenant).await?.is_none() {
                 unit.tenants().put(&tenant, &TenantSettings::default(), now).await?;
                 self.deps.audit.append(unit, actor, Event::new("tenant.create", "tenant", &tenant)).await?;
             }
             unit.api_keys().insert(&record).await?;
-            let event = Event::new("api_key.create", "api_key", record.id)
-                .after(&serde_json::json!({ "scopes": record.scopes, "reach": record.reach }));
+            let event = Event::new("api_key.create", "api_key", record.id).after(&audited(&record));
             self.deps.audit.append(unit, actor, event).await
         })
         .await?;
@@ -131,11 +166,41 @@ impl Access {
         actor.require(Permission::AdminApiKeys)?;
         let now = self.deps.clock.now();
         self.transaction(async |unit| {
-            if !unit.api_keys().revoke(&actor.tenant, id, now).await? {
-                return Err(Error::not_found("API key"));
+            let none = || Error::not_found("API key");
+            let key = unit.api_keys().get(&actor.tenant, id).await?.ok_or_else(none)?;
+            if !self.revoke_key(unit, actor, &key, now).await? {
+                return Err(none());
             }
-            self.deps.audit.append(unit, actor, Event::new("api_key.revoke", "api_key", id)).await
+            Ok(())
         })
         .await
+    }
+
+    async fn revoke_key(&self, unit: &dyn UnitOfWork, actor: &Actor, key: &ApiKeyRecord, now: OffsetDateTime) -> Result<bool> {
+        if !unit.api_keys().revoke(&key.managed_by, key.id, now).await? {
+            return Ok(false);
+        }
+        let event = Event::new("api_key.revoke", "api_key", key.id).before(&audited(key));
+        self.deps.audit.append(unit, actor, event).await?;
+        Ok(true)
+    }
+
+    /// Revokes the keys that somebody of the actor's tenant made, and those that were made with these: who is gone leaves nothing
+    /// behind that acts for them.
+    pub(crate) async fn revoke_keys_of(
+        &self,
+        unit: &dyn UnitOfWork,
+        actor: &Actor,
+        subject: &str,
+        now: OffsetDateTime,
+    ) -> Result<()> {
+        let mut makers = vec![(actor.tenant.clone(), subject.to_owned())];
+        while let Some((tenant, maker)) = makers.pop() {
+            for key in keys_of(unit, &tenant, &maker).await? {
+                self.revoke_key(unit, actor, &key, now).await?;
+                makers.push((key.tenant, format!("key:{}", key.id)));
+            }
+        }
+        Ok(())
     }
 }

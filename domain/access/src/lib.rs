@@ -4,6 +4,7 @@
 //! session and nothing else; what its user may do is read anew every second, so that what is taken away is gone everywhere at
 //! once. Roles give permissions (decided by the [`omt_kernel::port::Authorizer`]), and reach says which content they are for.
 
+mod directory;
 mod explain;
 mod groups;
 mod issuers;
@@ -18,6 +19,7 @@ pub mod rules;
 mod second_factor;
 mod service;
 mod sessions;
+mod start;
 mod tenants;
 mod token;
 mod users;
@@ -29,7 +31,7 @@ pub use keys::NewApiKey;
 pub use login::{Credentials, Tokens};
 pub use oidc::Authorization;
 pub use people::Registry;
-pub use privacy::SubjectExport;
+pub use privacy::{NOT_ERASED, NOT_EXPORTED, SubjectExport};
 pub use roles::{MappingEffect, NewMapping, RoleChange};
 pub use second_factor::Enrolment;
 pub use service::{Access, Dependencies, Settings};

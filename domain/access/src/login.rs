@@ -9,8 +9,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_audit::{Event, Outcome};
 use omt_kernel::{
     Actor, Error, Kind, Result, SessionId, TenantId, UserId, Via,
-    access::{Attempts, RefreshTokenRecord, SessionRecord, UserFilter, UserRecord, UserSource},
-    port::{DirectoryUser, Page, UnitOfWork},
+    access::{Attempts, RefreshTokenRecord, SessionRecord, UserRecord, UserSource},
+    port::UnitOfWork,
 };
 use time::OffsetDateTime;
 
@@ -44,12 +44,8 @@ pub struct Credentials {
     pub request_id: String,
 }
 
-fn bad_credentials() -> Error {
+pub(crate) fn bad_credentials() -> Error {
     unauthenticated("INVALID_CREDENTIALS", "the user name or the password is wrong")
-}
-
-fn ldap_identity(dn: &str) -> String {
-    format!("ldap:{}", dn.to_lowercase())
 }
 
 fn reused() -> Error {
@@ -57,21 +53,47 @@ fn reused() -> Error {
 }
 
 impl Access {
-    /// Logs a user in with password and, where there is one, second factor.
+    /// Logs a user in with password and, where there is one, second factor. What fails is written down under the user whom the
+    /// name means, where it means one.
     pub async fn login(&self, credentials: Credentials) -> Result<Tokens> {
         let default =
             if self.deps.directory.is_some() { self.settings.directory_tenant.clone() } else { TenantId::default_tenant() };
         let tenant = credentials.tenant.clone().unwrap_or(default);
-        if credentials.username.chars().any(char::is_control) {
-            return Err(bad_credentials());
-        }
+        let request_id = credentials.request_id.clone();
         // Strangers may name any tenant; nothing is counted or written under one that does not exist.
-        let exists = self.deps.database.read().await?.tenants().settings(&tenant).await?.is_some();
+        let read = self.deps.database.read().await?;
+        let exists = read.tenants().settings(&tenant).await?.is_some();
         let tenant = if exists { tenant } else { TenantId::default_tenant() };
+        // Nobody has such a name, and not every database can look for one.
+        let possible = !credentials.username.chars().any(char::is_control);
+        let known = match exists && possible {
+            true => read.users().by_name(&tenant, &credentials.username).await?,
+            false => None,
+        };
+        drop(read);
+        let meant = known.as_ref().map(|user| user.id);
+        let done = match possible {
+            true => self.attempt(Some(&tenant).filter(|_| exists), known, credentials).await,
+            false => Err(bad_credentials()),
+        };
+        if let Err(error) = &done
+            && error.kind != Kind::Unavailable
+        {
+            let event = match meant {
+                Some(id) => Event::new("auth.login", "user", id),
+                None => Event::new("auth.login", "login", "password"),
+            };
+            let event = event.outcome(Outcome::Denied, error.code);
+            self.deps.audit.record_anonymous(tenant, request_id, event).await?;
+        }
+        done
+    }
+
+    async fn attempt(&self, tenant: Option<&TenantId>, known: Option<UserRecord>, credentials: Credentials) -> Result<Tokens> {
+        let counted = tenant.cloned().unwrap_or_else(TenantId::default_tenant);
         let name = digest(&rules::counted_name(&credentials.username));
-        self.reserve_attempt(&tenant, &name).await?;
-        let checked = self.check_password(Some(&tenant).filter(|_| exists), &credentials).await;
-        let outcome = match checked {
+        self.reserve_attempt(&counted, &name).await?;
+        let outcome = match self.check_password(tenant, known, &credentials).await {
             Ok(Some(user)) => self.check_counted_second_factor(user, credentials.second_factor.as_deref()).await,
             Ok(None) => Err(bad_credentials()),
             Err(error) => Err(error),
@@ -81,17 +103,13 @@ impl Access {
                 let via = if user.source == UserSource::Local { Via::Password } else { Via::Directory };
                 let tokens =
                     self.begin_session(&user, via, with_second_factor, credentials.user_agent, credentials.request_id).await?;
-                self.transaction(async |unit| unit.users().set_attempts(&tenant, &name, None).await).await?;
+                self.transaction(async |unit| unit.users().set_attempts(&counted, &name, None).await).await?;
                 Ok(tokens)
             }
             Err(error) => {
                 // A service that is down is nobody's failed attempt, and the question for a second factor none either.
                 if error.kind == Kind::Unavailable || error.code == "SECOND_FACTOR_REQUIRED" {
-                    self.release_attempt(&tenant, &name).await?;
-                }
-                if error.kind != Kind::Unavailable {
-                    let event = Event::new("auth.login", "login", "password").outcome(Outcome::Denied, error.code);
-                    self.deps.audit.record_anonymous(tenant, credentials.request_id, event).await?;
+                    self.release_attempt(&counted, &name).await?;
                 }
                 Err(error)
             }
@@ -130,151 +148,31 @@ impl Access {
     }
 
     /// The user whose password this is. Where there is no such tenant it takes as long to find nobody.
-    async fn check_password(&self, tenant: Option<&TenantId>, credentials: &Credentials) -> Result<Option<UserRecord>> {
+    async fn check_password(
+        &self,
+        tenant: Option<&TenantId>,
+        known: Option<UserRecord>,
+        credentials: &Credentials,
+    ) -> Result<Option<UserRecord>> {
         let (name, given) = (&credentials.username, &credentials.password);
-        let known = match tenant {
-            Some(tenant) => self.deps.database.read().await?.users().by_name(tenant, name).await?,
-            None => None,
-        };
         let local = known.as_ref().is_some_and(|user| user.source == UserSource::Local);
-        if let (Some(directory), Some(tenant)) = (&self.deps.directory, tenant)
+        if let Some(tenant) = tenant
+            && self.deps.directory.is_some()
             && !local
             && *tenant == self.settings.directory_tenant
         {
             // An empty password would be an anonymous bind, which succeeds (RFC 4513 §5.1.2).
             let padded = rules::counted_name(name) != name.to_lowercase();
-            if given.is_empty()
-                || given.len() > password::MAX_LEN
-                || name.len() > 256
-                || padded
-                || name.chars().any(char::is_control)
-            {
+            if given.is_empty() || given.len() > password::MAX_LEN || name.len() > 256 || padded {
                 return Ok(None);
             }
-            let Some(found) = directory.authenticate(name, given).await? else { return Ok(None) };
-            return self.take_in(tenant, found).await.map(Some);
+            return self.log_in_by_directory(tenant, name, given).await;
         }
         let user = known.filter(|user| user.active);
         let hash = user.as_ref().and_then(|user| user.password_hash.clone()).unwrap_or_else(|| self.decoy.clone());
         let given = given.clone();
         let fits = self.deps.pool.run(move || Ok(password::verify(&given, &hash))).await?;
         Ok(user.filter(|user| fits && user.password_hash.is_some()))
-    }
-
-    /// The record of a directory's user, made or brought up to date. Whoever has no role here cannot log in.
-    async fn take_in(&self, tenant: &TenantId, found: DirectoryUser) -> Result<UserRecord> {
-        let now = self.deps.clock.now();
-        let identity = ldap_identity(&found.external_id);
-        let filter = UserFilter { identity: Some(identity.clone()), ..UserFilter::default() };
-        let user = self
-            .transaction(async |unit| {
-                let linked = unit.users().list(tenant, &filter, Page { after: None, limit: 1 }).await?.pop();
-                let known = match linked {
-                    Some(user) => Some(user),
-                    None => unit.users().by_name(tenant, &found.username).await?,
-                };
-                let mappings = unit.roles().mappings(tenant).await?;
-                let mapped = rules::apply_mappings(&mappings, &found.groups, now);
-                let user = match known {
-                    // Rights that were given to somebody else's user of the same name are not this one's.
-                    Some(user)
-                        if user.identity.as_ref() != Some(&identity)
-                            && !(user.source == UserSource::Scim && user.identity.is_none()) =>
-                    {
-                        return Err(Error::new(Kind::Forbidden, "NAME_TAKEN", "another user here has this login name"));
-                    }
-                    Some(mut user) => {
-                        let expected = user.revision;
-                        user.revision += 1;
-                        user.updated_at = now;
-                        let before = user.mapped.clone();
-                        (user.source, user.identity) = (UserSource::Ldap, Some(identity.clone()));
-                        (user.display_name, user.email) = (found.display_name.clone(), found.email.clone());
-                        user.mapped = mapped;
-                        if user.mapped.roles != before.roles {
-                            let event =
-                                Event::new("user.groups", "user", user.id).before(&before.roles).after(&user.mapped.roles);
-                            self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await?;
-                        }
-                        if !unit.users().update(&user, expected).await? {
-                            return Err(Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, "the user was changed meanwhile"));
-                        }
-                        user
-                    }
-                    None => {
-                        let id = UserId(self.deps.entropy.uuid_v7(now));
-                        let user = UserRecord {
-                            display_name: found.display_name.clone(),
-                            email: found.email.clone(),
-                            identity: Some(identity.clone()),
-                            mapped,
-                            ..UserRecord::new(id, tenant.clone(), found.username.clone(), UserSource::Ldap, now)
-                        };
-                        if !unit.users().insert(&user).await? {
-                            return Err(Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, "the user was made meanwhile"));
-                        }
-                        let event = Event::new("user.create", "user", user.id).after(&user);
-                        self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await?;
-                        user
-                    }
-                };
-                Ok(user)
-            })
-            .await?;
-        if !user.active {
-            return Err(bad_credentials());
-        }
-        if user.all_roles().is_empty() {
-            let words = "the directory knows you, but none of your groups has a role here";
-            return Err(Error::new(Kind::Forbidden, "NO_ROLE", words));
-        }
-        Ok(user)
-    }
-
-    /// A directory's user, looked up again when it is time. While the directory does not answer, what it said last counts for a
-    /// time.
-    pub(crate) async fn refreshed(&self, user: UserRecord, now: OffsetDateTime) -> Result<UserRecord> {
-        let external = user.identity.as_deref().and_then(|identity| identity.strip_prefix("ldap:")).map(str::to_owned);
-        let (Some(directory), Some(external)) = (&self.deps.directory, external) else { return Ok(user) };
-        let age = user.mapped.seen_at.map_or(self.settings.directory_grace, |seen| now - seen);
-        if age < self.settings.directory_refresh {
-            return Ok(user);
-        }
-        match directory.lookup(&external).await {
-            Ok(Some(found)) => {
-                let groups = found.groups;
-                self.transaction(async |unit| {
-                    let mappings = unit.roles().mappings(&user.tenant).await?;
-                    let mut next = user.clone();
-                    next.mapped = rules::apply_mappings(&mappings, &groups, now);
-                    next.revision += 1;
-                    // Somebody else may have done so just now.
-                    let done = unit.users().update(&next, user.revision).await?;
-                    if done && next.mapped.roles != user.mapped.roles {
-                        let event =
-                            Event::new("user.groups", "user", user.id).before(&user.mapped.roles).after(&next.mapped.roles);
-                        self.deps.audit.append(unit, &Actor::system(user.tenant.clone()), event).await?;
-                    }
-                    Ok(next)
-                })
-                .await
-            }
-            Ok(None) => {
-                let (tenant, id) = (user.tenant.clone(), user.id);
-                self.transaction(async |unit| {
-                    unit.sessions().revoke_user(&tenant, id, now).await?;
-                    let event = Event::new("user.gone", "user", id);
-                    self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await
-                })
-                .await?;
-                Err(unauthenticated("SESSION_ENDED", "the directory does not know you any more"))
-            }
-            Err(error) if age < self.settings.directory_grace => {
-                tracing::warn!(%error, "the directory does not answer; what it said before still counts");
-                Ok(user)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Makes a session and its first tokens.
@@ -299,6 +197,7 @@ impl Access {
             second_factor_at: second_factor.then_some(now),
             revoked_at: None,
         };
+        let limited = !second_factor && self.needs_second_factor(self.deps.database.read().await?.as_ref(), user).await?;
         let (access, refresh, record) = self.make_tokens(user, &session, now)?;
         let actor = self.actor_of(user, &session, request_id);
         self.transaction(async |unit| {
@@ -307,7 +206,6 @@ impl Access {
             self.deps.audit.append(unit, &actor, Event::new("auth.login", "session", session.id)).await
         })
         .await?;
-        let limited = self.needs_second_factor(user) && !second_factor;
         Ok(Tokens { access, refresh, expires_in: ACCESS_TOKEN.whole_seconds(), limited })
     }
 
@@ -324,6 +222,7 @@ impl Access {
             session: Some(session.id),
             second_factor_at: session.second_factor_at,
             request_id,
+            claim: None,
         }
     }
 
@@ -367,10 +266,17 @@ impl Access {
         if stored.used_at.is_some() {
             return self.end_stolen(&session, &actor).await;
         }
-        if now >= stored.expires_at || now >= session.expires_at || session.revoked_at.is_some() || !user.active {
+        if now >= stored.expires_at {
             return Err(refused());
         }
-        let user = self.refreshed(user, now).await?;
+        let read = self.deps.database.read().await?;
+        let (mut session, mut user) = self.session_and_user(read.as_ref(), session.id, now).await?.ok_or_else(refused)?;
+        if self.refreshed(&user, now).await? {
+            let again = self.session_and_user(read.as_ref(), session.id, self.deps.clock.now()).await?;
+            (session, user) = again.ok_or_else(refused)?;
+        }
+        let needed = self.needs_second_factor(read.as_ref(), &user).await?;
+        drop(read);
         let (access, next, record) = self.make_tokens(&user, &session, now)?;
         let exchanged = self
             .transaction(async |unit| {
@@ -386,7 +292,7 @@ impl Access {
         if !exchanged {
             return self.end_stolen(&session, &actor).await;
         }
-        let limited = self.needs_second_factor(&user) && session.second_factor_at.is_none();
+        let limited = needed && session.second_factor_at.is_none();
         Ok(Tokens { access, refresh: next, expires_in: ACCESS_TOKEN.whole_seconds(), limited })
     }
 

@@ -5,12 +5,13 @@ use crate::{
     issuers::{LEEWAY, Stranger, read, refused, unavailable},
     rules,
     service::{Known, digest, unauthenticated},
+    users::audited,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, Result, UserId, Via,
-    access::{Mapped, UserRecord, UserSource},
+    access::{UserRecord, UserSource},
     error::Context as _,
     retry::BUSY,
 };
@@ -51,8 +52,8 @@ impl Access {
             return Err(unauthenticated("TOKEN_EXPIRED", "the token has expired"));
         }
         let known = self.known(&stranger, now).await?;
-        let (user, permissions) = known.as_ref();
-        if self.needs_second_factor(user) && stranger.second_factor_at.is_none() {
+        let (user, rights) = known.as_ref();
+        if rights.second_factor && stranger.second_factor_at.is_none() {
             let words = "your role needs a second factor; log in with one at your issuer";
             return Err(Error::new(Kind::Forbidden, "SECOND_FACTOR_ENROLMENT_REQUIRED", words));
         }
@@ -61,12 +62,13 @@ impl Access {
             subject: user.subject(),
             name: user.username.clone(),
             roles: user.all_roles(),
-            permissions: permissions.clone(),
+            permissions: rights.permissions.clone(),
             reach: user.effective_reach(),
             via: Via::Oidc,
             session: None,
             second_factor_at: stranger.second_factor_at,
             request_id,
+            claim: None,
         };
         if new {
             self.deps.audit.record(&actor, Event::new("auth.token", "user", user.id)).await?;
@@ -86,8 +88,8 @@ impl Access {
                 return Err(unauthenticated("USER_INACTIVE", "the user is not active here"));
             }
             let read = self.deps.database.read().await?;
-            let permissions = self.permissions(read.as_ref(), &user).await?;
-            Ok(Arc::new((user, permissions)))
+            let rights = self.rights(read.as_ref(), &user).await?;
+            Ok(Arc::new((user, rights)))
         };
         self.strangers.try_get_with(key, load).await.map_err(|error: Arc<Error>| error.as_ref().clone())
     }
@@ -110,22 +112,25 @@ impl Access {
             if user.source == UserSource::Scim {
                 return Ok(user);
             }
-            let current = Mapped { seen_at: mapped.seen_at, ..user.mapped.clone() } == mapped;
-            if current && user.email == stranger.email {
+            if rules::timeless(&user.mapped) == rules::timeless(&mapped) && user.email == stranger.email {
                 return Ok(user);
             }
             let mut next = user.clone();
             (next.mapped, next.email, next.revision, next.updated_at) = (mapped, stranger.email.clone(), user.revision + 1, now);
-            self.transaction(async |unit| {
-                // Another process may have done so just now.
-                if unit.users().update(&next, user.revision).await? && next.mapped.roles != user.mapped.roles {
-                    let event = Event::new("user.groups", "user", user.id).before(&user.mapped.roles).after(&next.mapped.roles);
-                    self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await?;
-                }
-                Ok(())
-            })
-            .await?;
-            return Ok(next);
+            let written = self
+                .transaction(async |unit| {
+                    let written = unit.users().update(&next, user.revision).await?;
+                    if written {
+                        self.note_mapped(unit, &user, &next).await?;
+                    }
+                    Ok(written)
+                })
+                .await?;
+            // Another process may have changed the user just now: what it left is to be looked at.
+            return match written {
+                true => Ok(next),
+                false => Err(Error::new(Kind::Unavailable, BUSY, "the user was changed meanwhile")),
+            };
         }
         let provisioned = read.users().by_name(tenant, &stranger.username).await?;
         let taken = provisioned.is_some();
@@ -160,7 +165,7 @@ impl Access {
             if !unit.users().insert(&user).await? {
                 return Err(Error::new(Kind::Unavailable, BUSY, "the user was made meanwhile"));
             }
-            let event = Event::new("user.create", "user", user.id);
+            let event = Event::new("user.create", "user", user.id).after(&audited(&user));
             self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await
         })
         .await?;

@@ -136,8 +136,7 @@ impl People for Registry {
         }
     }
 
-    async fn roles(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<BTreeSet<String>> {
-        let table = self.table(unit, tenant).await?;
-        Ok(self.all_roles(&table).into_iter().map(|role| role.name).collect())
+    async fn roles(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<Vec<RoleRecord>> {
+        Ok(self.all_roles(&self.table(unit, tenant).await?))
     }
 }

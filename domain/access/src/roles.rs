@@ -44,6 +44,23 @@ pub struct MappingEffect {
     pub user: UserRecord,
     /// Roles that the user would gain.
     pub gains: BTreeSet<String>,
+    /// What the user would see, where that is something else than before.
+    pub reach: Option<Reach>,
+}
+
+impl MappingEffect {
+    /// Whether the mapping would leave the user as they are.
+    pub fn is_nothing(&self) -> bool {
+        self.gains.is_empty() && self.reach.is_none()
+    }
+}
+
+/// What an entry's hashes are made of.
+fn audited(mapping: &GroupMapping) -> serde_json::Value {
+    json!({
+        "group": mapping.group, "roles": mapping.roles, "department": mapping.department, "projects": mapping.projects,
+        "clearance": mapping.clearance,
+    })
 }
 
 fn unknown() -> Error {
@@ -206,7 +223,7 @@ impl Access {
                 return Err(unknown());
             }
             unit.roles().bump(&actor.tenant).await?;
-            self.deps.audit.append(unit, actor, Event::new("role.delete", "role", name)).await
+            self.deps.audit.append(unit, actor, Event::new("role.delete", "role", name).before(&old)).await
         })
         .await
     }
@@ -253,6 +270,7 @@ impl Access {
         let mapping = self.mapping(actor, new)?;
         let read = self.deps.database.replica().await?;
         self.check_roles(read.as_ref(), actor, &mapping.roles).await?;
+        let mappings = read.roles().mappings(&actor.tenant).await?;
         let (group, mut out, mut after) = (mapping.group.to_lowercase(), Vec::new(), None);
         loop {
             let page = read.users().list(&actor.tenant, &UserFilter::default(), Page { after, limit: 500 }).await?;
@@ -261,7 +279,9 @@ impl Access {
             for user in page {
                 if user.mapped.groups.iter().any(|g| g.to_lowercase() == group) {
                     let gains = mapping.roles.difference(&user.all_roles()).cloned().collect();
-                    out.push(MappingEffect { user, gains });
+                    let reach = rules::reach_with(&user, &mappings, &mapping);
+                    let reach = Some(reach).filter(|reach| *reach != user.effective_reach());
+                    out.push(MappingEffect { user, gains, reach });
                 }
             }
         }
@@ -281,7 +301,7 @@ impl Access {
             }
             unit.roles().put_mapping(&mapping).await?;
             self.remap(unit, &mapping.tenant).await?;
-            let event = Event::new("mapping.create", "mapping", mapping.id).after(&json!({ "roles": mapping.roles }));
+            let event = Event::new("mapping.create", "mapping", mapping.id).after(&audited(&mapping));
             self.deps.audit.append(unit, actor, event).await
         })
         .await?;
@@ -299,7 +319,7 @@ impl Access {
             self.check_mapping(unit, actor, &old).await?;
             unit.roles().delete_mapping(&actor.tenant, id).await?;
             self.remap(unit, &actor.tenant).await?;
-            self.deps.audit.append(unit, actor, Event::new("mapping.delete", "mapping", id)).await
+            self.deps.audit.append(unit, actor, Event::new("mapping.delete", "mapping", id).before(&audited(&old))).await
         })
         .await
     }

@@ -2,7 +2,7 @@
 
 use omt_kernel::{
     Error, Kind, Permission, Reach, Result,
-    access::{Attempts, GroupMapping, Mapped, RoleRecord, UserRecord},
+    access::{Attempts, GroupMapping, Mapped, RoleRecord, UserRecord, UserSource},
 };
 use std::collections::{BTreeMap, BTreeSet};
 use time::{Duration, OffsetDateTime};
@@ -181,15 +181,53 @@ pub fn apply_mappings(mappings: &[GroupMapping], groups: &BTreeSet<String>, now:
     }
 }
 
-/// Whether a user administers the tenant.
+/// What a user sees once this mapping is among the others, by the groups they were last seen in.
+pub fn reach_with(user: &UserRecord, mappings: &[GroupMapping], new: &GroupMapping) -> Reach {
+    let all: Vec<GroupMapping> = mappings.iter().chain([new]).cloned().collect();
+    let mapped = apply_mappings(&all, &user.mapped.groups, OffsetDateTime::UNIX_EPOCH);
+    UserRecord { mapped, ..user.clone() }.effective_reach()
+}
+
+/// What groups give, without when they were seen.
+pub fn timeless(mapped: &Mapped) -> Mapped {
+    Mapped { seen_at: None, ..mapped.clone() }
+}
+
+/// The groups by which a user has a role: those whose mapping gives it, and of an issuer's user the value of the claim that is
+/// the role's very name.
+pub fn groups_giving(user: &UserRecord, mappings: &[GroupMapping], role: &str) -> Vec<String> {
+    let groups: BTreeSet<String> = user.mapped.groups.iter().map(|group| group.to_lowercase()).collect();
+    let giving = mappings.iter().filter(|m| m.roles.contains(role) && groups.contains(&m.group.to_lowercase()));
+    let mut giving: Vec<String> = giving.map(|mapping| mapping.group.clone()).collect();
+    if user.source == UserSource::Oidc && user.mapped.groups.contains(role) && user.mapped.roles.contains(role) {
+        giving.extend(Some(role.to_owned()).filter(|role| !giving.contains(role)));
+    }
+    giving
+}
+
+/// Whether one of these roles, or one that they inherit from, is among those that ask for a second factor.
+pub fn asks_second_factor(asking: &BTreeSet<String>, roles: &BTreeSet<String>, all: &[RoleRecord]) -> bool {
+    !asking.is_empty() && !asking.is_disjoint(&inherited(roles, all))
+}
+
+/// Whether there is any way for a user to log in: a password that is kept here, or somebody who vouched for them once.
+pub fn can_log_in(user: &UserRecord) -> bool {
+    user.active
+        && match user.source {
+            UserSource::Local => user.password_hash.is_some(),
+            UserSource::Ldap | UserSource::Oidc | UserSource::Scim => user.identity.is_some(),
+        }
+}
+
+/// Whether a user administers the tenant. Who cannot log in administers nothing.
 pub fn administers(user: &UserRecord, all: &[RoleRecord]) -> bool {
-    user.active && inherited(&user.all_roles(), all).contains(ADMINISTRATOR)
+    can_log_in(user) && inherited(&user.all_roles(), all).contains(ADMINISTRATOR)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use omt_kernel::{MappingId, TenantId, manifest::Classification};
+    use omt_kernel::{MappingId, TenantId, UserId, manifest::Classification};
 
     fn code<T>(result: Result<T>) -> &'static str {
         result.err().map_or("ok", |error| error.code)
@@ -264,5 +302,90 @@ mod tests {
         assert_eq!(mapped.roles, ["approver".to_owned(), "creator".to_owned()].into());
         assert_eq!((mapped.department.as_deref(), mapped.clearance), (Some("of cn=a"), Some(Classification::Secret)));
         assert!(apply_mappings(&mappings, &BTreeSet::new(), OffsetDateTime::UNIX_EPOCH).roles.is_empty());
+    }
+
+    fn user(source: UserSource) -> UserRecord {
+        UserRecord::new(
+            UserId(Default::default()),
+            TenantId::default_tenant(),
+            "alice".into(),
+            source,
+            OffsetDateTime::UNIX_EPOCH,
+        )
+    }
+
+    #[test]
+    fn a_second_factor_is_asked_for_by_what_a_role_inherits() {
+        let all = [role(ADMINISTRATOR, &[]), role("boss", &[ADMINISTRATOR]), role("chief", &["boss"]), role("desk", &[])];
+        let asks = |asking: &[&str], held: &str| {
+            let asking = asking.iter().map(|r| (*r).to_owned()).collect();
+            asks_second_factor(&asking, &[held.to_owned()].into(), &all)
+        };
+        assert!(asks(&[ADMINISTRATOR], ADMINISTRATOR) && asks(&[ADMINISTRATOR], "boss") && asks(&[ADMINISTRATOR], "chief"));
+        assert!(!asks(&[ADMINISTRATOR], "desk") && !asks(&[], "chief") && !asks(&["boss"], ADMINISTRATOR));
+    }
+
+    #[test]
+    fn who_cannot_log_in_administers_nothing() {
+        let all = [role(ADMINISTRATOR, &[])];
+        let with = |source, password: Option<&str>, identity: Option<&str>| UserRecord {
+            roles: [ADMINISTRATOR.to_owned()].into(),
+            password_hash: password.map(str::to_owned),
+            identity: identity.map(str::to_owned),
+            ..user(source)
+        };
+        assert!(administers(&with(UserSource::Local, Some("hash"), None), &all));
+        assert!(administers(&with(UserSource::Ldap, None, Some("ldap:uid=alice")), &all));
+        assert!(!administers(&with(UserSource::Local, None, None), &all));
+        assert!(!administers(&with(UserSource::Scim, None, None), &all));
+        let inactive = UserRecord { active: false, ..with(UserSource::Local, Some("hash"), None) };
+        assert!(!administers(&inactive, &all));
+    }
+
+    #[test]
+    fn a_mapping_changes_what_its_members_see() {
+        let mapping = |group: &str, clearance, department: Option<&str>| GroupMapping {
+            id: MappingId(Default::default()),
+            tenant: TenantId::default_tenant(),
+            group: group.into(),
+            roles: BTreeSet::new(),
+            department: department.map(str::to_owned),
+            projects: BTreeSet::new(),
+            clearance,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        let mut alice = user(UserSource::Ldap);
+        alice.mapped.groups = ["cn=a".to_owned(), "cn=b".to_owned()].into();
+        let there = [mapping("cn=b", Some(Classification::Secret), Some("news"))];
+        let seen = reach_with(&alice, &there, &mapping("CN=A", Some(Classification::TopSecret), None));
+        assert_eq!((seen.clearance, seen.department.as_deref()), (Classification::TopSecret, Some("news")));
+        let lower = reach_with(&alice, &there, &mapping("cn=a", Some(Classification::Public), None));
+        assert_eq!(lower.clearance, Classification::Secret);
+        let others = reach_with(&alice, &[], &mapping("cn=z", Some(Classification::TopSecret), None));
+        assert_eq!(others, alice.effective_reach());
+    }
+
+    #[test]
+    fn a_role_is_traced_to_its_group() {
+        let mapping = GroupMapping {
+            id: MappingId(Default::default()),
+            tenant: TenantId::default_tenant(),
+            group: "Desk".into(),
+            roles: ["creator".to_owned()].into(),
+            department: None,
+            projects: BTreeSet::new(),
+            clearance: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        let mut alice = user(UserSource::Oidc);
+        alice.mapped.groups = ["desk".to_owned(), "approver".to_owned()].into();
+        alice.mapped.roles = ["creator".to_owned(), "approver".to_owned()].into();
+        let mappings = [mapping];
+        assert_eq!(groups_giving(&alice, &mappings, "creator"), ["Desk"]);
+        assert_eq!(groups_giving(&alice, &mappings, "approver"), ["approver"]);
+        assert!(groups_giving(&alice, &mappings, "manager").is_empty());
+        // A directory's group is no role by its name alone.
+        alice.source = UserSource::Ldap;
+        assert!(groups_giving(&alice, &mappings, "approver").is_empty());
     }
 }

@@ -97,7 +97,7 @@ impl Access {
         let id = self.user_of(actor).ok_or_else(not_a_user)?;
         let user = self.own_record(actor, id).await?;
         self.require_step_up(actor).await?;
-        if self.needs_second_factor(&user) {
+        if self.needs_second_factor(self.deps.database.read().await?.as_ref(), &user).await? {
             return Err(Error::new(Kind::Conflict, "SECOND_FACTOR_REQUIRED", "your role needs a second factor"));
         }
         self.change_own(actor, user, "auth.second_factor.remove", |user| user.totp = None).await

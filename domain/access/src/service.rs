@@ -1,18 +1,18 @@
 //! The room: what it needs, and how a credential becomes an actor.
 
 use crate::{
+    directory::Pause,
     issuers::{Issuers, OidcSettings},
     password,
-    rules::{ADMINISTRATOR, Lockout},
+    rules::{self, Lockout},
     token,
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
 use omt_audit::{AuditTrail, Event, Level, Outcome};
 use omt_crypto::{Algorithm, KeyStore, KeyStoreError, key_store::ensure, seal::Sealer};
 use omt_kernel::{
-    Actor, Error, Kind, Permission, Reach, Result, SessionId, TenantId, TenantSettings, UserId, Via,
-    access::{RoleRecord, SessionRecord, UserRecord, UserSource},
+    Actor, Error, Kind, Permission, Result, SessionId, TenantId, TenantSettings, UserId, Via,
+    access::{RoleRecord, SessionRecord, UserRecord},
     pool::WorkPool,
     port::{Authorizer, Clock, Database, Directory, Entropy, IssuerClient, RoleTable, UnitOfWork},
     retry,
@@ -25,7 +25,6 @@ use time::{Duration, OffsetDateTime};
 pub(crate) const TOKEN_KEY: &str = "access/token";
 /// The key store's name of the key from which the one that seals secrets is derived.
 const SEAL_KEY: &str = "access/seal";
-const FIRST_USER: &str = "admin";
 /// How old what is known of a session may be: half of what revocation may take.
 const FRESH: std::time::Duration = std::time::Duration::from_millis(500);
 /// How often a session's use is noted.
@@ -93,8 +92,14 @@ pub(crate) struct Principal {
     pub(crate) limited: bool,
 }
 
+/// What somebody may do, and whether they need a second factor for it.
+pub(crate) struct Rights {
+    pub(crate) permissions: BTreeSet<Permission>,
+    pub(crate) second_factor: bool,
+}
+
 /// An issuer's user, and what they may do.
-pub(crate) type Known = Arc<(UserRecord, BTreeSet<Permission>)>;
+pub(crate) type Known = Arc<(UserRecord, Rights)>;
 
 /// The use cases.
 pub struct Access {
@@ -109,6 +114,7 @@ pub struct Access {
     /// Users of issuers' tokens, by tenant and name there.
     pub(crate) strangers: moka::future::Cache<(TenantId, String), Known>,
     tables: moka::future::Cache<(TenantId, i64), Arc<Vec<RoleRecord>>>,
+    pub(crate) pause: Pause,
     /// Verified against when there is no such user, so that an answer takes as long.
     pub(crate) decoy: String,
 }
@@ -144,69 +150,12 @@ impl Access {
             principals: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
             strangers: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
             tables: moka::future::Cache::new(1_000),
+            pause: Pause::default(),
             decoy,
         };
         access.ensure_default_tenant().await?;
         let made = access.ensure_first_user(admin_password).await?;
         Ok((access, made))
-    }
-
-    /// The default tenant takes its settings from the configuration at every start.
-    async fn ensure_default_tenant(&self) -> Result<()> {
-        let (tenant, wanted) = (TenantId::default_tenant(), &self.settings.tenant_defaults);
-        let current = self.deps.database.read().await?.tenants().settings(&tenant).await?;
-        if current.as_ref() != Some(wanted) {
-            let unit = self.deps.database.begin().await?;
-            unit.tenants().put(&tenant, wanted, self.deps.clock.now()).await?;
-            unit.commit().await?;
-        }
-        Ok(())
-    }
-
-    async fn ensure_first_user(&self, configured: Option<String>) -> Result<Option<String>> {
-        let (tenant, now) = (TenantId::default_tenant(), self.deps.clock.now());
-        let existing = self.deps.database.read().await?.users().by_name(&tenant, FIRST_USER).await?;
-        match (existing, configured) {
-            (Some(mut user), Some(password)) if !user.password_hash.as_ref().is_some_and(|h| password::verify(&password, h)) => {
-                let expected = user.revision;
-                user.password_hash = Some(password::hash(&password)?);
-                (user.revision, user.updated_at) = (expected + 1, now);
-                let unit = self.deps.database.begin().await?;
-                // Another process may have done the same just now.
-                if unit.users().update(&user, expected).await? {
-                    let event = Event::new("auth.password", "user", user.id);
-                    self.deps.audit.append(unit.as_ref(), &Actor::system(user.tenant.clone()), event).await?;
-                }
-                unit.commit().await?;
-                Ok(None)
-            }
-            (Some(_), _) => Ok(None),
-            (None, configured) => {
-                let made = configured.is_none().then(|| URL_SAFE_NO_PAD.encode(&self.deps.entropy.secret()[..18]));
-                let password = configured.or_else(|| made.clone()).unwrap_or_default();
-                let user = UserRecord {
-                    password_hash: Some(password::hash(&password)?),
-                    roles: [ADMINISTRATOR.to_owned()].into(),
-                    reach: Reach::ALL,
-                    ..UserRecord::new(
-                        UserId(self.deps.entropy.uuid_v7(now)),
-                        tenant,
-                        FIRST_USER.to_owned(),
-                        UserSource::Local,
-                        now,
-                    )
-                };
-                let unit = self.deps.database.begin().await?;
-                // Another process may have made the user since we looked; then its password counts.
-                if !unit.users().insert(&user).await? {
-                    return Ok(None);
-                }
-                let system = Actor::system(user.tenant.clone());
-                self.deps.audit.append(unit.as_ref(), &system, Event::new("user.create", "user", user.id)).await?;
-                unit.commit().await?;
-                Ok(made)
-            }
-        }
     }
 
     /// Runs a transaction again while the database is busy.
@@ -244,6 +193,13 @@ impl Access {
     pub(crate) async fn permissions(&self, read: &dyn UnitOfWork, user: &UserRecord) -> Result<BTreeSet<Permission>> {
         let table = self.role_table(read, &user.tenant).await?;
         self.deps.authorizer.permissions(&table, &user.all_roles()).await
+    }
+
+    /// The same, and whether a second factor is needed for it.
+    pub(crate) async fn rights(&self, read: &dyn UnitOfWork, user: &UserRecord) -> Result<Rights> {
+        let table = self.role_table(read, &user.tenant).await?;
+        let permissions = self.deps.authorizer.permissions(&table, &user.all_roles()).await?;
+        Ok(Rights { permissions, second_factor: self.asks_second_factor(&table, user) })
     }
 
     /// The actor behind a bearer credential: an access token, an issuer's token or an API key. Those who still need a second
@@ -288,6 +244,7 @@ impl Access {
             session: Some(principal.session.id),
             second_factor_at: principal.session.second_factor_at,
             request_id,
+            claim: None,
         })
     }
 
@@ -299,24 +256,46 @@ impl Access {
     async fn load_principal(&self, id: SessionId, now: OffsetDateTime) -> Result<Principal> {
         let ended = || unauthenticated("SESSION_ENDED", "the session has ended; log in again");
         let read = self.deps.database.read().await?;
-        let session = read.sessions().get(id).await?.ok_or_else(ended)?;
-        let idle = session.last_used_at + self.settings.session_idle;
-        if session.revoked_at.is_some() || now >= session.expires_at || now >= idle {
-            return Err(ended());
+        let (mut session, mut user) = self.session_and_user(read.as_ref(), id, now).await?.ok_or_else(ended)?;
+        if self.refreshed(&user, now).await? {
+            // That may have taken seconds; what was taken away meanwhile is gone.
+            let again = self.session_and_user(read.as_ref(), id, self.deps.clock.now()).await?;
+            (session, user) = again.ok_or_else(ended)?;
         }
-        let user = read.users().get(&session.tenant, session.user).await?.filter(|user| user.active).ok_or_else(ended)?;
-        let user = self.refreshed(user, now).await?;
         if now - session.last_used_at > NOTE_USE.min(self.settings.session_idle / 4) {
             self.transaction(async |unit| unit.sessions().touch(id, now, false).await).await?;
         }
-        let permissions = self.permissions(read.as_ref(), &user).await?;
-        let limited = self.needs_second_factor(&user) && session.second_factor_at.is_none();
+        let Rights { permissions, second_factor } = self.rights(read.as_ref(), &user).await?;
+        let limited = second_factor && session.second_factor_at.is_none();
         Ok(Principal { session, user, permissions, limited })
     }
 
-    /// Whether a user's roles ask for a second factor.
-    pub(crate) fn needs_second_factor(&self, user: &UserRecord) -> bool {
-        !self.settings.second_factor_roles.is_disjoint(&user.all_roles())
+    /// A live session and its active user.
+    pub(crate) async fn session_and_user(
+        &self,
+        read: &dyn UnitOfWork,
+        id: SessionId,
+        now: OffsetDateTime,
+    ) -> Result<Option<(SessionRecord, UserRecord)>> {
+        let Some(session) = read.sessions().get(id).await?.filter(|session| self.lives(session, now)) else { return Ok(None) };
+        let user = read.users().get(&session.tenant, session.user).await?.filter(|user| user.active);
+        Ok(user.map(|user| (session, user)))
+    }
+
+    fn lives(&self, session: &SessionRecord, now: OffsetDateTime) -> bool {
+        let idle = session.last_used_at + self.settings.session_idle;
+        session.revoked_at.is_none() && now < session.expires_at && now < idle
+    }
+
+    /// Whether a user's roles, or those that they inherit from, ask for a second factor.
+    pub(crate) fn asks_second_factor(&self, table: &RoleTable, user: &UserRecord) -> bool {
+        let asking = &self.settings.second_factor_roles;
+        !asking.is_empty() && rules::asks_second_factor(asking, &user.all_roles(), &self.all_roles(table))
+    }
+
+    /// The same, where the roles are not at hand.
+    pub(crate) async fn needs_second_factor(&self, read: &dyn UnitOfWork, user: &UserRecord) -> Result<bool> {
+        Ok(self.asks_second_factor(&self.role_table(read, &user.tenant).await?, user))
     }
 
     /// Refuses a dangerous action without a fresh second factor, of those who have one (or of everybody, as configured).
@@ -358,9 +337,20 @@ impl Access {
         self.deps.audit.record(actor, Event::new("access.allowed", "operation", action)).await
     }
 
-    /// Writes a refusal into the audit log, whoever was refused.
-    pub async fn note_refusal(&self, actor: Option<&Actor>, request_id: &str, action: &str, code: &'static str) {
+    /// Writes a refusal into the audit log, whoever was refused; `detail` may say which thing it was about.
+    pub async fn note_refusal(
+        &self,
+        actor: Option<&Actor>,
+        request_id: &str,
+        action: &str,
+        code: &'static str,
+        detail: Option<serde_json::Value>,
+    ) {
         let event = Event::new("access.denied", "operation", action).outcome(Outcome::Denied, code);
+        let event = match detail {
+            Some(detail) => event.detail(detail),
+            None => event,
+        };
         let written = match actor {
             Some(actor) => self.deps.audit.record(actor, event).await,
             None => self.deps.audit.record_anonymous(TenantId::default_tenant(), request_id.to_owned(), event).await,

@@ -1,6 +1,6 @@
 //! Tenants, for those who run the platform.
 
-use crate::{Access, password, rules};
+use crate::{Access, password, rules, users::audited};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, UserId,
@@ -8,25 +8,32 @@ use omt_kernel::{
 };
 use time::OffsetDateTime;
 
+fn not_the_platform() -> Error {
+    Error::new(Kind::Forbidden, "FORBIDDEN", "this is for those who run the platform")
+}
+
 impl Access {
     fn require_platform(&self, actor: &Actor) -> Result<()> {
         actor.require(Permission::AdminSystem)?;
         if actor.runs_platform() {
             return Ok(());
         }
-        Err(Error::new(Kind::Forbidden, "FORBIDDEN", "this is for those who run the platform"))
+        Err(not_the_platform())
     }
 
     /// Tenants by name, after one of them.
     pub async fn tenants(&self, actor: &Actor, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, OffsetDateTime)>> {
-        self.require_platform(actor)?;
+        actor.require_one(Permission::SEE_CONFIGURATION)?;
+        if actor.tenant != TenantId::default_tenant() {
+            return Err(not_the_platform());
+        }
         self.deps.database.replica().await?.tenants().list(after, limit).await
     }
 
     /// A tenant's settings. Whoever configures a tenant sees its own.
     pub async fn tenant(&self, actor: &Actor, tenant: &TenantId) -> Result<TenantSettings> {
-        actor.require(Permission::AdminSystem)?;
-        if *tenant != actor.tenant && !actor.runs_platform() {
+        actor.require_one(Permission::SEE_CONFIGURATION)?;
+        if *tenant != actor.tenant && actor.tenant != TenantId::default_tenant() {
             return Err(Error::not_found("tenant"));
         }
         let found = self.deps.database.read().await?.tenants().settings(tenant).await?;
@@ -66,7 +73,7 @@ impl Access {
             unit.tenants().put(&tenant, &settings, now).await?;
             if let Some(user) = &first {
                 unit.users().insert(user).await?;
-                self.deps.audit.append(unit, actor, Event::new("user.create", "user", user.id)).await?;
+                self.deps.audit.append(unit, actor, Event::new("user.create", "user", user.id).after(&audited(user))).await?;
             }
             self.deps.audit.append(unit, actor, Event::new("tenant.create", "tenant", &tenant).after(&settings)).await
         })

@@ -3,12 +3,13 @@
 use crate::{Access, password, rules};
 use omt_audit::Event;
 use omt_kernel::{
-    Actor, Error, Kind, Permission, Reach, Result, UserId,
-    access::{UserFilter, UserRecord, UserSource},
+    Actor, Error, Kind, Permission, Reach, Result, TenantId, UserId,
+    access::{Mapped, RoleRecord, UserFilter, UserRecord, UserSource},
     manifest::Classification,
     port::{Page, UnitOfWork},
 };
 use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// A user to make.
@@ -64,14 +65,31 @@ pub struct UserChange {
 /// What an entry's hashes are made of: no secret, no name that could be guessed from its hash, and nothing that changes with every
 /// login.
 #[derive(Serialize)]
-struct Audited<'a> {
+pub(crate) struct Audited<'a> {
     roles: &'a BTreeSet<String>,
     reach: &'a Reach,
+    mapped: Mapped,
     active: bool,
 }
 
-fn audited(user: &UserRecord) -> Audited<'_> {
-    Audited { roles: &user.roles, reach: &user.reach, active: user.active }
+pub(crate) fn audited(user: &UserRecord) -> Audited<'_> {
+    Audited { roles: &user.roles, reach: &user.reach, mapped: rules::timeless(&user.mapped), active: user.active }
+}
+
+/// What of a user was changed: that a hash is the same does not say that nothing was.
+fn changed(before: &UserRecord, after: &UserRecord) -> Vec<&'static str> {
+    let fields = [
+        ("active", before.active != after.active),
+        ("display_name", before.display_name != after.display_name),
+        ("email", before.email != after.email),
+        ("external_id", before.external_id != after.external_id),
+        ("password", before.password_hash != after.password_hash),
+        ("reach", before.reach != after.reach),
+        ("roles", before.roles != after.roles),
+        ("second_factor", before.has_second_factor() != after.has_second_factor()),
+        ("username", before.username != after.username),
+    ];
+    fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
 fn check_texts(display_name: Option<&str>, email: Option<&str>) -> Result<()> {
@@ -92,6 +110,10 @@ impl Access {
     /// Makes a user. Nobody gives roles whose permissions they do not hold, nor a wider reach than their own.
     pub async fn create_user(&self, actor: &Actor, new: NewUser) -> Result<UserRecord> {
         actor.require(Permission::AdminUsers)?;
+        // As for a change: a user with a role or a password is a way back in.
+        if !new.roles.is_empty() || new.password.is_some() {
+            self.require_step_up(actor).await?;
+        }
         rules::check_username(&new.username)?;
         check_texts(new.display_name.as_deref(), new.email.as_deref())?;
         let usual = Reach { clearance: actor.reach.clearance.min(Classification::Internal), ..actor.reach.clone() };
@@ -231,7 +253,13 @@ impl Access {
                 if hash.is_some() || change.reset_second_factor || !next.active {
                     unit.sessions().revoke_user(&actor.tenant, id, now).await?;
                 }
-                let event = Event::new("user.update", "user", id).before(&audited(&user)).after(&audited(&next));
+                if !next.active {
+                    self.revoke_keys_of(unit, actor, &next.subject(), now).await?;
+                }
+                let event = Event::new("user.update", "user", id)
+                    .before(&audited(&user))
+                    .after(&audited(&next))
+                    .detail(json!({ "changed": changed(&user, &next) }));
                 self.deps.audit.append(unit, actor, event).await?;
                 Ok(next)
             })
@@ -240,14 +268,16 @@ impl Access {
         Ok(next)
     }
 
-    /// Removes a user with sessions and tokens. Entries of the audit log stay.
+    /// Removes a user with sessions and tokens, and revokes the API keys that they made. Entries of the audit log stay.
     pub async fn delete_user(&self, actor: &Actor, id: UserId) -> Result<()> {
         actor.require(Permission::AdminUsers)?;
+        let now = self.deps.clock.now();
         self.transaction(async |unit| {
             unit.lock(&format!("administrators:{}", actor.tenant)).await?;
             let user = unit.users().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("user"))?;
             self.check_outranked(unit, actor, &user).await?;
             self.check_administrators(unit, &user, None).await?;
+            self.revoke_keys_of(unit, actor, &user.subject(), now).await?;
             unit.users().delete(&actor.tenant, id).await?;
             let event = Event::new("user.delete", "user", id).before(&audited(&user));
             self.deps.audit.append(unit, actor, event).await
@@ -277,15 +307,42 @@ impl Access {
         if !rules::administers(user, &roles) || next.is_some_and(|next| rules::administers(next, &roles)) {
             return Ok(());
         }
-        let (filter, mut after) = (UserFilter { active: Some(true), ..UserFilter::default() }, None);
-        loop {
-            let page = unit.users().list(&user.tenant, &filter, Page { after, limit: 500 }).await?;
-            if page.iter().any(|other| other.id != user.id && rules::administers(other, &roles)) {
-                return Ok(());
-            }
-            let Some(last) = page.last() else { break };
-            after = Some(last.id.0);
+        if self.other_administrator(unit, &user.tenant, &roles, Some(user.id)).await? {
+            return Ok(());
         }
         Err(Error::new(Kind::Conflict, "LAST_ADMINISTRATOR", "the tenant would be left without an administrator"))
+    }
+
+    /// Whether somebody else than this user administers the tenant.
+    pub(crate) async fn other_administrator(
+        &self,
+        unit: &dyn UnitOfWork,
+        tenant: &TenantId,
+        roles: &[RoleRecord],
+        but: Option<UserId>,
+    ) -> Result<bool> {
+        let (filter, mut after) = (UserFilter { active: Some(true), ..UserFilter::default() }, None);
+        loop {
+            let page = unit.users().list(tenant, &filter, Page { after, limit: 500 }).await?;
+            if page.iter().any(|other| Some(other.id) != but && rules::administers(other, roles)) {
+                return Ok(true);
+            }
+            let Some(last) = page.last() else { return Ok(false) };
+            after = Some(last.id.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_says_what_it_changed() {
+        let at = omt_kernel::OffsetDateTime::UNIX_EPOCH;
+        let user = UserRecord::new(UserId(Default::default()), TenantId::default_tenant(), "alice".into(), UserSource::Local, at);
+        let next = UserRecord { password_hash: Some("hash".into()), username: "bob".into(), revision: 2, ..user.clone() };
+        assert_eq!(changed(&user, &next), ["password", "username"]);
+        assert!(changed(&user, &user).is_empty());
     }
 }

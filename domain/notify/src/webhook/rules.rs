@@ -41,9 +41,11 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("workflow.commented", "somebody said something"),
     ("workflow.effect", "a transition with the effect `webhook` was taken: `name`"),
     ("compliance.checked", "a compliance policy was checked: `policy` and `status`"),
-    ("compliance.changed", "a report turned out otherwise because evidence changed: `policy`, `from` and `to`"),
+    ("compliance.changed", "a report says otherwise, for what it depends on changed or ended: `policy`, `from` and `to`"),
     ("compliance.override_requested", "somebody asked for an override of a `rule`"),
     ("compliance.override_approved", "a second person agreed to it"),
+    ("badge.issued", "a badge was issued for signed content: `badge_id`"),
+    ("badge.revoked", "a badge was taken back: `badge_id`"),
     (TEST, "somebody tries whether an endpoint answers; sent to it whatever it asked for"),
 ];
 

@@ -176,7 +176,7 @@ impl Webhooks {
 
     /// Every endpoint of the actor's tenant whose content the actor could see, oldest first.
     pub async fn list(&self, actor: &Actor) -> Result<Vec<Endpoint>> {
-        actor.require(Permission::AdminSystem)?;
+        actor.require_one(Permission::SEE_CONFIGURATION)?;
         let found = self.deps.database.read().await?.webhooks().endpoints(&actor.tenant).await?;
         let all: Vec<Endpoint> = found.into_iter().map(Endpoint::of).collect::<Result<_>>()?;
         Ok(all.into_iter().filter(|endpoint| actor.reach.includes(&endpoint.place.reach)).collect())
@@ -184,7 +184,7 @@ impl Webhooks {
 
     /// One endpoint.
     pub async fn get(&self, actor: &Actor, id: EndpointId) -> Result<Endpoint> {
-        actor.require(Permission::AdminSystem)?;
+        actor.require_one(Permission::SEE_CONFIGURATION)?;
         self.load(self.deps.database.read().await?.as_ref(), actor, id).await
     }
 
@@ -269,7 +269,7 @@ impl Webhooks {
 
     /// An endpoint's deliveries, newest first.
     pub async fn deliveries(&self, actor: &Actor, id: EndpointId, filter: DeliveryFilter, page: Page) -> Result<Vec<Delivery>> {
-        actor.require(Permission::AdminSystem)?;
+        actor.require_one(Permission::SEE_CONFIGURATION)?;
         let read = self.deps.database.replica().await?;
         self.load(read.as_ref(), actor, id).await?;
         let filter = DeliveryFilter { endpoint: Some(id), reach: Some(actor.reach.clone()), ..filter };
@@ -279,7 +279,7 @@ impl Webhooks {
 
     /// One delivery.
     pub async fn delivery(&self, actor: &Actor, endpoint: EndpointId, id: DeliveryId) -> Result<Delivery> {
-        actor.require(Permission::AdminSystem)?;
+        actor.require_one(Permission::SEE_CONFIGURATION)?;
         let read = self.deps.database.read().await?;
         self.load(read.as_ref(), actor, endpoint).await?;
         self.load_delivery(read.as_ref(), actor, endpoint, id).await
