@@ -200,7 +200,7 @@ async fn approved(server: &Server, content: Vec<u8>) -> bool {
 }
 
 /// The first member of this name, however deep.
-fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+pub(crate) fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     match value {
         Value::Object(map) => map.get(name).or_else(|| map.values().find_map(|v| find(v, name))),
         Value::Array(items) => items.iter().find_map(|v| find(v, name)),
@@ -327,7 +327,7 @@ async fn a_hundred_approvers_complete_one_quorum_once() {
     assert_eq!(people.len(), 30);
 }
 
-async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
     // The client sends them at once; each waits for its answer.
     let mut out = Vec::new();
     let mut pending: Vec<_> = all.map(Box::pin).collect();

@@ -2,9 +2,9 @@
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith, may},
+    extract::{Caller, CallerWith, IfMatch, may},
     problem::{Problem, ProblemBody},
-    routes::workflows::{Workflow, choice, one},
+    routes::workflows::{AttachmentBody, Workflow, attachments, choice, one},
     wire::{PageQuery, Paged},
 };
 use actix_web::{HttpResponse, web};
@@ -193,16 +193,28 @@ pub struct DecideRequest {
     action: Option<String>,
     /// Words; some actions need them.
     comments: Option<String>,
+    /// Evidence.
+    #[serde(default)]
+    attachments: Vec<AttachmentBody>,
 }
 
 /// Decides on a task.
-#[utoipa::path(post, path = "/api/v1/tasks/{id}/decide", tag = "tasks", params(("id" = Uuid, Path,)), request_body = DecideRequest, security(("bearer" = [])), responses((status = 200, body = Workflow), (status = 202, body = Workflow), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, NOT_ELIGIBLE, FOUR_EYES"), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody), (status = 422, body = ProblemBody)))]
+#[utoipa::path(post, path = "/api/v1/tasks/{id}/decide", tag = "tasks", request_body = DecideRequest, security(("bearer" = [])),
+    params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The workflow's revision that you saw")),
+    responses((status = 200, body = Workflow), (status = 202, body = Workflow), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, NOT_ELIGIBLE, FOUR_EYES"), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "TASK_CLOSED: the workflow went on; WRONG_STATE with the allowed actions, ALREADY_DECIDED, STAGE_CLOSED, TASK_CLAIMED, GUARD_FAILED with the reasons, CONTENT_CHANGED, TRANSITION_PENDING"), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "UNKNOWN_ACTION, COMMENTS_REQUIRED, INVALID_FIELD")))]
 pub async fn decide(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::WorkflowPart, DecideRequest>,
     id: web::Path<Uuid>,
+    if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
-    let decision = Decision { task: TaskId(*id), action: body.action, comments: body.comments };
+    let decision = Decision {
+        task: TaskId(*id),
+        attachments: attachments(&body.attachments),
+        action: body.action,
+        comments: body.comments,
+        if_match: if_match.0,
+    };
     Ok(one(state.workflows.decide_task(&actor, decision).await?, HttpResponse::Ok()))
 }
 
@@ -216,6 +228,9 @@ pub struct BulkItem {
     action: Option<String>,
     /// Words.
     comments: Option<String>,
+    /// Evidence.
+    #[serde(default)]
+    attachments: Vec<AttachmentBody>,
 }
 
 /// Many decisions.
@@ -260,7 +275,13 @@ pub async fn decide_many(
     let each = futures_util::stream::iter(body.items).map(|item| {
         let (state, actor) = (state.clone(), actor.clone());
         async move {
-            let decision = Decision { task: TaskId(item.id), action: item.action, comments: item.comments };
+            let decision = Decision {
+                task: TaskId(item.id),
+                attachments: attachments(&item.attachments),
+                action: item.action,
+                comments: item.comments,
+                if_match: None,
+            };
             match state.workflows.decide_task(&actor, decision).await {
                 Ok(view) => {
                     let status = if view.pending_action.is_some() { 202 } else { 200 };

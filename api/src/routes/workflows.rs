@@ -88,6 +88,8 @@ pub struct HistoryEntry {
     user_id: Option<String>,
     /// Their name, while they are known.
     user_name: Option<String>,
+    /// In whose place, when it was delegated.
+    on_behalf_of: Option<String>,
     /// The state before.
     from_state: String,
     /// The state after.
@@ -96,6 +98,8 @@ pub struct HistoryEntry {
     action: String,
     /// Words.
     comments: Option<String>,
+    /// Evidence.
+    attachments: Vec<AttachmentBody>,
 }
 
 /// A decision on the present content.
@@ -186,10 +190,16 @@ impl From<omt_workflow::HistoryItem> for HistoryEntry {
             timestamp: item.timestamp,
             user_id: item.user_id,
             user_name: item.user_name,
+            on_behalf_of: item.on_behalf_of,
             from_state: item.from_state,
             to_state: item.to_state,
             action: item.action,
             comments: item.comments,
+            attachments: item
+                .attachments
+                .into_iter()
+                .map(|file| AttachmentBody { name: file.name, sha256: file.sha256 })
+                .collect(),
         }
     }
 }
@@ -236,7 +246,8 @@ impl From<WorkflowView> for Workflow {
     }
 }
 
-fn attachments(bodies: &[AttachmentBody]) -> Vec<Attachment> {
+/// Evidence as the room takes it.
+pub fn attachments(bodies: &[AttachmentBody]) -> Vec<Attachment> {
     bodies.iter().map(|body| Attachment { name: body.name.clone(), sha256: body.sha256.clone() }).collect()
 }
 
@@ -353,6 +364,7 @@ pub async fn transition(
         stage: body.stage,
         comments: body.comments,
         if_match: if_match.0,
+        visit: None,
     };
     let outcome = state.workflows.step(&actor, WorkflowId(*id), step, once.as_ref()).await?;
     Ok(answer(outcome, actix_web::http::StatusCode::OK))

@@ -296,6 +296,9 @@ pub struct Approval {
     /// Their name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_name: Option<String>,
+    /// In whose place, when it was delegated; the role is theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<String>,
     /// When (RFC 3339).
     #[serde(with = "time::serde::rfc3339")]
     pub timestamp: time::OffsetDateTime,

@@ -431,7 +431,7 @@ impl Desk<'_> {
 
     /// The place that this person has by delegation: of somebody who could decide themselves, and has not.
     fn delegated(&self, transition: &Transition, stage: &Stage) -> Option<Seat> {
-        let is_on = |d: &&Delegation| d.stage == stage.name && d.starts <= self.now && d.ends.is_none_or(|ends| self.now < ends);
+        let is_on = |d: &&Delegation| d.stage == stage.name && d.is_on(self.now);
         let mut seen = BTreeSet::from([self.who.subject.as_str()]);
         let mut queue = vec![self.who.subject.as_str()];
         while let Some(subject) = queue.pop() {

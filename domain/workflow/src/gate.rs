@@ -6,6 +6,7 @@ use crate::{
     guard::{Guards, compliance_policies},
     model::{Event, Instance, Refusal, Vote},
     store::{self, Definitions},
+    tell::{Teller, deciders},
 };
 use async_trait::async_trait;
 use omt_audit::AuditTrail;
@@ -20,6 +21,7 @@ use omt_kernel::{
     manifest::{ManifestRecord, ManifestState},
     port::{Clock, Database, Entropy, UnitOfWork},
 };
+use omt_notify::Notices;
 use std::sync::Arc;
 
 /// Approval as manifests see it.
@@ -36,6 +38,8 @@ pub struct Gate {
     pub definitions: Arc<Definitions>,
     /// What answers for guards.
     pub guards: Guards,
+    /// Messages.
+    pub notices: Arc<Notices>,
 }
 
 /// What a manifest's workflow means for signing it.
@@ -87,7 +91,7 @@ impl Gate {
             let words = format!("several people agree to {} before this manifest is signed", publish.action);
             return Err(Error::new(Kind::Conflict, "APPROVAL_REQUIRED", words));
         }
-        let reasons = self.guards.against(unit, record, settings, instance, &publish.guards).await?;
+        let reasons = self.guards.against(unit, record, settings, instance, &publish.guards, false).await?;
         if reasons.is_empty() { Ok(()) } else { Err(Refusal::Guard(reasons).into()) }
     }
 
@@ -126,18 +130,26 @@ impl Gate {
 
     /// A decision as the world may see it: the role and a pseudonym, never a name or words.
     async fn approval(&self, unit: &dyn UnitOfWork, instance: &Instance, vote: &Vote) -> Result<Approval> {
-        let person = unit.audit().person(&instance.tenant, &vote.by).await?;
-        // Whoever was forgotten since has no pseudonym any more.
-        let user_id = person.map_or_else(|| "erased".to_owned(), |person| person.pseudonym);
+        let on_behalf_of = match &vote.for_ {
+            Some(subject) => Some(pseudonym(unit, instance, subject).await?),
+            None => None,
+        };
         Ok(Approval {
             role: vote.role.clone(),
-            user_id,
+            user_id: pseudonym(unit, instance, &vote.by).await?,
             user_name: None,
+            on_behalf_of,
             timestamp: vote.at,
             status: vote.action.clone(),
             comments: None,
         })
     }
+}
+
+/// What somebody is called to the world. Whoever was forgotten since has no pseudonym any more.
+async fn pseudonym(unit: &dyn UnitOfWork, instance: &Instance, subject: &str) -> Result<String> {
+    let person = unit.audit().person(&instance.tenant, subject).await?;
+    Ok(person.map_or_else(|| "erased".to_owned(), |person| person.pseudonym))
 }
 
 #[async_trait]
@@ -152,11 +164,17 @@ impl Governance for Gate {
 
     async fn signing(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, settings: &TenantSettings) -> Result<()> {
         store::lock(unit, record.id).await?;
-        self.verdict(unit, record, settings).await.map(drop)
+        if let Verdict::Approved(instance) = self.verdict(unit, record, settings).await? {
+            // The claim says what compliance says now, whether a guard asks for it or not: it is kept with the signature.
+            let policies = compliance_policies(&instance, record, settings);
+            self.guards.compliance.deciding(unit, record, settings, &policies).await?;
+        }
+        Ok(())
     }
 
     async fn changed(&self, unit: &dyn UnitOfWork, actor: &Actor, after: &ManifestRecord) -> Result<()> {
         store::lock(unit, after.id).await?;
+        self.guards.compliance.changed(unit, after).await?;
         let Some(workflow) = unit.workflows().of_manifest(&after.tenant, after.id, true).await? else { return Ok(()) };
         let instance = store::instance(&workflow)?;
         let definition = self.definitions.get(unit, &after.tenant, &instance.definition, Some(instance.version)).await?;
@@ -181,9 +199,16 @@ impl Governance for Gate {
         };
         // Before anything was decided there is nothing to void.
         let matters = !matches!(event, Event::Changed { .. }) || !instance.votes.is_empty() || !instance.chain.is_empty();
-        let from = instance.state.clone();
+        let (from, over, deciders) = (instance.state.clone(), matches!(event, Event::Ended { .. }), deciders(&instance));
         let tools = store::Tools { clock: self.clock.as_ref(), entropy: self.entropy.as_ref() };
-        let (instance, _) = store::append(unit, &tools, &definition, instance, vec![event]).await?;
+        let (instance, tasks) = store::append(unit, &tools, &definition, instance, vec![event]).await?;
+        let teller = Teller { notices: &self.notices, unit, record: after, instance: &instance };
+        if over {
+            teller.cancelled(&tasks.gone).await?;
+        } else if matters {
+            teller.voided(&from, deciders).await?;
+        }
+        teller.all_opened(&tasks.new).await?;
         if matters {
             let entry = omt_audit::Event::new(name, "workflow", workflow.id).tell(told, after);
             let detail = serde_json::json!({ "from": from, "to": instance.state, "revision": instance.revision });

@@ -25,6 +25,17 @@ pub trait Standing: Send + Sync {
 /// The same, of compliance, of which the claim says more.
 #[async_trait]
 pub trait ComplianceStanding: Standing {
+    /// The same as `against`, in the transaction that makes a move: what is said is kept with it, so that whoever must know hears
+    /// when it turns. Refused moves keep nothing.
+    async fn deciding(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        settings: &TenantSettings,
+        policies: &BTreeSet<String>,
+    ) -> Result<Vec<String>>;
+    /// In the transaction that changes a manifest: what was said of it is looked at again.
+    async fn changed(&self, unit: &dyn UnitOfWork, after: &ManifestRecord) -> Result<()>;
     /// Rules by name, and whether each was passed. None says that nobody looked.
     async fn passed(
         &self,
@@ -45,7 +56,7 @@ pub struct Guards {
 }
 
 impl Guards {
-    /// The reasons that stand against these guards now.
+    /// The reasons that stand against these guards now. In a transaction that makes a move, `keep` says so.
     pub(crate) async fn against(
         &self,
         unit: &dyn UnitOfWork,
@@ -53,13 +64,17 @@ impl Guards {
         settings: &TenantSettings,
         instance: &Instance,
         guards: &[Guard],
+        keep: bool,
     ) -> Result<Vec<String>> {
         let mut reasons = Vec::new();
         for guard in guards {
             match guard {
                 Guard::CompliancePassed => {
                     let policies = compliance_policies(instance, record, settings);
-                    reasons.extend(self.compliance.against(unit, record, settings, &policies).await?);
+                    reasons.extend(match keep {
+                        true => self.compliance.deciding(unit, record, settings, &policies).await?,
+                        false => self.compliance.against(unit, record, settings, &policies).await?,
+                    });
                 }
                 Guard::PolicyPassed => {
                     let named = settings.policies.get(&record.classification).cloned().unwrap_or_default();

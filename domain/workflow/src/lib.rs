@@ -1,6 +1,7 @@
 //! Approval workflows: definitions that are data, a pure engine that decides what may happen, and the use cases that write it down.
 
 pub mod calendar;
+mod check;
 pub mod definition;
 mod diagram;
 pub mod engine;
@@ -9,6 +10,7 @@ mod guard;
 pub mod model;
 mod service;
 mod store;
+mod tell;
 
 pub use gate::Gate;
 pub use guard::{ComplianceStanding, Guards, Standing};
@@ -20,3 +22,5 @@ pub use store::{Definitions, Version};
 
 #[cfg(test)]
 mod engine_tests;
+#[cfg(test)]
+mod play_tests;

@@ -53,6 +53,13 @@ pub struct Delegation {
     pub ends: Option<OffsetDateTime>,
 }
 
+impl Delegation {
+    /// Whether the place is lent now.
+    pub fn is_on(&self, now: OffsetDateTime) -> bool {
+        self.starts <= now && self.ends.is_none_or(|ends| now < ends)
+    }
+}
+
 /// A transition that was decided and whose effects are under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {

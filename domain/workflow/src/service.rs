@@ -21,6 +21,7 @@ use crate::{
     store::{self, Definitions, Tools},
 };
 use omt_audit::AuditTrail;
+use omt_badge::Badges;
 use omt_claims::{governance::fingerprint, service::Manifests};
 use omt_jobs::Jobs;
 use omt_kernel::{
@@ -67,6 +68,8 @@ pub struct Dependencies {
     pub guards: Guards,
     /// Messages.
     pub notices: Arc<Notices>,
+    /// Badges.
+    pub badges: Arc<Badges>,
 }
 
 /// The use cases.
@@ -98,6 +101,8 @@ pub struct Step {
     pub attachments: Vec<Attachment>,
     /// The revision that the caller saw.
     pub if_match: Option<i64>,
+    /// The visit of a state that it is meant for; whichever there is when absent.
+    pub visit: Option<u32>,
 }
 
 /// A workflow, and what belongs to deciding on it, inside a transaction.
@@ -294,6 +299,7 @@ impl Workflows {
             }
             let bench = self.bench(unit.as_ref(), actor, id).await?;
             check_revision(&bench.instance, step.if_match)?;
+            tasks::check_visit(&bench.instance, step.visit)?;
             let command = Command::Take {
                 action: step.action.clone(),
                 stage: step.stage.clone(),
@@ -407,6 +413,7 @@ impl Workflows {
         let Bench { record, settings, definition, instance } = bench;
         let from = instance.state.clone();
         let (taken, told) = (messages::taken(&definition, &events), messages::told(&events));
+        let news = messages::News::of(&events);
         let (instance, tasks) = store::append(unit, &self.tools(), &definition, instance, events).await?;
         let entry =
             omt_audit::Event::new(format!("workflow.{name}"), "workflow", instance.id).tell(told, &record).after(&instance);
@@ -418,7 +425,7 @@ impl Workflows {
         if instance.pending.is_some() {
             self.deps.jobs.enqueue(unit, effects::job(&instance, self.deps.clock.now())).await?;
         }
-        self.tell(unit, &record, &instance, &from, &tasks).await?;
+        self.tell(unit, &record, &instance, &from, &news, &tasks).await?;
         if let Some(transition) = taken {
             self.announce(unit, actor, &record, &instance, &transition).await?;
         }
@@ -477,7 +484,7 @@ impl Workflows {
                 delegators.insert(delegation.from.clone(), who(person));
             }
         }
-        let against = self.deps.guards.against(unit, record, settings, instance, &guards).await?;
+        let against = self.deps.guards.against(unit, record, settings, instance, &guards, true).await?;
         Ok(Facts { fingerprint: fingerprint(record), against, delegators })
     }
 }

@@ -9,6 +9,7 @@ use crate::{
 };
 use omt_kernel::{
     Error, Kind, ManifestId, OffsetDateTime, Result, TaskId, TenantId,
+    access::RoleRecord,
     document::{DocumentKind, VersionRecord},
     error::Context as _,
     governance::{TaskRecord, WorkflowEventRecord, WorkflowRecord},
@@ -35,9 +36,16 @@ pub struct Version {
 }
 
 impl Definitions {
-    /// Reads what is shipped.
-    pub fn new() -> Result<Self> {
-        Ok(Self { shipped: shipped()?.into_iter().map(Arc::new).collect() })
+    /// Reads what is shipped, and refuses what could not work with the roles that every tenant has: such a build is not started.
+    pub fn new(roles: &[RoleRecord]) -> Result<Self> {
+        let shipped = shipped()?;
+        for definition in &shipped {
+            definition.validate(roles).map_err(|error| {
+                let faults: Vec<String> = error.fields.iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect();
+                Error::internal(format!("the shipped workflow {} cannot work: {}", definition.name, faults.join("; ")))
+            })?;
+        }
+        Ok(Self { shipped: shipped.into_iter().map(Arc::new).collect() })
     }
 
     /// A version of a definition, the newest when none is named; 404 when there is none.
@@ -47,9 +55,7 @@ impl Definitions {
         if (version != Some(1) || shipped.is_none())
             && let Some(record) = unit.documents().get(DocumentKind::WorkflowDefinition, tenant, name, version).await?
         {
-            let definition: Definition =
-                serde_json::from_value(record.data.clone()).context("a workflow definition cannot be read")?;
-            return Ok(Version { definition: Arc::new(definition), version: record.version, record: Some(record) });
+            return version_of(record);
         }
         match shipped {
             Some(definition) if version.is_none_or(|version| version == 1) => {
@@ -74,9 +80,7 @@ impl Definitions {
     pub async fn list(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<Vec<Version>> {
         let mut out = Vec::new();
         for record in unit.documents().list(DocumentKind::WorkflowDefinition, tenant).await? {
-            let definition: Definition =
-                serde_json::from_value(record.data.clone()).context("a workflow definition cannot be read")?;
-            out.push(Version { definition: Arc::new(definition), version: record.version, record: Some(record) });
+            out.push(version_of(record)?);
         }
         for definition in &self.shipped {
             if !out.iter().any(|version| version.definition.name == definition.name) {
@@ -86,6 +90,12 @@ impl Definitions {
         out.sort_by(|a, b| a.definition.name.cmp(&b.definition.name));
         Ok(out)
     }
+}
+
+/// A version as it was kept.
+fn version_of(record: VersionRecord) -> Result<Version> {
+    let definition: Definition = serde_json::from_value(record.data.clone()).context("a workflow definition cannot be read")?;
+    Ok(Version { definition: Arc::new(definition.publishing_signs()), version: record.version, record: Some(record) })
 }
 
 /// An event as it is kept: with where it led, so that a part of a history can be read by itself.
@@ -112,15 +122,25 @@ pub(crate) fn instance(record: &WorkflowRecord) -> Result<Instance> {
     serde_json::from_value(record.data.clone()).context("a workflow cannot be read")
 }
 
-/// Adds events to a workflow, with the tasks that follow; the caller holds the lock. Gives the instance after them, and the tasks
-/// that are new.
+/// What became of a workflow's tasks.
+pub(crate) struct Tasks {
+    /// Those that were not there before.
+    pub(crate) new: Vec<TaskRecord>,
+    /// Those that were, as they are now.
+    pub(crate) kept: Vec<TaskRecord>,
+    /// Those that are no more, as they were.
+    pub(crate) gone: Vec<TaskRecord>,
+}
+
+/// Adds events to a workflow, with the tasks that follow; the caller holds the lock. Gives the instance after them, and what became
+/// of its tasks.
 pub(crate) async fn append(
     unit: &dyn UnitOfWork,
     tools: &Tools<'_>,
     definition: &Definition,
     mut instance: Instance,
     events: Vec<Event>,
-) -> Result<(Instance, Vec<TaskRecord>)> {
+) -> Result<(Instance, Tasks)> {
     let (now, before) = (tools.clock.now(), instance.revision);
     let mut records = Vec::new();
     for event in &events {
@@ -143,38 +163,37 @@ pub(crate) async fn append(
         return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", "somebody else changed the workflow at the same time"));
     }
     unit.workflows().add_events(&records).await?;
-    let new = sync_tasks(unit, tools, definition, &instance).await?;
-    Ok((instance, new))
+    let tasks = sync_tasks(unit, tools, definition, &instance).await?;
+    Ok((instance, tasks))
 }
 
-/// Makes the tasks what the instance says.
-async fn sync_tasks(
+/// Makes the tasks what the instance says now; the caller holds the lock.
+pub(crate) async fn sync_tasks(
     unit: &dyn UnitOfWork,
     tools: &Tools<'_>,
     definition: &Definition,
     instance: &Instance,
-) -> Result<Vec<TaskRecord>> {
+) -> Result<Tasks> {
     let old = unit.tasks().of_workflow(&instance.tenant, instance.id).await?;
     let wanted: Vec<Waiting> =
         engine::waiting(definition, instance).into_iter().filter(|waiting| waiting.stage.task.is_some()).collect();
     let same = |task: &TaskRecord, waiting: &Waiting| task.visit == instance.visit && task.stage == waiting.stage.name;
+    let (now, mut out) = (tools.clock.now(), Tasks { new: Vec::new(), kept: Vec::new(), gone: Vec::new() });
     for task in &old {
         if !wanted.iter().any(|waiting| same(task, waiting)) {
             unit.tasks().remove(&instance.tenant, task.id).await?;
+            out.gone.push(task.clone());
         }
     }
-    let (now, mut new) = (tools.clock.now(), Vec::new());
     for waiting in &wanted {
         let found = old.iter().find(|task| same(task, waiting));
         let task = task(tools, definition, instance, waiting, found, now);
         if found != Some(&task) {
             unit.tasks().put(&task).await?;
         }
-        if found.is_none() {
-            new.push(task);
-        }
+        if found.is_none() { out.new.push(task) } else { out.kept.push(task) }
     }
-    Ok(new)
+    Ok(out)
 }
 
 fn task(
@@ -203,19 +222,20 @@ fn task(
         stage: stage.name.clone(),
         title: stage.task.clone().unwrap_or_default(),
         role: stage.role.clone(),
-        candidates: candidates(instance, waiting),
+        candidates: candidates(instance, waiting, now),
         done_by,
         decided: u32::try_from(waiting.votes).unwrap_or(u32::MAX),
         needed: u32::try_from(waiting.needed).unwrap_or(u32::MAX),
         claimed_by: instance.claims.get(&stage.name).cloned(),
         due_at,
         next_at,
+        lent_at: lent_at(instance, &stage.name, now),
         created_at: old.map_or(now, |task| task.created_at),
     }
 }
 
-/// Whom a stage waits for.
-fn candidates(instance: &Instance, waiting: &Waiting) -> BTreeSet<String> {
+/// Whom a stage waits for now.
+fn candidates(instance: &Instance, waiting: &Waiting, now: OffsetDateTime) -> BTreeSet<String> {
     let stage = &waiting.stage;
     if let Some(holder) = instance.claims.get(&stage.name) {
         return [holder.clone()].into();
@@ -226,8 +246,20 @@ fn candidates(instance: &Instance, waiting: &Waiting) -> BTreeSet<String> {
         None => stage.groups.iter().map(|group| format!("group:{}", group.to_lowercase())).collect(),
     };
     out.extend(instance.escalated.get(&stage.name).into_iter().flatten().map(|role| format!("role:{role}")));
-    out.extend(instance.delegations.iter().filter(|d| d.stage == stage.name).map(|d| d.to.clone()));
+    out.extend(instance.delegations.iter().filter(|d| d.stage == stage.name && d.is_on(now)).map(|d| d.to.clone()));
     out
+}
+
+/// When a place in a stage is lent or given back next: whom it waits for is looked at again then.
+fn lent_at(instance: &Instance, stage: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let delegations = instance.delegations.iter().filter(|d| d.stage == stage);
+    delegations.flat_map(|d| std::iter::once(d.starts).chain(d.ends)).filter(|at| *at > now).min()
+}
+
+/// Those to whom a place in a stage was lent from a moment on, and still is.
+pub(crate) fn lent_since(instance: &Instance, stage: &str, since: OffsetDateTime, now: OffsetDateTime) -> BTreeSet<String> {
+    let begun = instance.delegations.iter().filter(|d| d.stage == stage && d.starts >= since && d.is_on(now));
+    begun.map(|d| d.to.clone()).collect()
 }
 
 /// So many working hours later.
@@ -241,5 +273,64 @@ fn first_alarm(calendar: Option<&Calendar>, start: OffsetDateTime, due: &Due) ->
     match due.remind_before_hours {
         Some(before) => Some(after(calendar, start, due.hours - before)),
         None => Some(after(calendar, start, due.hours)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check::tests::built_in,
+        engine_tests::{Dice, begin},
+        model::Delegation,
+    };
+
+    #[test]
+    fn a_build_with_definitions_that_cannot_work_is_not_started() {
+        assert_eq!(Definitions::new(&built_in()).unwrap().shipped.len(), 2);
+        let few: Vec<RoleRecord> = built_in().into_iter().filter(|role| role.name != "manager").collect();
+        let Err(error) = Definitions::new(&few) else { panic!("must be refused") };
+        assert_eq!(error.kind, Kind::Internal);
+        assert!(error.message.contains("default") && error.message.contains("no role \"manager\""), "{error}");
+    }
+
+    #[test]
+    fn a_place_is_lent_for_its_time_only() {
+        let definition = shipped().unwrap().remove(0);
+        let start = OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap();
+        let mut instance = begin(&definition, &mut Dice(7), start);
+        instance.assignees.clear();
+        instance.state = "submitted".into();
+        let hours = |n: i64| start + Duration::hours(n);
+        let lend = |to: &str, stage: &str, starts, ends| Delegation {
+            stage: stage.into(),
+            from: "user:9".into(),
+            to: to.into(),
+            starts,
+            ends,
+        };
+        instance.delegations = vec![
+            lend("user:1", "review", hours(2), Some(hours(4))),
+            lend("user:2", "review", hours(3), None),
+            lend("user:3", "other", hours(0), None),
+        ];
+        let waiting = engine::waiting(&definition, &instance).remove(0);
+        let seen =
+            |at| candidates(&instance, &waiting, at).into_iter().filter(|name| name.starts_with("user:")).collect::<Vec<_>>();
+        assert_eq!(seen(hours(1)), Vec::<String>::new());
+        assert_eq!(seen(hours(2)), ["user:1"]);
+        assert_eq!(seen(hours(3)), ["user:1", "user:2"]);
+        assert_eq!(seen(hours(4)), ["user:2"], "it ends when it says");
+        let next: Vec<_> = (1..5).map(|n| lent_at(&instance, "review", hours(n))).collect();
+        assert_eq!(next, [Some(hours(2)), Some(hours(3)), Some(hours(4)), None]);
+        // Whom to tell: those whose time began since, and is not over.
+        let told = |since, now| lent_since(&instance, "review", since, now).into_iter().collect::<Vec<_>>();
+        assert_eq!(told(hours(2), hours(2)), ["user:1"]);
+        assert_eq!(told(hours(2), hours(3)), ["user:1", "user:2"]);
+        assert_eq!(told(hours(3), hours(3)), ["user:2"]);
+        assert_eq!(told(hours(2), hours(5)), ["user:2"], "too late for the first");
+        // Taken by somebody, it waits for nobody else.
+        instance.claims.insert("review".into(), "user:7".into());
+        assert_eq!(candidates(&instance, &waiting, hours(3)), ["user:7".to_owned()].into());
     }
 }

@@ -1,6 +1,6 @@
 //! A tenant's own definitions, in versions, and the move of running workflows from one version to another.
 
-use super::Workflows;
+use super::{Workflows, messages::News};
 use crate::{
     definition::Definition,
     model::Event,
@@ -119,7 +119,7 @@ impl Workflows {
             let unit = self.deps.database.begin().await?;
             // Whoever changes definitions moves workflows on content that they do not see, and learns nothing of it.
             let system = Actor { reach: omt_kernel::Reach::ALL, ..actor.clone() };
-            let mut bench = self.bench(unit.as_ref(), &system, id).await?;
+            let bench = self.bench(unit.as_ref(), &system, id).await?;
             if bench.instance.version == target.version {
                 return Ok(Some(String::new()));
             }
@@ -139,14 +139,15 @@ impl Workflows {
             if rises && old != kind {
                 return Ok(Some(format!("{to:?} means more in version {} than it did", target.version)));
             }
-            let event = Event::Migrated { version: target.version, to, by: actor.subject.clone() };
-            bench.definition = target.definition.clone();
-            let definition = target.definition.clone();
-            let (instance, _) = store::append(unit.as_ref(), &self.tools(), &definition, bench.instance, vec![event]).await?;
+            let (from, events) =
+                (state.clone(), vec![Event::Migrated { version: target.version, to, by: actor.subject.clone() }]);
+            let (news, tools) = (News::of(&events), self.tools());
+            let (instance, tasks) = store::append(unit.as_ref(), &tools, &target.definition, bench.instance, events).await?;
             let entry = omt_audit::Event::new("workflow.migrate", "workflow", id)
                 .tell("workflow.migrated", &bench.record)
                 .detail(json!({ "version": target.version, "revision": instance.revision }));
             self.deps.audit.append(unit.as_ref(), actor, entry).await?;
+            self.tell(unit.as_ref(), &bench.record, &instance, &from, &news, &tasks).await?;
             unit.commit().await?;
             Ok(None)
         };

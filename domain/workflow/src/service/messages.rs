@@ -3,9 +3,11 @@
 use super::Workflows;
 use crate::{
     definition::{Definition, Effect, Transition},
-    model::{Event, Instance},
+    model::{Delegation, Event, Instance},
+    store::Tasks,
+    tell::Teller,
 };
-use omt_kernel::{Actor, Result, governance::TaskRecord, manifest::ManifestRecord, port::UnitOfWork};
+use omt_kernel::{Actor, Result, manifest::ManifestRecord, port::UnitOfWork};
 use omt_notify::Notice;
 use serde_json::json;
 
@@ -22,6 +24,7 @@ impl Workflows {
         for effect in &transition.effects {
             match effect {
                 Effect::Sign | Effect::Archive => {}
+                Effect::IssueBadge => drop(self.deps.badges.issue_within(unit, actor, record).await?),
                 Effect::Notify(to) => {
                     let data = json!({
                         "workflow_id": instance.id, "manifest_id": record.id, "action": transition.action,
@@ -49,24 +52,42 @@ impl Workflows {
         record: &ManifestRecord,
         instance: &Instance,
         from: &str,
-        tasks: &[TaskRecord],
+        news: &News,
+        tasks: &Tasks,
     ) -> Result<()> {
-        for task in tasks {
-            let data = json!({
-                "workflow_id": instance.id, "manifest_id": record.id, "task_id": task.id, "title": task.title, "content": record.title,
-            });
-            let notice = Notice { audience: task.candidates.clone(), kind: "workflow.task.opened", data, manifest: record.id };
-            self.deps.notices.tell(unit, &instance.tenant, notice).await?;
+        let teller = Teller { notices: &self.deps.notices, unit, record, instance };
+        teller.all_opened(&tasks.new).await?;
+        if news.over {
+            teller.cancelled(&tasks.gone).await?;
         }
-        if from != instance.state {
-            let data = json!({
-                "workflow_id": instance.id, "manifest_id": record.id, "from": from, "to": instance.state, "content": record.title,
-            });
-            let audience = [instance.author.clone(), instance.created_by.clone()].into();
-            let notice = Notice { audience, kind: "workflow.moved", data, manifest: record.id };
-            self.deps.notices.tell(unit, &instance.tenant, notice).await?;
+        if let Some(lent) = &news.lent {
+            // Lent from later on, it is told of then.
+            let theirs = tasks.kept.iter().filter(|task| task.stage == lent.stage && task.candidates.contains(&lent.to));
+            for task in theirs {
+                teller.opened(task, [lent.to.clone()].into()).await?;
+            }
         }
-        Ok(())
+        if from != instance.state { teller.moved(from).await } else { Ok(()) }
+    }
+}
+
+/// What people are told of besides tasks and states.
+pub(super) struct News {
+    /// The workflow ended before its end.
+    over: bool,
+    /// A place was lent.
+    lent: Option<Delegation>,
+}
+
+impl News {
+    /// What is new by these events.
+    pub(super) fn of(events: &[Event]) -> Self {
+        let lent = |event: &Event| match event {
+            Event::Delegated { delegation, .. } => Some(delegation.clone()),
+            _ => None,
+        };
+        let over = events.iter().any(|event| matches!(event, Event::Ended { .. }));
+        Self { over, lent: events.iter().find_map(lent) }
     }
 }
 

@@ -1,7 +1,10 @@
 //! The inbox, and what people do with what is in it.
 
 use super::{Step, WorkflowView, Workflows, check_words, who};
-use crate::{model::Command, store};
+use crate::{
+    model::{Attachment, Command, Instance},
+    store,
+};
 use omt_kernel::{
     Actor, Error, Kind, OffsetDateTime, Permission, Result, TaskId, WorkflowId,
     governance::{TaskFilter, TaskRecord},
@@ -50,6 +53,10 @@ pub struct Decision {
     pub action: Option<String>,
     /// Words.
     pub comments: Option<String>,
+    /// Evidence.
+    pub attachments: Vec<Attachment>,
+    /// The revision of the workflow that the caller saw.
+    pub if_match: Option<i64>,
 }
 
 /// A place that is lent.
@@ -156,7 +163,7 @@ impl Workflows {
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             let bench = self.bench(unit.as_ref(), actor, task.workflow).await?;
-            check_visit(&bench.instance, &task)?;
+            check_visit(&bench.instance, Some(task.visit))?;
             let bench = self.decide(unit.as_ref(), actor, bench, command(task.stage.clone()), name).await?;
             let view = self.view(unit.as_ref(), actor, &bench.definition, &bench.instance).await?;
             unit.commit().await?;
@@ -172,7 +179,14 @@ impl Workflows {
         let action = decision.action.unwrap_or_else(|| task.action.clone());
         // The stage is that of the task when it is the task's own action; another action has its own.
         let stage = (action == task.action).then(|| task.stage.clone());
-        let step = Step { action, stage, comments: decision.comments, ..Step::default() };
+        let step = Step {
+            action,
+            stage,
+            comments: decision.comments,
+            attachments: decision.attachments,
+            if_match: decision.if_match,
+            visit: Some(task.visit),
+        };
         match self.step(actor, task.workflow, step, None).await? {
             Outcome::Done(view) => Ok(*view),
             Outcome::Replayed { .. } => Err(Error::internal("a decision without a key was replayed")),
@@ -187,8 +201,8 @@ impl Workflows {
 }
 
 /// Refuses what was meant for an earlier visit of the state.
-fn check_visit(instance: &crate::model::Instance, task: &TaskRecord) -> Result<()> {
-    if instance.visit == task.visit {
+pub(super) fn check_visit(instance: &Instance, visit: Option<u32>) -> Result<()> {
+    if visit.is_none_or(|visit| visit == instance.visit) {
         return Ok(());
     }
     Err(Error::new(Kind::Conflict, "TASK_CLOSED", "the workflow went on; the task is no more"))
@@ -203,12 +217,32 @@ impl Workflows {
             store::lock(unit.as_ref(), task.manifest).await?;
             // Decided meanwhile: the task is gone, or another replica was first.
             let Some(found) = unit.tasks().get(&task.tenant, task.id).await? else { return Ok(()) };
-            if found.next_at != task.next_at {
+            if (found.next_at, found.lent_at) != (task.next_at, task.lent_at) {
                 return Ok(());
             }
             self.ring(unit.as_ref(), &actor, found).await?;
             unit.commit().await
         };
         retry::transaction(self.deps.entropy.as_ref(), attempt).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        definition::shipped,
+        engine_tests::{Dice, begin},
+    };
+
+    #[test]
+    fn a_task_of_an_earlier_visit_is_closed() {
+        let definition = shipped().unwrap().remove(0);
+        let mut instance = begin(&definition, &mut Dice(7), OffsetDateTime::UNIX_EPOCH);
+        instance.visit = 4;
+        check_visit(&instance, None).unwrap();
+        check_visit(&instance, Some(4)).unwrap();
+        let error = check_visit(&instance, Some(3)).unwrap_err();
+        assert_eq!((error.kind, error.code), (Kind::Conflict, "TASK_CLOSED"));
     }
 }

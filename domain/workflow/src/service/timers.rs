@@ -1,7 +1,7 @@
 //! Reminders before a task is due, and escalation when nobody has decided.
 
-use super::Workflows;
-use crate::{model::Event, store};
+use super::{Bench, Workflows};
+use crate::{model::Event, store, tell::Teller};
 use omt_kernel::{Actor, Result, governance::TaskRecord, port::UnitOfWork};
 use omt_notify::Notice;
 use serde_json::json;
@@ -42,10 +42,14 @@ impl Workflows {
         Ok(())
     }
 
-    /// Reminds, or escalates once it is due; says when to look again.
-    pub(super) async fn ring(&self, unit: &dyn UnitOfWork, actor: &Actor, mut task: TaskRecord) -> Result<()> {
+    /// Reminds, or escalates once it is due; says when to look again. A place that is lent or given back meanwhile comes first.
+    pub(super) async fn ring(&self, unit: &dyn UnitOfWork, actor: &Actor, task: TaskRecord) -> Result<()> {
         let now = self.deps.clock.now();
         let bench = self.bench(unit, actor, task.workflow).await?;
+        let Some(mut task) = self.hand_over(unit, &bench, task).await? else { return Ok(()) };
+        if task.next_at.is_none_or(|next| next > now) {
+            return Ok(());
+        }
         let is_due = task.due_at.is_none_or(|due| due <= now);
         let kind = if is_due { "workflow.task.overdue" } else { "workflow.task.reminder" };
         let data = json!({
@@ -69,5 +73,19 @@ impl Workflows {
         let audience = [format!("role:{role}")].into();
         let notice = Notice { audience, kind: "workflow.task.escalated", data, manifest: bench.record.id };
         self.deps.notices.tell(unit, &task.tenant, notice).await
+    }
+
+    /// Has a task wait for those to whom a place in it was lent meanwhile, who hear of it, and no more for those whose time is over;
+    /// the task as it is then, if there is one.
+    async fn hand_over(&self, unit: &dyn UnitOfWork, bench: &Bench, task: TaskRecord) -> Result<Option<TaskRecord>> {
+        let now = self.deps.clock.now();
+        let Some(since) = task.lent_at.filter(|at| *at <= now) else { return Ok(Some(task)) };
+        let tasks = store::sync_tasks(unit, &self.tools(), &bench.definition, &bench.instance).await?;
+        let Some(task) = tasks.kept.into_iter().find(|kept| kept.id == task.id) else { return Ok(None) };
+        let mut theirs = store::lent_since(&bench.instance, &task.stage, since, now);
+        theirs.retain(|subject| task.candidates.contains(subject));
+        let teller = Teller { notices: &self.deps.notices, unit, record: &bench.record, instance: &bench.instance };
+        teller.opened(&task, theirs).await?;
+        Ok(Some(task))
     }
 }

@@ -4,7 +4,7 @@ use super::Workflows;
 use crate::{
     definition::Definition,
     engine,
-    model::{Event, Facts, Instance, Who},
+    model::{Attachment, Event, Facts, Instance, Who},
     store::Kept,
 };
 use omt_kernel::error::Context as _;
@@ -102,6 +102,8 @@ pub struct HistoryItem {
     pub user_id: Option<String>,
     /// Their name, if they are known.
     pub user_name: Option<String>,
+    /// In whose place.
+    pub on_behalf_of: Option<String>,
     /// The state before.
     pub from_state: String,
     /// The state after.
@@ -110,6 +112,8 @@ pub struct HistoryItem {
     pub action: String,
     /// Words.
     pub comments: Option<String>,
+    /// Evidence.
+    pub attachments: Vec<Attachment>,
 }
 
 /// Names of subjects, each looked up once.
@@ -228,50 +232,109 @@ impl Workflows {
         let mut voted: Option<i64> = None;
         for record in records {
             let Kept { from, to, event } = serde_json::from_value(record.data).context("an event cannot be read")?;
-            let Some((action, by, comments)) = told(&event) else { continue };
-            // A decision that moved the workflow is one thing to people.
-            if matches!(&event, Event::Moved { .. }) && voted.is_some() && out.last().map(|last| last.sequence) == voted {
-                out.pop();
+            let Some(mut line) = told(&event) else { continue };
+            // A decision that moved the workflow is one thing to people: what was decided with, and for whom, stays with it.
+            if matches!(&event, Event::Moved { .. })
+                && voted.is_some()
+                && let Some(decision) = out.pop_if(|last| Some(last.sequence) == voted)
+            {
+                (line.on_behalf_of, line.attachments) = (decision.on_behalf_of, decision.attachments);
             }
             voted = matches!(&event, Event::Voted { .. }).then_some(record.sequence);
-            let user_name = match &by {
+            let user_name = match &line.by {
                 Some(subject) => names.of(subject).await?,
                 None => None,
             };
             out.push(HistoryItem {
                 sequence: record.sequence,
                 timestamp: record.at,
-                user_id: by,
+                user_id: line.by,
                 user_name,
+                on_behalf_of: line.on_behalf_of,
                 from_state: from,
                 to_state: to,
-                action,
-                comments,
+                action: line.action,
+                comments: line.comments,
+                attachments: line.attachments,
             });
         }
         Ok(out)
     }
 }
 
-/// An event as a line of history: what, who, words. None for what is only the beginning of another.
-fn told(event: &Event) -> Option<(String, Option<String>, Option<String>)> {
-    let line = |action: &str, by: &str, comments: Option<String>| Some((action.to_owned(), Some(by.to_owned()), comments));
-    match event {
-        Event::Started { instance } => line("start", &instance.created_by, None),
-        Event::Voted { vote, .. } => line(&vote.action, &vote.by, vote.comments.clone()),
-        Event::Moved { action, by, comments, .. } => line(action, by, comments.clone()),
-        Event::Began { .. } => None,
-        Event::Failed { action, code, reason } => Some((format!("{action}_failed"), None, Some(format!("{code}: {reason}")))),
-        Event::Changed { by, .. } => line("content_changed", by, None),
-        Event::Claimed { by, stage } => line("claim", by, Some(stage.clone())),
-        Event::Unclaimed { by, stage } => line("unclaim", by, Some(stage.clone())),
-        Event::Delegated { delegation, comments } => line("delegate", &delegation.from, comments.clone()),
-        Event::Escalated { stage, role } => Some(("escalate".to_owned(), None, Some(format!("{stage} to {role}")))),
-        Event::Commented { by, comments, .. } => line("comment", by, Some(comments.clone())),
-        Event::Ended { by, reason } => line("cancel", by, Some(reason.clone())),
-        Event::PoliciesSet { by, policies } => {
-            line("set_policies", by, Some(policies.iter().cloned().collect::<Vec<_>>().join(", ")))
+/// A line of history.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Line {
+    action: String,
+    by: Option<String>,
+    on_behalf_of: Option<String>,
+    comments: Option<String>,
+    attachments: Vec<Attachment>,
+}
+
+/// An event as a line of history. None for what is only the beginning of another.
+fn told(event: &Event) -> Option<Line> {
+    let by = |action: &str, by: &str, comments: Option<String>| Line {
+        action: action.to_owned(),
+        by: Some(by.to_owned()),
+        comments,
+        ..Line::default()
+    };
+    let itself = |action: String, words: String| Line { action, comments: Some(words), ..Line::default() };
+    Some(match event {
+        Event::Started { instance } => by("start", &instance.created_by, None),
+        Event::Voted { vote, attachments, .. } => Line {
+            on_behalf_of: vote.for_.clone(),
+            attachments: attachments.clone(),
+            ..by(&vote.action, &vote.by, vote.comments.clone())
+        },
+        Event::Moved { action, by: who, comments, .. } => by(action, who, comments.clone()),
+        Event::Began { .. } => return None,
+        Event::Failed { action, code, reason } => itself(format!("{action}_failed"), format!("{code}: {reason}")),
+        Event::Changed { by: who, .. } => by("content_changed", who, None),
+        Event::Claimed { by: who, stage } => by("claim", who, Some(stage.clone())),
+        Event::Unclaimed { by: who, stage } => by("unclaim", who, Some(stage.clone())),
+        Event::Delegated { delegation, comments } => by("delegate", &delegation.from, comments.clone()),
+        Event::Escalated { stage, role } => itself("escalate".to_owned(), format!("{stage} to {role}")),
+        Event::Commented { by: who, comments, attachments } => {
+            Line { attachments: attachments.clone(), ..by("comment", who, Some(comments.clone())) }
         }
-        Event::Migrated { by, version, .. } => line("migrate", by, Some(format!("version {version}"))),
+        Event::Ended { by: who, reason } => by("cancel", who, Some(reason.clone())),
+        Event::PoliciesSet { by: who, policies } => {
+            by("set_policies", who, Some(policies.iter().cloned().collect::<Vec<_>>().join(", ")))
+        }
+        Event::Migrated { by: who, version, .. } => by("migrate", who, Some(format!("version {version}"))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model;
+
+    #[test]
+    fn a_line_carries_the_evidence_and_the_place() {
+        let file = Attachment { name: "opinion.pdf".into(), sha256: "ab".repeat(32) };
+        let vote = model::Vote {
+            stage: "approval".into(),
+            action: "approve".into(),
+            by: "user:2".into(),
+            for_: Some("user:1".into()),
+            role: "approver".into(),
+            at: OffsetDateTime::UNIX_EPOCH,
+            comments: Some("fine".into()),
+        };
+        let line = told(&Event::Voted { vote, attachments: vec![file.clone()], decides: true }).unwrap();
+        let expected = Line {
+            action: "approve".into(),
+            by: Some("user:2".into()),
+            on_behalf_of: Some("user:1".into()),
+            comments: Some("fine".into()),
+            attachments: vec![file.clone()],
+        };
+        assert_eq!(line, expected);
+        let said = Event::Commented { by: "user:3".into(), comments: "see there".into(), attachments: vec![file.clone()] };
+        let line = told(&said).unwrap();
+        assert_eq!((line.attachments, line.on_behalf_of), (vec![file], None));
     }
 }

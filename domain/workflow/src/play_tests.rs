@@ -1,0 +1,152 @@
+//! The engine as people play it: one case after another.
+
+use crate::{
+    definition::{Definition, shipped},
+    engine,
+    engine_tests::{Dice, begin},
+    model::{Command, Facts, Instance, Refusal, Who},
+};
+use omt_kernel::{OffsetDateTime, Permission};
+use std::collections::{BTreeMap, BTreeSet};
+use time::Duration;
+
+fn who(name: &str, roles: &[&str]) -> Who {
+    let permissions = Permission::ALL.iter().copied().filter(|p| p.as_str().starts_with("workflow:")).collect();
+    Who { subject: name.into(), roles: roles.iter().map(|r| (*r).to_owned()).collect(), permissions, groups: BTreeSet::new() }
+}
+
+fn take(action: &str) -> Command {
+    Command::Take { action: action.into(), stage: None, comments: Some("words".into()), attachments: vec![] }
+}
+
+/// A workflow by the given definition, driven by people.
+struct Play {
+    definition: Definition,
+    instance: Instance,
+    facts: Facts,
+    now: OffsetDateTime,
+}
+
+impl Play {
+    fn new(name: &str) -> Self {
+        let definition = shipped().unwrap().into_iter().find(|d| d.name == name).unwrap();
+        let now = OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap();
+        let mut instance = begin(&definition, &mut Dice(7), now);
+        instance.assignees.clear();
+        instance.author = "author".into();
+        let facts = Facts { fingerprint: "0".into(), against: vec![], delegators: BTreeMap::new() };
+        Self { definition, instance, facts, now }
+    }
+    fn act(&mut self, who: &Who, command: Command) -> Result<String, Refusal> {
+        let events = engine::decide(&self.definition, &self.instance, command, who, &self.facts, self.now)?;
+        for event in events {
+            engine::apply(&mut self.instance, &event, self.now);
+        }
+        Ok(self.instance.state.clone())
+    }
+}
+
+#[test]
+fn two_approve_and_nobody_twice() {
+    let mut play = Play::new("dual-approval");
+    let (author, reviewer) = (who("author", &["creator", "approver"]), who("rev", &["reviewer"]));
+    let (one, two) = (who("one", &["approver"]), who("two", &["approver", "manager"]));
+    assert_eq!(play.act(&author, take("submit")).unwrap(), "submitted");
+    assert!(matches!(play.act(&author, take("publish")), Err(Refusal::WrongState(_, allowed)) if allowed.contains("review")));
+    assert!(matches!(play.act(&author, take("dance")), Err(Refusal::UnknownAction(_))));
+    play.act(&reviewer, take("review")).unwrap();
+    assert_eq!(play.act(&author, take("approve")), Err(Refusal::FourEyes));
+    assert!(matches!(play.act(&reviewer, take("approve")), Err(Refusal::NotEligible(_))));
+    assert_eq!(play.act(&one, take("approve")).unwrap(), "in_review");
+    assert_eq!(play.act(&one, take("approve")), Err(Refusal::AlreadyVoted));
+    assert_eq!(play.act(&one, take("reject")), Err(Refusal::AlreadyVoted), "nor does one decide both ways");
+    assert_eq!(play.act(&two, take("approve")).unwrap(), "approved");
+    let people: Vec<&str> = play.instance.chain.iter().map(|vote| vote.by.as_str()).collect();
+    assert_eq!(people, ["rev", "one", "two"]);
+    // The content changes: all of it was for nothing.
+    let event = engine::content_changed(&play.definition, &play.instance, "1", "author").unwrap();
+    engine::apply(&mut play.instance, &event, play.now);
+    assert_eq!(play.instance.state, "draft");
+    assert!(play.instance.chain.is_empty());
+}
+
+#[test]
+fn a_guard_stands_against_approving() {
+    let mut play = Play::new("default");
+    play.act(&who("author", &["creator"]), take("submit")).unwrap();
+    play.act(&who("rev", &["reviewer"]), take("review")).unwrap();
+    play.facts.against = vec!["no consent".into()];
+    let approver = who("one", &["approver"]);
+    assert_eq!(play.act(&approver, take("approve")), Err(Refusal::Guard(vec!["no consent".into()])));
+    assert_eq!(play.instance.votes, []);
+    play.facts.against.clear();
+    assert_eq!(play.act(&approver, take("approve")).unwrap(), "approved");
+}
+
+#[test]
+fn delegation_lends_a_place_and_no_vote() {
+    let mut play = Play::new("dual-approval");
+    play.act(&who("author", &["creator"]), take("submit")).unwrap();
+    play.act(&who("rev", &["reviewer"]), take("review")).unwrap();
+    let (one, two, deputy) = (who("one", &["approver"]), who("two", &["approver"]), who("deputy", &[]));
+    let to = |to: &Who, now| Command::Delegate {
+        stage: "approval".into(),
+        to: Box::new(to.clone()),
+        starts: now,
+        ends: Some(now + Duration::hours(1)),
+        comments: None,
+    };
+    let now = play.now;
+    assert!(matches!(play.act(&one, to(&one, now)), Err(Refusal::Delegation(_))));
+    assert!(matches!(play.act(&one, to(&who("author", &["approver"]), now)), Err(Refusal::Delegation(_))));
+    play.act(&one, to(&deputy, now)).unwrap();
+    play.facts.delegators.insert("one".into(), one.clone());
+    // A circle: the deputy has the place by `one`, and would give it back.
+    assert!(matches!(play.act(&deputy, to(&one, now)), Err(Refusal::Delegation(_))));
+    play.act(&deputy, take("approve")).unwrap();
+    assert_eq!(play.instance.votes.last().unwrap().for_.as_deref(), Some("one"));
+    assert_eq!(play.act(&one, take("approve")), Err(Refusal::AlreadyVoted), "the place is used");
+    assert_eq!(play.act(&two, take("approve")).unwrap(), "approved");
+}
+
+#[test]
+fn a_lent_place_ends_with_its_time_and_with_its_owner() {
+    let set = || {
+        let mut play = Play::new("dual-approval");
+        play.act(&who("author", &["creator"]), take("submit")).unwrap();
+        play.act(&who("rev", &["reviewer"]), take("review")).unwrap();
+        let one = who("one", &["approver"]);
+        let ends = Some(play.now + Duration::hours(1));
+        let to = Box::new(who("deputy", &[]));
+        let lend = Command::Delegate { stage: "approval".into(), to, starts: play.now, ends, comments: None };
+        play.act(&one, lend).unwrap();
+        play.facts.delegators.insert("one".into(), one);
+        play
+    };
+    let deputy = who("deputy", &[]);
+    let mut late = set();
+    late.now += Duration::hours(2);
+    assert!(matches!(late.act(&deputy, take("approve")), Err(Refusal::NotEligible(_))));
+    let mut gone = set();
+    gone.facts.delegators.clear();
+    assert!(matches!(gone.act(&deputy, take("approve")), Err(Refusal::NotEligible(_))));
+    let mut demoted = set();
+    demoted.facts.delegators.insert("one".into(), who("one", &["reviewer"]));
+    assert!(matches!(demoted.act(&deputy, take("approve")), Err(Refusal::NotEligible(_))));
+}
+
+#[test]
+fn a_task_that_is_taken_is_taken() {
+    let mut play = Play::new("default");
+    play.act(&who("author", &["creator"]), take("submit")).unwrap();
+    let (one, two) = (who("one", &["reviewer"]), who("two", &["reviewer"]));
+    let claim = || Command::Claim { stage: "review".into() };
+    play.act(&one, claim()).unwrap();
+    assert_eq!(play.act(&two, claim()), Err(Refusal::Claimed));
+    assert_eq!(play.act(&two, take("review")), Err(Refusal::Claimed));
+    let mut few = two.clone();
+    few.permissions.remove(&Permission::WorkflowApprove);
+    assert_eq!(play.act(&few, Command::Unclaim { stage: "review".into() }), Err(Refusal::NotClaimed));
+    play.act(&one, Command::Unclaim { stage: "review".into() }).unwrap();
+    assert_eq!(play.act(&two, take("review")).unwrap(), "in_review");
+}
