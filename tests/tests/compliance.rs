@@ -224,9 +224,10 @@ async fn policies_are_versioned_tried_and_guard() {
 
     let stale = server.request("PUT", "/api/v1/policies/house").header("if-match", "\"5\"").json(&policy("house", "true"));
     problem(stale.send().await.unwrap(), 412, "STALE_REVISION").await;
+    ok(send("PUT", "/api/v1/policies/house", policy("house", "true")).await, StatusCode::OK).await;
     let mut shadow = policy("house", "false");
     shadow["shadow"] = json!(true);
-    assert_eq!(ok(send("PUT", "/api/v1/policies/house", shadow).await, StatusCode::OK).await["version"], 2);
+    assert_eq!(ok(send("PUT", "/api/v1/policies/house", shadow).await, StatusCode::OK).await["version"], 3);
     let verdict = ok(
         creator.post("/api/v1/verify/policy", json!({ "manifest_id": id(&draft), "policy_name": "house" })).await,
         StatusCode::OK,
@@ -236,11 +237,11 @@ async fn policies_are_versioned_tried_and_guard() {
         (&verdict["passed"], &verdict["shadow"], &verdict["rules"][0]["actual"]),
         (&json!(false), &json!(true), &json!("false"))
     );
-    // A shadow only says so.
+    // A shadow only says so; the version before it is in force.
     manager.moves(&workflow, "approve", "approved").await;
     assert_eq!(
         ok(send("POST", "/api/v1/policies/house/rollback", json!({ "version": 1 })).await, StatusCode::OK).await["version"],
-        3
+        4
     );
     problem(manager.take(&workflow, "publish").await, 409, "GUARD_FAILED").await;
     let title = policy("house", "manifest.title == 'Poster' && (signature == null || signature.post_quantum == 'trusted')");
@@ -262,11 +263,11 @@ async fn policies_are_versioned_tried_and_guard() {
 
     let versions = creator.get("/api/v1/policies/house/versions").await;
     let numbers: Vec<u64> = versions["items"].as_array().unwrap().iter().map(|v| v["version"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, [4, 3, 2, 1]);
+    assert_eq!(numbers, [5, 4, 3, 2, 1]);
     let gone = server.request("DELETE", "/api/v1/policies/house").send().await.unwrap();
     assert_eq!(gone.status(), StatusCode::NO_CONTENT);
     problem(creator.request("GET", "/api/v1/policies/house").send().await.unwrap(), 404, "UNKNOWN_POLICY").await;
-    assert_eq!(creator.get("/api/v1/policies/house?version=2").await["shadow"], true);
+    assert_eq!(creator.get("/api/v1/policies/house?version=3").await["shadow"], true);
 }
 
 #[tokio::test]

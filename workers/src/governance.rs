@@ -2,7 +2,7 @@
 //! look at what depends on evidence that changed.
 
 use async_trait::async_trait;
-use omt_compliance::{Compliance, RECHECK, RecheckOrder};
+use omt_compliance::{Compliance, LOOK, RECHECK, RecheckOrder};
 use omt_jobs::{Handler, JobError, Progress, Schedule};
 use omt_kernel::{Error, TenantId, job::JobRecord};
 use omt_policy::{DRY_RUN, DryRunOrder, Policies};
@@ -87,7 +87,7 @@ impl Handler for Timers {
     }
 }
 
-/// Looks again at manifests whose evidence changed.
+/// Looks again at manifests whose evidence, policy or content changed.
 pub struct Recheck(pub Arc<Compliance>);
 
 #[derive(Serialize)]
@@ -110,6 +110,36 @@ impl Handler for Recheck {
         let compliance = self.0.clone();
         let manifests = on_a_thread(move || async move { compliance.recheck(&tenant, &order.key).await }).await?;
         progress.set(&Rechecked { manifests });
+        Ok(())
+    }
+}
+
+/// Looks for consents, clearances, rights, licences and overrides that have begun or ended since, and again at what depends on
+/// them.
+pub struct Look {
+    /// Compliance.
+    pub compliance: Arc<Compliance>,
+    /// How often.
+    pub every: Duration,
+}
+
+#[async_trait]
+impl Handler for Look {
+    fn kind(&self) -> &'static str {
+        LOOK
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        Some(Schedule { every: self.every, offset: Duration::ZERO })
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::hours(2)
+    }
+
+    async fn run(&self, _: &JobRecord, progress: &Progress) -> Result<(), JobError> {
+        let compliance = self.compliance.clone();
+        progress.set(&on_a_thread(move || async move { compliance.look().await }).await?);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 use actix_web::{HttpResponse, http::header, web};
 use omt_compliance::{
-    NewOverride, Policy, Report, RuleName,
+    NewClearance, NewOverride, Policy, Report, RuleName,
     model::{Area, Consent, Declaration, Override, Rights},
 };
 use omt_kernel::{EvidenceId, ManifestId, governance::EvidenceRecord};
@@ -138,6 +138,9 @@ pub struct ConsentRequest {
 pub struct ClearanceRequest {
     /// The manifest whose content it is about.
     manifest_id: Uuid,
+    /// SHA-256 of the content that the caller looked at, in lower-case hexadecimal. Where the manifest has other content by now,
+    /// nothing is recorded (409 `OTHER_CONTENT`); absent, the record is about whatever the manifest has now.
+    content_sha256: Option<String>,
     /// `trademark` or `legal`.
     area: String,
     /// Whether it is cleared.
@@ -155,6 +158,9 @@ pub struct ClearanceRequest {
 pub struct RightsRequest {
     /// The manifest whose content it is about.
     manifest_id: Uuid,
+    /// SHA-256 of the content that the caller looked at, in lower-case hexadecimal. Where the manifest has other content by now,
+    /// nothing is recorded (409 `OTHER_CONTENT`); absent, the record is about whatever the manifest has now.
+    content_sha256: Option<String>,
     /// Whose it is.
     holder: String,
     /// The licence.
@@ -176,6 +182,9 @@ pub struct RightsRequest {
 pub struct DeclarationRequest {
     /// The manifest whose content it is about.
     manifest_id: Uuid,
+    /// SHA-256 of the content that the caller looked at, in lower-case hexadecimal. Where the manifest has other content by now,
+    /// nothing is recorded (409 `OTHER_CONTENT`); absent, the record is about whatever the manifest has now.
+    content_sha256: Option<String>,
     /// Everybody who can be recognised in it; an empty list says nobody can. Hashed, and not kept.
     persons: Vec<String>,
     /// What it is for; `publication` when absent.
@@ -251,7 +260,7 @@ pub async fn add_consent(
 }
 
 /// Records the caller's decision on a manifest's content. It counts for exactly this content.
-#[utoipa::path(post, path = "/api/v1/compliance/clearances", tag = "compliance", request_body = ClearanceRequest, security(("bearer" = [])), responses((status = 201, body = EvidenceBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, NOT_ELIGIBLE, FOUR_EYES"), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody)))]
+#[utoipa::path(post, path = "/api/v1/compliance/clearances", tag = "compliance", request_body = ClearanceRequest, security(("bearer" = [])), responses((status = 201, body = EvidenceBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, NOT_ELIGIBLE, FOUR_EYES"), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "OTHER_CONTENT"), (status = 422, body = ProblemBody)))]
 pub async fn add_clearance(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::ComplianceCheck, ClearanceRequest>,
@@ -264,13 +273,19 @@ pub async fn add_clearance(
             return Err(omt_kernel::Error::unprocessable_field("INVALID_FIELD", "area", words).into());
         }
     };
-    let id = ManifestId(body.manifest_id);
-    let made = state.compliance.add_clearance(&actor, id, area, body.cleared, body.reason, body.expires_at).await?;
+    let new = NewClearance {
+        manifest: ManifestId(body.manifest_id),
+        area,
+        cleared: body.cleared,
+        reason: body.reason,
+        expires_at: body.expires_at,
+    };
+    let made = state.compliance.add_clearance(&actor, new, body.content_sha256.as_deref()).await?;
     Ok(record(made, HttpResponse::Created()))
 }
 
 /// Records a right to use a manifest's content.
-#[utoipa::path(post, path = "/api/v1/compliance/rights", tag = "compliance", request_body = RightsRequest, security(("bearer" = [])), responses((status = 201, body = EvidenceBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody)))]
+#[utoipa::path(post, path = "/api/v1/compliance/rights", tag = "compliance", request_body = RightsRequest, security(("bearer" = [])), responses((status = 201, body = EvidenceBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "OTHER_CONTENT"), (status = 422, body = ProblemBody)))]
 pub async fn add_rights(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::ComplianceCheck, RightsRequest>,
@@ -284,12 +299,13 @@ pub async fn add_rights(
         territories: body.territories,
         withdrawn_at: None,
     };
-    let made = state.compliance.add_rights(&actor, ManifestId(body.manifest_id), rights).await?;
+    let seen = body.content_sha256.as_deref();
+    let made = state.compliance.add_rights(&actor, ManifestId(body.manifest_id), rights, seen).await?;
     Ok(record(made, HttpResponse::Created()))
 }
 
 /// Records what the maker of content says of it; the newest counts.
-#[utoipa::path(post, path = "/api/v1/compliance/declarations", tag = "compliance", request_body = DeclarationRequest, security(("bearer" = [])), responses((status = 201, body = EvidenceBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody)))]
+#[utoipa::path(post, path = "/api/v1/compliance/declarations", tag = "compliance", request_body = DeclarationRequest, security(("bearer" = [])), responses((status = 201, body = EvidenceBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "OTHER_CONTENT"), (status = 422, body = ProblemBody)))]
 pub async fn declare(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::Declare, DeclarationRequest>,
@@ -302,7 +318,8 @@ pub async fn declare(
         destinations: body.destinations,
         export_code: body.export_code,
     };
-    let made = state.compliance.declare(&actor, ManifestId(body.manifest_id), &body.persons, declaration).await?;
+    let (id, seen) = (ManifestId(body.manifest_id), body.content_sha256.as_deref());
+    let made = state.compliance.declare(&actor, id, &body.persons, declaration, seen).await?;
     Ok(record(made, HttpResponse::Created()))
 }
 
@@ -326,7 +343,7 @@ pub struct RecordQuery {
 #[utoipa::path(get, path = "/api/v1/compliance/records", tag = "compliance", params(RecordQuery), security(("bearer" = [])), responses((status = 200, body = Paged<EvidenceBody>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub async fn records(
     state: web::Data<ApiState>,
-    caller: Caller<may::ComplianceCheck>,
+    caller: Caller<may::SeeEvidence>,
     query: web::Query<RecordQuery>,
 ) -> Result<HttpResponse, Problem> {
     let query = query.into_inner();
@@ -340,7 +357,7 @@ pub async fn records(
 #[utoipa::path(get, path = "/api/v1/compliance/records/{id}", tag = "compliance", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = EvidenceBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub async fn get_record(
     state: web::Data<ApiState>,
-    caller: Caller<may::ComplianceCheck>,
+    caller: Caller<may::SeeEvidence>,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
     Ok(record(state.compliance.evidence(&caller.0, EvidenceId(*id)).await?, HttpResponse::Ok()))

@@ -91,26 +91,161 @@ pub fn scan(text: &str) -> Vec<Kind> {
     found
 }
 
-/// What is found in the texts of a value, with the place of each.
-pub fn scan_value(value: &Value, at: &str, out: &mut Vec<(String, Kind)>) {
+/// What the name of a member says about everything in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Personal data of this kind.
+    Datum(Kind),
+    /// The name of somebody in the picture, who may have agreed to it.
+    Person,
+    /// Whom it is credited to: being named is what attribution is for.
+    Credit,
+}
+
+/// People in the picture, as metadata standards name them.
+const PERSONS: [&str; 2] = ["personinimage", "personinimagewdetails"];
+/// Names of people outside credits.
+const NAMES: [&str; 10] = [
+    "cameraownername",
+    "ownername",
+    "personname",
+    "fullname",
+    "firstname",
+    "lastname",
+    "givenname",
+    "familyname",
+    "middlename",
+    "surname",
+];
+/// Attribution, as C2PA, schema.org, Dublin Core, IPTC and EXIF name it.
+const CREDITS: [&str; 12] = [
+    "author",
+    "creator",
+    "contributor",
+    "artist",
+    "byline",
+    "credit",
+    "credittext",
+    "creditline",
+    "copyrightholder",
+    "copyrightowner",
+    "copyrightnotice",
+    "publisher",
+];
+/// Telephones, in whatever form their numbers are.
+const PHONES: [&str; 6] = ["phone", "phonenumber", "telephone", "telephonenumber", "mobilephone", "citelwork"];
+
+/// What the name of a member says, in whatever style it is written: `exif:GPSLatitude`, `gps_latitude`, `serial-number`.
+fn within(name: &str) -> Option<Within> {
+    let local = name.rsplit(':').next().unwrap_or(name);
+    let word: String = local.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let is = |words: &[&str]| words.contains(&word.as_str());
+    // The same as for properties of metadata: see `omt_claims::metadata`.
+    if word.starts_with("gps") || word.contains("latitude") || word.contains("longitude") || is(&["geocoordinates", "geo"]) {
+        Some(Within::Datum(Kind::Gps))
+    } else if word.contains("serialnumber") || is(&["imageuniqueid"]) {
+        Some(Within::Datum(Kind::SerialNumber))
+    } else if word.contains("email") {
+        Some(Within::Datum(Kind::Email))
+    } else if is(&PHONES) {
+        Some(Within::Datum(Kind::Phone))
+    } else if is(&PERSONS) {
+        Some(Within::Person)
+    } else if is(&NAMES) {
+        Some(Within::Datum(Kind::Name))
+    } else if is(&CREDITS) {
+        Some(Within::Credit)
+    } else {
+        None
+    }
+}
+
+/// What the name of a member says of what is in it, given what is said of what the member is in. The outermost counts; but only
+/// names are attribution, whatever else stands in a credit.
+fn descend(outer: Option<Within>, name: &str) -> Option<Within> {
+    match (outer, within(name)) {
+        (None, inner) => inner,
+        (Some(Within::Credit), Some(Within::Datum(Kind::Name) | Within::Person) | None) => outer,
+        (Some(Within::Credit), inner) => inner,
+        (outer, _) => outer,
+    }
+}
+
+/// What is found in a value, with the place of each: in its texts, and under names of members that say what stands there. People
+/// in the picture count where `persons` says so.
+pub fn scan_value(value: &Value, persons: bool) -> Vec<(String, Kind)> {
+    let mut out = Vec::new();
+    scan_within(value, "", None, persons, &mut out);
+    out
+}
+
+fn scan_within(value: &Value, at: &str, within: Option<Within>, persons: bool, out: &mut Vec<(String, Kind)>) {
+    let kind = match within {
+        Some(Within::Datum(kind)) => Some(kind),
+        Some(Within::Person) if persons => Some(Kind::Name),
+        _ => None,
+    };
     match value {
-        Value::String(text) => out.extend(scan(text).into_iter().map(|kind| (at.to_owned(), kind))),
-        Value::Array(items) => items.iter().enumerate().for_each(|(n, item)| scan_value(item, &format!("{at}[{n}]"), out)),
+        // It says that there was something.
+        Value::String(text) if text.trim().is_empty() || text == REDACTED => {}
+        Value::String(text) => {
+            let mut kinds = scan(text);
+            kinds.extend(kind.filter(|kind| !kinds.contains(kind)));
+            out.extend(kinds.into_iter().map(|kind| (at.to_owned(), kind)));
+        }
+        Value::Number(number) => {
+            let mut kinds = scan(&number.to_string());
+            kinds.extend(kind.filter(|kind| !kinds.contains(kind)));
+            out.extend(kinds.into_iter().map(|kind| (at.to_owned(), kind)));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, item)| scan_within(item, &format!("{at}[{n}]"), within, persons, out));
+        }
         Value::Object(map) => map.iter().for_each(|(name, item)| {
             out.extend(scan(name).into_iter().map(|kind| (at.to_owned(), kind)));
-            scan_value(item, &format!("{at}.{name}"), out);
+            scan_within(item, &format!("{at}.{name}"), descend(within, name), persons, out);
         }),
-        Value::Number(number) => out.extend(scan(&number.to_string()).into_iter().map(|kind| (at.to_owned(), kind))),
+        Value::Bool(_) | Value::Null => {}
+    }
+}
+
+/// The names of people in the picture that a value says.
+pub fn persons(value: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    persons_within(value, None, &mut out);
+    out
+}
+
+fn persons_within(value: &Value, within: Option<Within>, out: &mut Vec<String>) {
+    match value {
+        Value::String(text) if within == Some(Within::Person) && text != REDACTED => out.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| persons_within(item, within, out)),
+        Value::Object(map) => map.iter().for_each(|(name, item)| {
+            // Of details about a person, their name is what they are known by.
+            let detail = within == Some(Within::Person) && !name.ends_with("PersonName");
+            persons_within(item, if detail { Some(Within::Credit) } else { descend(within, name) }, out);
+        }),
         _ => {}
     }
 }
 
-/// Takes texts with what is found of these kinds out of a value. Numbers and names of members stay.
-pub fn redact(value: &mut Value, kinds: &BTreeSet<Kind>) {
+/// What stands in the place of text.
+pub(crate) const REDACTED: &str = "[redacted]";
+
+/// Takes the texts at these places, as `scan_value` names them, out of a value. Numbers and names of members stay.
+pub fn redact(value: &mut Value, places: &BTreeSet<String>) {
+    redact_within(value, "", places);
+}
+
+fn redact_within(value: &mut Value, at: &str, places: &BTreeSet<String>) {
     match value {
-        Value::String(text) if scan(text).iter().any(|kind| kinds.contains(kind)) => *text = "[redacted]".to_owned(),
-        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, kinds)),
-        Value::Object(map) => map.iter_mut().for_each(|(_, item)| redact(item, kinds)),
+        Value::String(text) if places.contains(at) => REDACTED.clone_into(text),
+        Value::Array(items) => {
+            items.iter_mut().enumerate().for_each(|(n, item)| redact_within(item, &format!("{at}[{n}]"), places));
+        }
+        Value::Object(map) => {
+            map.iter_mut().for_each(|(name, item)| redact_within(item, &format!("{at}.{name}"), places));
+        }
         _ => {}
     }
 }
@@ -238,7 +373,59 @@ mod tests {
     #[test]
     fn redacts_only_what_it_found() {
         let mut value = serde_json::json!({ "a": "mail bob@example.org", "b": ["fine", { "c": "S1234567D" }] });
-        redact(&mut value, &[Kind::Email, Kind::NricSg].into());
+        let places = scan_value(&value, false).into_iter().map(|(place, _)| place).collect();
+        redact(&mut value, &places);
         assert_eq!(value, serde_json::json!({ "a": "[redacted]", "b": ["fine", { "c": "[redacted]" }] }));
+    }
+
+    #[test]
+    fn names_of_members_say_what_stands_there() {
+        let value = serde_json::json!({
+            "exif:GPSLatitude": "1,17.5N", "position": { "latitude": 1.29, "longitude": 103.85 }, "gps": ["here"],
+            "camera": { "body_serial_number": "X-77", "ownerName": "Cara" }, "Iptc4xmpExt:PersonInImage": ["Ada", ""],
+            "contact": { "e-mail": "cara at example" }, "model": "X100", "checked": true,
+        });
+        let found = scan_value(&value, true);
+        let words: BTreeSet<String> = found.iter().map(|(at, kind)| format!("{at} {}", kind.as_str())).collect();
+        let expected = [
+            ".Iptc4xmpExt:PersonInImage[0] name",
+            ".camera.body_serial_number serial_number",
+            ".camera.ownerName name",
+            ".contact.e-mail email",
+            ".exif:GPSLatitude gps",
+            ".gps[0] gps",
+            ".position.latitude gps",
+            ".position.longitude gps",
+        ];
+        assert_eq!(words.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+        assert_eq!(scan_value(&value, false).len(), expected.len() - 1, "who agreed may be named");
+        assert_eq!(persons(&value), ["Ada", ""]);
+
+        let mut value = serde_json::json!({ "latitude": "1.29", "title": "latitude" });
+        let places = scan_value(&value, true).into_iter().map(|(place, _)| place).collect();
+        redact(&mut value, &places);
+        assert_eq!(value, serde_json::json!({ "latitude": "[redacted]", "title": "latitude" }));
+        assert_eq!(scan_value(&value, true), []);
+    }
+
+    #[test]
+    fn attribution_is_no_finding() {
+        let value = serde_json::json!({
+            "dc:creator": ["Cara Example"], "exif:Artist": "Cara Example",
+            "author": [{ "@type": "Person", "name": "Cara Example", "givenName": "Cara" }],
+        });
+        assert_eq!(scan_value(&value, true), []);
+        let value = serde_json::json!({ "author": { "givenName": "Cara", "email": "cara", "note": "cara@example.org" } });
+        let found: Vec<String> = scan_value(&value, true).into_iter().map(|(at, _)| at).collect();
+        assert_eq!(found, [".author.email", ".author.note"], "how to reach them is");
+    }
+
+    #[test]
+    fn details_of_persons_are_known_by_their_name() {
+        let value = serde_json::json!({
+            "Iptc4xmpExt:PersonInImageWDetails": [{ "Iptc4xmpExt:PersonName": "Ada", "Iptc4xmpExt:PersonDescription": "smiling" }],
+        });
+        assert_eq!(persons(&value), ["Ada"]);
+        assert_eq!(scan_value(&value, true).len(), 2);
     }
 }

@@ -1,20 +1,22 @@
 //! Personal data: where it stands, and how a draft looks without it.
 
-use crate::pii::{self, Kind};
+use crate::pii::{self, Kind, REDACTED};
 use omt_claims::{
     definition::ClaimDefinition,
     metadata::{Extracted, PiiKind, redact::PropertyNames},
     service::Redaction,
 };
 use omt_kernel::manifest::ManifestRecord;
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// Properties that name people in the picture.
 pub(crate) const PERSONS: [&str; 2] = ["Iptc4xmpExt:PersonInImage", "Iptc4xmpExt:PersonInImageWDetails"];
-/// Properties that name whose camera it was.
+/// Properties that name whose camera it was. Whom content is credited to (`dc:creator`, `exif:Artist`, `photoshop:Credit`) is no
+/// finding: to be named is what attribution is for.
 const OWNERS: [&str; 3] = ["exif:CameraOwnerName", "exifEX:CameraOwnerName", "aux:OwnerName"];
-/// What stands in the place of text.
-const REDACTED: &str = "[redacted]";
 
 /// Where a datum stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,8 +66,7 @@ pub fn found(record: &ManifestRecord, extracted: &Extracted, definition: &ClaimD
         out.extend(names.filter(|name| properties.contains_key(**name)).map(|name| (place(name), Kind::Name)));
     }
     for (n, assertion) in definition.assertions.iter().enumerate() {
-        let mut within = Vec::new();
-        pii::scan_value(&assertion.data, "", &mut within);
+        let within = pii::scan_value(&assertion.data, persons);
         out.extend(within.into_iter().map(|(path, kind)| (Place::Assertion(n, path), kind)));
     }
     for (n, ingredient) in record.ingredients.iter().enumerate() {
@@ -95,11 +96,11 @@ pub fn plan(
     kinds: &BTreeSet<Kind>,
 ) -> (Redaction, Vec<Found>) {
     let (mut next, mut said, mut properties) = (record.clone(), definition.clone(), PropertyNames::default());
-    let mut assertions = BTreeSet::new();
+    let mut assertions: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
     for (place, _) in found.iter().filter(|(_, kind)| kinds.contains(kind)) {
         match place {
             Place::Property(source, name) => drop(properties.add(source, name)),
-            Place::Assertion(n, _) => drop(assertions.insert(*n)),
+            Place::Assertion(n, path) => drop(assertions.entry(*n).or_default().insert(path.clone())),
             Place::Ingredient(n) => {
                 if let Some(ingredient) = next.ingredients.get_mut(*n) {
                     ingredient.title = REDACTED.to_owned();
@@ -114,9 +115,9 @@ pub fn plan(
             Place::Field(_) => {}
         }
     }
-    for n in assertions {
+    for (n, places) in assertions {
         if let Some(assertion) = said.assertions.get_mut(n) {
-            pii::redact(&mut assertion.data, kinds);
+            pii::redact(&mut assertion.data, &places);
         }
     }
     // Names of members and numbers stand in the way of schemas: whoever wrote them takes them out.
@@ -163,5 +164,27 @@ mod tests {
         let all = found(&draft, &Extracted::default(), &said, false);
         let (_, left) = plan(&draft, &said, &all, &[Kind::Email].into());
         assert_eq!(left.iter().map(|(place, _)| place.to_string()).collect::<Vec<_>>(), ["assertions[0].data"]);
+    }
+
+    #[test]
+    fn what_members_are_named_goes_with_them() {
+        let said =
+            definition(json!({ "exif:GPSLatitude": "1,17.5N", "personInImage": ["Ada"], "author": { "givenName": "Cara" } }));
+        let draft = record("t");
+        let all = found(&draft, &Extracted::default(), &said, false);
+        let (planned, left) = plan(&draft, &said, &all, &Kind::ALL.into());
+        assert_eq!(left, []);
+        let expected = json!({ "exif:GPSLatitude": "[redacted]", "personInImage": ["Ada"], "author": { "givenName": "Cara" } });
+        assert_eq!(planned.definition.assertions[0].data, expected, "people in the picture are asked for by name");
+        let all = found(&draft, &Extracted::default(), &said, true);
+        let (planned, _) = plan(&draft, &said, &all, &[Kind::Name].into());
+        let expected =
+            json!({ "exif:GPSLatitude": "1,17.5N", "personInImage": ["[redacted]"], "author": { "givenName": "Cara" } });
+        assert_eq!(planned.definition.assertions[0].data, expected);
+        // Numbers stand in the way of schemas.
+        let said = definition(json!({ "latitude": 1.29 }));
+        let all = found(&draft, &Extracted::default(), &said, false);
+        let (_, left) = plan(&draft, &said, &all, &[Kind::Gps].into());
+        assert_eq!(left, [(Place::Assertion(0, ".latitude".into()), Kind::Gps)]);
     }
 }

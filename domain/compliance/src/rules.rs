@@ -1,10 +1,13 @@
 //! The rules: pure decisions from a manifest's record, the evidence about it and the tenant's settings.
 
+mod copyright;
+mod export;
+
 use crate::{
     model::{
-        Area, Clearance, Consent, Declaration, Evidence, EvidenceSeen, Override, Policy, Report, Rights, RuleName, RuleResult,
-        Status,
+        Area, Clearance, Consent, Declaration, Evidence, EvidenceSeen, Override, Policy, Report, RuleName, RuleResult, Status,
     },
+    pii,
     redaction::{self, PERSONS},
 };
 use omt_claims::{
@@ -23,11 +26,6 @@ use time::Duration;
 const SOON: Duration = Duration::days(30);
 /// Places that a report names.
 const LISTED: usize = 100;
-/// Metadata that names who holds the rights.
-const HOLDERS: [&str; 5] =
-    ["dc:rights", "photoshop:Credit", "xmpRights:Owner", "plus:CopyrightOwnerName", "Iptc4xmpCore:CopyrightNotice"];
-/// Metadata that names the licence.
-const LICENCES: [&str; 4] = ["xmpRights:UsageTerms", "xmpRights:WebStatement", "plus:Licensor", "cc:license"];
 
 /// Everything that a decision depends on.
 pub struct Input<'a> {
@@ -53,12 +51,41 @@ pub struct Input<'a> {
     pub now: OffsetDateTime,
 }
 
-/// Names of people in metadata.
-pub fn named_persons(extracted: &Extracted) -> BTreeSet<String> {
+/// Names of people in the picture: in metadata, and in what the claim will say.
+pub fn named_persons(extracted: &Extracted, definition: &ClaimDefinition) -> BTreeSet<String> {
     let all = [&extracted.xmp, &extracted.iptc].into_iter();
     let values = all.flat_map(|properties| PERSONS.iter().filter_map(|name| properties.get(*name)));
-    let split = values.flat_map(|value| value.split(';'));
-    split.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    let split = values.flat_map(|value| value.split(';')).map(str::to_owned);
+    let said = definition.assertions.iter().flat_map(|assertion| pii::persons(&assertion.data));
+    split.chain(said).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+}
+
+/// When a report may say otherwise although nothing changes: the next time that something which it may depend on begins, ends
+/// soon, or ends.
+pub fn turns_at(input: &Input<'_>, overrides: &[Override]) -> Option<OffsetDateTime> {
+    let (mut begins, mut ends) = (Vec::new(), Vec::new());
+    for (_, evidence) in input.evidence {
+        match evidence {
+            Evidence::Consent(consent) => {
+                begins.push(consent.given_at);
+                ends.extend(consent.expires_at);
+            }
+            Evidence::Clearance(clearance) => ends.extend(clearance.expires_at),
+            Evidence::Rights(rights) => {
+                begins.extend(rights.from);
+                ends.extend(rights.until);
+            }
+            Evidence::Declaration(_) => {}
+        }
+    }
+    let window = copyright::window(input.extracted);
+    begins.extend(window.from);
+    ends.extend(window.until);
+    ends.extend(input.record.archived.as_ref().map(|archived| archived.retain_until));
+    ends.extend(overrides.iter().filter(|found| found.approved_by.is_some()).map(|found| found.expires_at));
+    // A second later: what ends in exactly thirty days does not end soon yet.
+    let soon = ends.iter().filter_map(|end| end.checked_sub(SOON)?.checked_add(Duration::SECOND)).collect::<Vec<_>>();
+    begins.into_iter().chain(ends).chain(soon).filter(|at| *at > input.now).min()
 }
 
 /// Evaluates a policy. Overrides in force turn what stands against it into a warning.
@@ -91,11 +118,11 @@ pub fn rule_result(rule: RuleName, input: &Input<'_>) -> RuleResult {
         RuleName::PdpaConsent => pdpa_consent(input),
         RuleName::TrademarkClearance => clearance(rule, Area::Trademark, input),
         RuleName::LegalReview => clearance(rule, Area::Legal, input),
-        RuleName::ExportControl => export_control(input),
+        RuleName::ExportControl => export::control(input),
         RuleName::ClassificationValid => classification_valid(input),
         RuleName::RetentionPolicy => retention_policy(input),
         RuleName::PiiRedaction => pii_redaction(input),
-        RuleName::CopyrightValid => copyright_valid(input),
+        RuleName::CopyrightValid => copyright::valid(input),
     }
 }
 
@@ -253,79 +280,6 @@ fn clearance(rule: RuleName, area: Area, input: &Input<'_>) -> RuleResult {
     finding.0
 }
 
-fn export_control(input: &Input<'_>) -> RuleResult {
-    let mut finding = Finding::new(RuleName::ExportControl, "a declared classification, and only destinations that it may go to");
-    let rules = &input.settings.export;
-    for area in &rules.areas {
-        if let Some(km) =
-            position(input.extracted).map(|place| distance_km(place, area)).filter(|km| *km <= f64::from(area.radius_km))
-        {
-            finding.at("metadata.exif.exif:GPSLatitude");
-            finding.saw(None, "exif", format!("made {km:.0} km from the middle of {}", area.name));
-            finding.say(Status::Warning, format!("made in or near {}", area.name));
-        }
-    }
-    let Some((id, declaration)) = input.declaration() else {
-        finding.say(Status::Pending, "nobody has declared where it goes and what controls it");
-        return finding.0;
-    };
-    let code = declaration.export_code.as_deref();
-    let destinations: Vec<&str> = declaration.destinations.iter().map(String::as_str).collect();
-    finding.saw(Some(id), "declaration", format!("{} to {}", code.unwrap_or("not controlled"), destinations.join(", ")));
-    let denied: Vec<&str> = destinations.iter().filter(|d| rules.denied_destinations.contains(**d)).copied().collect();
-    if !denied.is_empty() {
-        finding.say(Status::Failed, format!("nothing goes to {}", denied.join(", ")));
-    }
-    if destinations.is_empty() && (code.is_some() || declaration.audience != "internal") {
-        finding.say(Status::Pending, "nobody has declared where it goes");
-    }
-    if let Some(code) = code {
-        match rules.controlled.get(code) {
-            None => finding.say(Status::Failed, format!("{code} is on no list of this organisation")),
-            Some(allowed) if allowed.is_empty() => finding.say(Status::Failed, format!("{code} goes nowhere")),
-            Some(allowed) => {
-                let out: Vec<&str> = destinations.iter().filter(|d| !allowed.contains(**d)).copied().collect();
-                if !out.is_empty() {
-                    finding.say(Status::Failed, format!("{code} does not go to {}", out.join(", ")));
-                }
-            }
-        }
-        if rules.denied_audiences.contains(&declaration.audience) {
-            finding.say(Status::Failed, format!("{code} is not for the audience {}", declaration.audience));
-        }
-    }
-    if finding.0.actual.is_empty() {
-        finding.say(Status::Passed, "its destinations are allowed");
-    }
-    finding.0
-}
-
-/// The place in EXIF, degrees north and east.
-fn position(extracted: &Extracted) -> Option<(f64, f64)> {
-    let read = |name: &str| [&extracted.exif, &extracted.xmp].into_iter().find_map(|properties| degrees(properties.get(name)?));
-    Some((read("exif:GPSLatitude")?, read("exif:GPSLongitude")?))
-}
-
-/// Degrees from the forms that metadata has: `1,17.5N`, `1,17,30N`, `1 deg 17 min 30 sec N` or decimal.
-fn degrees(text: &str) -> Option<f64> {
-    let negative = text.contains(['S', 'W']) && !text.contains("sec W.") || text.trim_start().starts_with('-');
-    let numbers: Vec<f64> = text
-        .split(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .filter(|part| part.bytes().any(|b| b.is_ascii_digit()))
-        .filter_map(|part| part.parse().ok())
-        .collect();
-    let value = numbers.iter().take(3).zip([1.0, 60.0, 3600.0]).map(|(number, unit)| number / unit).sum::<f64>();
-    (!numbers.is_empty() && value <= 180.0).then_some(if negative { -value } else { value })
-}
-
-/// Along a great circle, on a sphere.
-fn distance_km((latitude, longitude): (f64, f64), area: &omt_kernel::Area) -> f64 {
-    let (a, b) = (latitude.to_radians(), (area.latitude_e6 as f64 / 1e6).to_radians());
-    let across = (area.longitude_e6 as f64 / 1e6 - longitude).to_radians();
-    let h = ((b - a) / 2.0).sin().powi(2) + a.cos() * b.cos() * (across / 2.0).sin().powi(2);
-    2.0 * 6_371.0 * h.sqrt().min(1.0).asin()
-}
-
 fn classification_valid(input: &Input<'_>) -> RuleResult {
     let mut finding = Finding::new(
         RuleName::ClassificationValid,
@@ -421,59 +375,6 @@ fn pii_redaction(input: &Input<'_>) -> RuleResult {
         finding.say(Status::Warning, format!("for the house only: {}", listed.join(", ")));
     } else {
         finding.say(Status::Failed, format!("for the audience {audience}: {}", listed.join(", ")));
-    }
-    finding.0
-}
-
-fn copyright_valid(input: &Input<'_>) -> RuleResult {
-    let mut finding = Finding::new(RuleName::CopyrightValid, "a holder, a licence, and use within its time and territory");
-    let territories: BTreeSet<String> = input.declaration().map(|(_, d)| d.destinations.clone()).unwrap_or_default();
-    let of = |(id, evidence): &'_ (EvidenceId, Evidence)| match evidence {
-        Evidence::Rights(found) if found.content_sha256 == input.record.source.sha256 => Some((*id, found.clone())),
-        _ => None,
-    };
-    let records: Vec<(EvidenceId, Rights)> = input.evidence.iter().filter_map(of).collect();
-    if let Some((id, rights)) = records.iter().max_by_key(|(id, _)| *id) {
-        finding.saw(Some(*id), "rights", format!("{} of {}", rights.licence, rights.holder));
-        let outside: Vec<&str> = territories
-            .iter()
-            .filter(|t| !rights.territories.is_empty() && !rights.territories.contains(*t))
-            .map(String::as_str)
-            .collect();
-        if rights.withdrawn_at.is_some() {
-            finding.say(Status::Failed, "the right was taken back");
-        } else if rights.until.is_some_and(|until| until <= input.now) {
-            finding.say(Status::Failed, "the right has ended");
-        } else if rights.from.is_some_and(|from| input.now < from) {
-            finding.say(Status::Pending, "the right has not begun");
-        } else if !outside.is_empty() {
-            finding.say(Status::Failed, format!("no right for {}", outside.join(", ")));
-        } else if territories.is_empty() && !rights.territories.is_empty() {
-            finding.say(Status::Pending, "the right is for some territories, and nobody has declared where it goes");
-        } else if input.ends_soon(rights.until) {
-            finding.say(Status::Warning, "the right ends within thirty days");
-        } else {
-            finding.say(Status::Passed, "the right covers it");
-        }
-        return finding.0;
-    }
-    let find = |names: &[&str]| {
-        let all = [("xmp", &input.extracted.xmp), ("iptc", &input.extracted.iptc), ("exif", &input.extracted.exif)];
-        all.into_iter().find_map(|(source, properties)| {
-            names.iter().find(|name| properties.contains_key(**name)).map(|name| format!("metadata.{source}.{name}"))
-        })
-    };
-    let (holder, licence) = (find(&HOLDERS).or_else(|| find(&["tiff:Copyright", "exif:Copyright"])), find(&LICENCES));
-    for (place, kind) in [(&holder, "holder"), (&licence, "licence")] {
-        if let Some(place) = place {
-            finding.at(place.clone());
-            finding.saw(None, "metadata", format!("{kind} in {place}"));
-        }
-    }
-    match (holder, licence) {
-        (Some(_), Some(_)) => finding.say(Status::Passed, "metadata names holder and licence"),
-        (Some(_), None) => finding.say(Status::Warning, "metadata names a holder and no licence"),
-        _ => finding.say(Status::Failed, "neither a record of rights nor metadata says whose it is"),
     }
     finding.0
 }

@@ -3,16 +3,19 @@
 
 mod evidence;
 mod overrides;
+mod recheck;
+mod standing;
 
+pub use evidence::NewClearance;
 pub use overrides::NewOverride;
+pub use recheck::{LOOK, Looked, RECHECK, RecheckOrder};
 
 use crate::{
-    model::{Evidence, Override, Policy, Report, Status},
+    model::{Evidence, Override, Policy, Report},
     pii,
     redaction::{self, Found},
     rules::{self, Input},
 };
-use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use omt_audit::{AuditTrail, Event};
 use omt_claims::{
@@ -22,34 +25,21 @@ use omt_claims::{
 };
 use omt_jobs::Jobs;
 use omt_kernel::{
-    Actor, Error, EvidenceId, FieldError, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
+    Actor, Error, EvidenceId, FieldError, Kind, ManifestId, OffsetDateTime, Permission, Result, TenantId, TenantSettings,
     document::{self, DocumentKind, NewVersion},
     error::Context as _,
-    governance::ReportRecord,
     manifest::{Classification, ManifestRecord},
-    port::{Clock, Database, Entropy, Page, People, UnitOfWork},
+    port::{Clock, Database, Entropy, People, UnitOfWork},
     retry,
     storage::Tier,
 };
-use omt_notify::{Notice, Notices};
-use omt_workflow::{ComplianceStanding, Standing};
-use serde::{Deserialize, Serialize};
+use omt_notify::Notices;
 use serde_json::json;
 use sha2::Sha256;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-
-/// The kind of jobs that look again at what depends on evidence that changed.
-pub const RECHECK: &str = "compliance_recheck";
-
-/// What such a job needs to know.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RecheckOrder {
-    /// What the evidence is about.
-    pub key: String,
-}
 
 /// How people are hashed: with a secret of this platform, so that a name cannot be looked up by trying.
 pub struct Subjects(pub [u8; 32]);
@@ -85,6 +75,15 @@ pub struct Dependencies {
     pub notices: Arc<Notices>,
     /// How people are hashed.
     pub subjects: Subjects,
+}
+
+/// What a policy says now.
+struct Said {
+    report: Report,
+    /// What it depends on.
+    keys: BTreeSet<String>,
+    /// When it may say otherwise by itself.
+    turns_at: Option<OffsetDateTime>,
 }
 
 /// The use cases.
@@ -142,6 +141,8 @@ impl Compliance {
             document::append(unit.as_ref(), actor, DocumentKind::CompliancePolicy, new, now).await?;
             let entry = Event::new("compliance_policy.put", "compliance_policy", &policy.name).after(&policy);
             self.deps.audit.append(unit.as_ref(), actor, entry).await?;
+            let key = recheck::by_policy(&policy.name);
+            self.recheck_later(unit.as_ref(), &actor.tenant, key, &format!("version:{}", present + 1)).await?;
             unit.commit().await
         };
         retry::transaction(self.deps.entropy.as_ref(), attempt).await?;
@@ -175,9 +176,13 @@ impl Compliance {
         actor.require(Permission::ComplianceCheck)?;
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
+            self.measuring(unit.as_ref(), manifest).await?;
             let record = self.visible(unit.as_ref(), actor, manifest).await?;
             let policy = self.policy(unit.as_ref(), &actor.tenant, policy).await?;
-            let report = self.evaluate_and_keep(unit.as_ref(), &record, &policy).await?;
+            let settings = settings(unit.as_ref(), &actor.tenant).await?;
+            let said = self.evaluate(unit.as_ref(), &record, &settings, &policy).await?;
+            self.keep(unit.as_ref(), &record, &said).await?;
+            let report = said.report;
             let entry = Event::new("compliance.check", "manifest", manifest)
                 .tell("compliance.checked", &record)
                 .detail(json!({ "policy": report.policy, "status": report.status }));
@@ -204,7 +209,7 @@ impl Compliance {
                 Err(error) if error.code == "UNKNOWN_POLICY" => continue,
                 Err(error) => return Err(error),
             };
-            out.push(self.evaluate(read.as_ref(), &record, &settings, &policy).await?.0);
+            out.push(self.evaluate(read.as_ref(), &record, &settings, &policy).await?.report);
         }
         Ok(out)
     }
@@ -248,16 +253,16 @@ impl Compliance {
         found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))
     }
 
-    /// What a policy says, and what evidence was looked for.
+    /// What a policy says, and what that depends on.
     async fn evaluate(
         &self,
         unit: &dyn UnitOfWork,
         record: &ManifestRecord,
         settings: &TenantSettings,
         policy: &Policy,
-    ) -> Result<(Report, BTreeSet<String>)> {
+    ) -> Result<Said> {
         let (extracted, definition) = read_parts(record)?;
-        let named = rules::named_persons(&extracted);
+        let named = rules::named_persons(&extracted, &definition);
         let found_persons: BTreeSet<String> = named.iter().map(|name| self.deps.subjects.hash(&record.tenant, name)).collect();
         let mut keys: BTreeSet<String> = found_persons.iter().map(|person| format!("person:{person}")).collect();
         keys.insert(format!("content:{}", record.source.sha256));
@@ -290,7 +295,9 @@ impl Compliance {
             now: self.deps.clock.now(),
         };
         let overrides = self.overrides_of(unit, record).await?;
-        Ok((rules::evaluate(policy, &input, &overrides), keys))
+        keys.insert(recheck::by_policy(&policy.name));
+        let turns_at = rules::turns_at(&input, &overrides);
+        Ok(Said { report: rules::evaluate(policy, &input, &overrides), keys, turns_at })
     }
 
     /// The tier of a record's content.
@@ -339,66 +346,6 @@ impl Compliance {
         }
         Ok(out)
     }
-
-    async fn evaluate_and_keep(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, policy: &Policy) -> Result<Report> {
-        let settings = settings(unit, &record.tenant).await?;
-        let (report, keys) = self.evaluate(unit, record, &settings, policy).await?;
-        let before = unit.compliance().reports(&record.tenant, record.id).await?;
-        let before = before.into_iter().find(|old| old.policy == policy.name).map(|old| old.status);
-        let kept = ReportRecord {
-            tenant: record.tenant.clone(),
-            manifest: record.id,
-            policy: policy.name.clone(),
-            status: report.status.to_string(),
-            keys,
-            data: serde_json::to_value(&report).context("a report cannot be written")?,
-            at: report.checked_at,
-        };
-        unit.compliance().put_report(&kept).await?;
-        if before.as_deref().is_some_and(|before| before != "failed") && report.status == Status::Failed {
-            let data = json!({
-                "manifest_id": record.id, "policy": policy.name, "status": report.status, "before": before, "content": record.title,
-            });
-            let audience = [record.created_by.clone(), "role:manager".to_owned()].into();
-            let notice = Notice { audience, kind: "compliance.failed", data, manifest: record.id };
-            self.deps.notices.tell(unit, &record.tenant, notice).await?;
-        }
-        Ok(report)
-    }
-
-    /// Looks again at everything that depends on evidence; how many manifests.
-    pub async fn recheck(&self, tenant: &TenantId, key: &str) -> Result<u64> {
-        let (mut done, mut after) = (0, None);
-        loop {
-            let page = Page { after, limit: 200 };
-            let found = self.deps.database.read().await?.compliance().dependents(tenant, key, page).await?;
-            let Some(last) = found.last() else { return Ok(done) };
-            after = Some(last.0);
-            for id in found {
-                self.recheck_one(tenant, id).await?;
-                done += 1;
-            }
-        }
-    }
-
-    async fn recheck_one(&self, tenant: &TenantId, id: ManifestId) -> Result<()> {
-        let attempt = async || {
-            let unit = self.deps.database.begin().await?;
-            let Some(record) = unit.manifests().get(tenant, id).await? else { return Ok(()) };
-            for kept in unit.compliance().reports(tenant, id).await? {
-                let policy = self.policy(unit.as_ref(), tenant, &kept.policy).await?;
-                let report = self.evaluate_and_keep(unit.as_ref(), &record, &policy).await?;
-                if report.status.as_str() != kept.status {
-                    let entry = Event::new("compliance.turn", "manifest", id)
-                        .tell("compliance.changed", &record)
-                        .detail(json!({ "policy": report.policy, "from": kept.status, "to": report.status }));
-                    self.deps.audit.append(unit.as_ref(), &Actor::system(tenant.clone()), entry).await?;
-                }
-            }
-            unit.commit().await
-        };
-        retry::transaction(self.deps.entropy.as_ref(), attempt).await
-    }
 }
 
 /// What a record keeps of its content's metadata, and of what its claim will say.
@@ -411,55 +358,4 @@ fn read_parts(record: &ManifestRecord) -> Result<(Extracted, ClaimDefinition)> {
 async fn settings(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<TenantSettings> {
     let found = unit.tenants().settings(tenant).await?;
     found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))
-}
-
-#[async_trait]
-impl Standing for Compliance {
-    async fn against(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        settings: &TenantSettings,
-        policies: &BTreeSet<String>,
-    ) -> Result<Vec<String>> {
-        let mut out = Vec::new();
-        for name in policies {
-            // A policy that is asked for and not there is not passed.
-            let policy = match self.policy(unit, &record.tenant, name).await {
-                Ok(policy) => policy,
-                Err(error) if error.code == "UNKNOWN_POLICY" => {
-                    out.push(format!("{name}: {}", error.message));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let report = self.evaluate(unit, record, settings, &policy).await?.0;
-            let bad = report.rules.iter().filter(|rule| !rule.status.lets_through());
-            out.extend(bad.map(|rule| format!("{name}: {} is {}: {}", rule.rule, rule.status, rule.actual)));
-        }
-        Ok(out)
-    }
-}
-
-#[async_trait]
-impl ComplianceStanding for Compliance {
-    async fn passed(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        settings: &TenantSettings,
-        policies: &BTreeSet<String>,
-    ) -> Result<BTreeMap<String, bool>> {
-        let mut out = BTreeMap::new();
-        for name in policies {
-            let policy = self.policy(unit, &record.tenant, name).await?;
-            for rule in self.evaluate(unit, record, settings, &policy).await?.0.rules {
-                // What was overridden did not pass.
-                let passed = rule.status.lets_through() && rule.overridden_by.is_none();
-                let all = out.entry(rule.rule.to_string()).or_insert(true);
-                *all = *all && passed;
-            }
-        }
-        Ok(out)
-    }
 }

@@ -1,13 +1,13 @@
 //! Records of evidence: who brings which, and what becomes of what depends on it.
 
-use super::{Compliance, RECHECK, RecheckOrder, settings};
+use super::{Compliance, settings};
 use crate::model::{Area, Clearance, Consent, Declaration, Evidence, Rights};
 use omt_audit::Event;
-use omt_jobs::NewJob;
 use omt_kernel::{
-    Actor, Error, EvidenceId, Kind, ManifestId, Permission, Result,
+    Actor, Error, EvidenceId, FieldError, Kind, ManifestId, Permission, Result,
     error::Context as _,
     governance::{EvidenceFilter, EvidenceRecord},
+    manifest::ManifestRecord,
     port::{Page, UnitOfWork},
     retry,
 };
@@ -42,6 +42,35 @@ fn later(field: &str, at: Option<OffsetDateTime>, than: OffsetDateTime) -> Resul
     }
 }
 
+/// Refuses a record about other content than what the manifest has now.
+fn check_content(record: &ManifestRecord, seen: Option<&str>) -> Result<()> {
+    let now = &record.source.sha256;
+    match seen {
+        Some(seen) if seen != now => {
+            let words = format!("the manifest's content is {now}, not {seen}");
+            let mut error = Error::new(Kind::Conflict, "OTHER_CONTENT", words);
+            error.fields = vec![FieldError { field: "content_sha256".to_owned(), reason: format!("must be {now}") }];
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A decision to be recorded.
+#[derive(Debug, Clone)]
+pub struct NewClearance {
+    /// On which manifest's content.
+    pub manifest: ManifestId,
+    /// What about.
+    pub area: Area,
+    /// Whether it is cleared.
+    pub cleared: bool,
+    /// Why.
+    pub reason: String,
+    /// When it ends.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
 impl Compliance {
     /// A person's hash, for records about them.
     pub fn subject(&self, actor: &Actor, reference: &str) -> Result<String> {
@@ -62,38 +91,52 @@ impl Compliance {
     }
 
     /// Records a decision on a manifest's content, made by the actor now. Its author does not clear their own.
-    pub async fn add_clearance(
-        &self,
-        actor: &Actor,
-        manifest: ManifestId,
-        area: Area,
-        cleared: bool,
-        reason: String,
-        expires_at: Option<OffsetDateTime>,
-    ) -> Result<EvidenceRecord> {
+    pub async fn add_clearance(&self, actor: &Actor, new: NewClearance, seen: Option<&str>) -> Result<EvidenceRecord> {
         actor.require(Permission::ComplianceCheck)?;
-        text("reason", &reason, 2_000)?;
+        text("reason", &new.reason, 2_000)?;
         let now = self.deps.clock.now();
-        later("expires_at", expires_at, now)?;
+        later("expires_at", new.expires_at, now)?;
         let read = self.deps.database.read().await?;
-        let record = self.visible(read.as_ref(), actor, manifest).await?;
-        let role = self.check_may_clear(read.as_ref(), actor, area, &record.source.sha256).await?;
+        let record = self.looked_at(read.as_ref(), actor, new.manifest, seen).await?;
+        let role = self.check_may_clear(read.as_ref(), actor, new.area, &record.source.sha256).await?;
         let clearance = Clearance {
-            area,
+            area: new.area,
             content_sha256: record.source.sha256.clone(),
-            cleared,
-            reason,
+            cleared: new.cleared,
+            reason: new.reason,
             decided_by: actor.subject.clone(),
             role,
             decided_at: now,
-            expires_at,
+            expires_at: new.expires_at,
             withdrawn_at: None,
         };
         self.add(actor, format!("content:{}", record.source.sha256), Evidence::Clearance(clearance)).await
     }
 
+    /// The manifest that a record is about, and that it is about the content which its maker looked at, where they say which.
+    async fn looked_at(
+        &self,
+        unit: &dyn UnitOfWork,
+        actor: &Actor,
+        manifest: ManifestId,
+        seen: Option<&str>,
+    ) -> Result<ManifestRecord> {
+        if let Some(seen) = seen {
+            digest("content_sha256", seen)?;
+        }
+        let record = self.visible(unit, actor, manifest).await?;
+        check_content(&record, seen)?;
+        Ok(record)
+    }
+
     /// Records a right to use a manifest's content.
-    pub async fn add_rights(&self, actor: &Actor, manifest: ManifestId, mut rights: Rights) -> Result<EvidenceRecord> {
+    pub async fn add_rights(
+        &self,
+        actor: &Actor,
+        manifest: ManifestId,
+        mut rights: Rights,
+        seen: Option<&str>,
+    ) -> Result<EvidenceRecord> {
         actor.require(Permission::ComplianceCheck)?;
         text("holder", &rights.holder, 512)?;
         text("licence", &rights.licence, 512)?;
@@ -101,7 +144,7 @@ impl Compliance {
         if let Some(from) = rights.from {
             later("until", rights.until, from)?;
         }
-        let record = self.visible(self.deps.database.read().await?.as_ref(), actor, manifest).await?;
+        let record = self.looked_at(self.deps.database.read().await?.as_ref(), actor, manifest, seen).await?;
         rights.content_sha256.clone_from(&record.source.sha256);
         self.add(actor, format!("content:{}", record.source.sha256), Evidence::Rights(rights)).await
     }
@@ -113,6 +156,7 @@ impl Compliance {
         manifest: ManifestId,
         persons: &[String],
         mut declaration: Declaration,
+        seen: Option<&str>,
     ) -> Result<EvidenceRecord> {
         actor.require_one(Permission::DECLARE)?;
         if persons.len() > MAX_PERSONS {
@@ -127,7 +171,7 @@ impl Compliance {
         if let Some(code) = &declaration.export_code {
             text("export_code", code, 64)?;
         }
-        let record = self.visible(self.deps.database.read().await?.as_ref(), actor, manifest).await?;
+        let record = self.looked_at(self.deps.database.read().await?.as_ref(), actor, manifest, seen).await?;
         declaration.content_sha256.clone_from(&record.source.sha256);
         declaration.persons = persons.iter().map(|person| self.subject(actor, person)).collect::<Result<_>>()?;
         self.add(actor, format!("content:{}", record.source.sha256), Evidence::Declaration(declaration)).await
@@ -206,23 +250,13 @@ impl Compliance {
     async fn changed(&self, unit: &dyn UnitOfWork, actor: &Actor, record: &EvidenceRecord, what: &str) -> Result<()> {
         let entry = Event::new(format!("evidence.{what}"), "evidence", record.id).after(&record.data);
         self.deps.audit.append(unit, actor, entry.detail(json!({ "kind": record.kind }))).await?;
-        let order = RecheckOrder { key: record.key.clone() };
-        let job = NewJob {
-            tenant: Some(record.tenant.clone()),
-            kind: RECHECK,
-            payload: serde_json::to_value(&order).context("an order cannot be written")?,
-            // Not one for all changes about the same thing: a job that runs already may have looked before this change.
-            unique_key: Some(format!("{RECHECK}:{}:{}", record.id, record.revision)),
-            priority: 5,
-            run_at: self.deps.clock.now(),
-            max_attempts: 8,
-        };
-        self.deps.jobs.enqueue(unit, job).await.map(drop)
+        let what = format!("{}:{}", record.id, record.revision);
+        self.recheck_later(unit, &record.tenant, record.key.clone(), &what).await
     }
 
     /// One record.
     pub async fn evidence(&self, actor: &Actor, id: EvidenceId) -> Result<EvidenceRecord> {
-        actor.require(Permission::ComplianceCheck)?;
+        actor.require_one(Permission::SEE_EVIDENCE)?;
         let read = self.deps.database.read().await?;
         let found = read.compliance().evidence(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("evidence"))?;
         self.check_seen(read.as_ref(), actor, &found).await?;
@@ -268,7 +302,7 @@ impl Compliance {
         manifest: Option<ManifestId>,
         page: Page,
     ) -> Result<Vec<EvidenceRecord>> {
-        actor.require(Permission::ComplianceCheck)?;
+        actor.require_one(Permission::SEE_EVIDENCE)?;
         let read = self.deps.database.replica().await?;
         let key = match (person, manifest) {
             (Some(person), _) => Some(format!("person:{}", self.subject(actor, person)?)),
@@ -281,5 +315,23 @@ impl Compliance {
             }
         };
         read.compliance().list_evidence(&actor.tenant, &EvidenceFilter { kind, key }, page).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omt_kernel::manifest::Classification;
+
+    #[test]
+    fn evidence_is_about_the_content_that_was_looked_at() {
+        let mut record = crate::rule_tests::draft("t", Classification::Public);
+        record.source.sha256 = "ab".repeat(32);
+        assert!(check_content(&record, None).is_ok());
+        assert!(check_content(&record, Some(&"ab".repeat(32))).is_ok());
+        let error = check_content(&record, Some(&"cd".repeat(32))).unwrap_err();
+        assert_eq!((error.kind, error.code), (Kind::Conflict, "OTHER_CONTENT"));
+        assert!(error.message.contains(&"ab".repeat(32)) && error.message.contains(&"cd".repeat(32)), "{error}");
+        assert!(digest("content_sha256", &"AB".repeat(32)).is_err());
     }
 }

@@ -108,6 +108,8 @@ impl Compliance {
                 .tell("compliance.override_approved", &manifest)
                 .after(&found);
             self.deps.audit.append(unit.as_ref(), actor, entry.detail(json!({ "rule": found.rule }))).await?;
+            let key = super::recheck::by_manifest(record.manifest);
+            self.recheck_later(unit.as_ref(), &actor.tenant, key, &format!("override:{id}")).await?;
             unit.commit().await?;
             Ok(found)
         };
