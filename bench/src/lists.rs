@@ -169,7 +169,8 @@ async fn dry_run(database: Arc<SqlDatabase>) {
     let (audit, _) = world::audit(dir.path(), database.clone());
     let (clock, entropy) = (Arc::new(world::System), Arc::new(world::System));
     let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone(), audit.clone()));
-    let policies = Policies::new(Dependencies { database, clock, entropy, audit, jobs }).unwrap();
+    let telemetry = Arc::new(omt_metrics::Prometheus::new().unwrap());
+    let policies = Policies::new(Dependencies { database, clock, entropy, audit, jobs, telemetry }).unwrap();
     let candidate = serde_json::json!({ "name": "bench", "rules": [
         { "name": "public", "severity": "error", "rule_type": "classification_constraint", "classification_levels": ["public"] },
         { "name": "short", "severity": "error", "rule_type": "custom_function", "custom_function": "manifest.title.size() < 200" },

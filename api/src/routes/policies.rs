@@ -14,9 +14,10 @@ use actix_web::{
 };
 use omt_claims::service::VerifyTarget;
 use omt_kernel::{Error, ManifestId, error::Context as _};
-use omt_policy::{Policy, Verdict, Version};
+use omt_policy::{Answer, Findings, Policy, Shown, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -33,10 +34,36 @@ pub struct PolicyBody {
     removed: bool,
     /// The subject that made it.
     created_by: Option<String>,
+    /// Of one policy: the version of it that stands against content now. A shadow leaves the one before it in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_force: Option<u32>,
+    /// Of a shadow: what it would have stood against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_findings: Option<ShadowFindings>,
     /// What it says: see docs/policies.md.
     #[serde(flatten)]
     #[schema(value_type = Object)]
     policy: Policy,
+}
+
+/// What a shadow would have stood against, as far as the process that answers was asked.
+#[derive(Serialize, ToSchema)]
+pub struct ShadowFindings {
+    /// Since when it is counted: the process has run at least since then.
+    #[serde(with = "time::serde::rfc3339")]
+    since: time::OffsetDateTime,
+    /// How often guards asked.
+    asked: u64,
+    /// How often it would have stood against.
+    failed: u64,
+    /// How often each rule of the severity `error` was broken.
+    rules: BTreeMap<String, u64>,
+}
+
+impl From<Findings> for ShadowFindings {
+    fn from(found: Findings) -> Self {
+        Self { since: found.since, asked: found.asked, failed: found.failed, rules: found.rules }
+    }
 }
 
 /// Policies.
@@ -53,20 +80,30 @@ impl From<Version> for PolicyBody {
             built_in: found.built_in,
             removed: found.removed,
             created_by: found.created_by,
+            in_force: None,
+            shadow_findings: None,
             policy: found.policy,
         }
     }
 }
 
-fn one(found: Version, mut response: actix_web::HttpResponseBuilder) -> HttpResponse {
-    response.insert_header((header::ETAG, format!("\"{}\"", found.version))).json(PolicyBody::from(found))
+impl From<Shown> for PolicyBody {
+    fn from(shown: Shown) -> Self {
+        let Shown { version, in_force, findings } = shown;
+        Self { in_force, shadow_findings: findings.map(Into::into), ..version.into() }
+    }
+}
+
+fn one(found: impl Into<PolicyBody>, mut response: actix_web::HttpResponseBuilder) -> HttpResponse {
+    let body: PolicyBody = found.into();
+    response.insert_header((header::ETAG, format!("\"{}\"", body.version))).json(body)
 }
 
 /// Reads a policy, with the name of the path where there is one.
 fn policy(mut body: Value, name: Option<&str>) -> Result<Policy, Error> {
     if let Some(body) = body.as_object_mut() {
         // What an answer shows besides may come back with it.
-        for member in ["version", "built_in", "removed", "created_by"] {
+        for member in ["version", "built_in", "removed", "created_by", "in_force", "shadow_findings"] {
             body.remove(member);
         }
         if let Some(name) = name {
@@ -118,10 +155,10 @@ pub async fn get(
     name: web::Path<String>,
     query: web::Query<PolicyQuery>,
 ) -> Result<HttpResponse, Problem> {
-    Ok(one(state.policies.get(&caller.0, &name, query.version).await?, HttpResponse::Ok()))
+    Ok(one(state.policies.show(&caller.0, &name, query.version).await?, HttpResponse::Ok()))
 }
 
-/// Adds a version of a policy, and puts it in force.
+/// Adds a version of a policy, and puts it in force. With `shadow`, it only says so, and the version before it stays in force.
 #[utoipa::path(put, path = "/api/v1/policies/{name}", tag = "policies", params(("name" = String, Path,), ("If-Match" = Option<String>, Header, description = "The version you saw")), request_body(content = Object, content_type = "application/json"), security(("bearer" = [])), responses((status = 200, body = PolicyBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "INVALID_POLICY")))]
 pub async fn update(
     state: web::Data<ApiState>,
@@ -228,7 +265,7 @@ pub struct PolicyCheckForm {
 /// that comes with the request (multipart), whose manifest speaks for it as far as its integrity holds.
 #[utoipa::path(post, path = "/api/v1/verify/policy", tag = "policies",
     request_body(content((PolicyCheckRequest = "application/json"), (PolicyCheckForm = "multipart/form-data"))), security(("bearer" = [])),
-    responses((status = 200, body = Object, description = "The verdict: `passed`, and `rules` with location, expected and actual"), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody, description = "NOT_FOUND, UNKNOWN_POLICY"), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 503, body = ProblemBody, description = "BUSY")))]
+    responses((status = 200, body = Answer, description = "The verdict: `passed`, and `rules` with location, expected, actual and evidence"), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody, description = "NOT_FOUND, UNKNOWN_POLICY"), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 503, body = ProblemBody, description = "BUSY")))]
 pub async fn verify(
     state: web::Data<ApiState>,
     caller: Caller<may::ManifestRead>,
@@ -236,7 +273,7 @@ pub async fn verify(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let actor = caller.0;
-    let verdict: Verdict = match BodyKind::of(&request)? {
+    let verdict: Answer = match BodyKind::of(&request)? {
         BodyKind::Form => {
             let body = multipart::body(&request, payload).await?;
             let mut form = multipart::read(body, &UPLOAD, state.manifests.spool_dir(), state.max_upload).await?;

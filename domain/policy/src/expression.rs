@@ -1,230 +1,254 @@
-//! CEL expressions: compiled once, checked against what a manifest has, and bounded in what they can cost before they run.
+//! CEL expressions: compiled once, checked against what a manifest has, bounded in what they can cost before they run, and in time
+//! while they run.
 
-use crate::facts::{MANIFEST, ROOTS, SIGNATURE};
+use crate::{check::Check, cost, model::Unsaid, schema, types};
 use cel::{
     Context, Env, Program, Value,
-    common::ast::{EntryExpr, Expr, IdedExpr},
+    common::{
+        ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue},
+        types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString},
+        value::{CowVal, Val},
+    },
+    context::VariableResolver,
 };
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, LazyLock},
+    collections::{BTreeMap, HashMap},
+    panic::catch_unwind,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 /// The longest expression in bytes.
 const MAX_SOURCE: usize = 2_048;
-/// Loops within loops; with lists of at most a thousand items that is a million steps.
-const MAX_DEPTH: usize = 2;
-/// Expressions within expressions.
-const MAX_NESTING: usize = 40;
-/// Patterns, which are compiled each time.
-const MAX_PATTERNS: usize = 4;
 /// Memory for the parser, of which only what it uses is ever there.
 const STACK: usize = 64 << 20;
-/// Loops side by side.
-const MAX_LOOPS: usize = 8;
+/// What loops ask before every step. Nobody can write such a name.
+const CLOCK: &str = "@in_time";
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
+/// An expression that can be asked.
+#[derive(Debug)]
+pub struct Expression {
+    tree: IdedExpr,
+    /// Steps that it takes at most.
+    pub cost: u64,
+    /// Why it cannot be right, whatever the manifest, where that is plain.
+    pub mistyped: Option<String>,
+    /// What of the facts it names, and whether that is more than whether it is null.
+    pub names: BTreeMap<String, bool>,
+}
+
 /// Compiles an expression; the error is the reason.
-pub fn compile(source: &str) -> Result<Program, String> {
+#[cfg(test)]
+pub fn compile(source: &str) -> Result<Expression, String> {
+    compile_all(vec![source.to_owned()]).pop().unwrap_or_else(|| Err("cannot be read".into()))
+}
+
+/// Compiles expressions, all on one thread: the parser goes down with every bracket, farther than the stack of a server's thread
+/// reaches. What comes out of here does not.
+pub fn compile_all(sources: Vec<String>) -> Vec<Result<Expression, String>> {
+    let many = sources.len();
+    let each = |source: String| catch_unwind(|| parse(&source)).unwrap_or_else(|_| Err("cannot be read".into()));
+    let all = move || sources.into_iter().map(each).collect::<Vec<_>>();
+    let reason = match std::thread::Builder::new().stack_size(STACK).spawn(all).map(std::thread::JoinHandle::join) {
+        Ok(Ok(compiled)) => return compiled,
+        Ok(Err(_)) => "cannot be read".to_owned(),
+        Err(e) => format!("cannot be read now: {e}"),
+    };
+    (0..many).map(|_| Err(reason.clone())).collect()
+}
+
+fn parse(source: &str) -> Result<Expression, String> {
     if source.trim().is_empty() || source.len() > MAX_SOURCE {
         return Err("must have 1 to 2048 bytes".into());
     }
-    let source = source.to_owned();
-    // The parser goes down with every bracket, farther than the stack of a server's thread reaches. What comes out of here does not.
-    let parse = std::thread::Builder::new().stack_size(STACK).spawn(move || parse(&source));
-    let parse = parse.map_err(|e| format!("cannot be read now: {e}"))?;
-    parse.join().unwrap_or_else(|_| Err("cannot be read".into()))
+    let program: Program = ENVIRONMENT.compile(source).map_err(|e| format!("is not an expression: {e}"))?;
+    Check::default().walk(program.expression(), 0)?;
+    let mut tree = program.expression().clone();
+    let mistyped = types::check(&tree, program.source_info()).err();
+    let cost = cost::of(&tree);
+    let mut names = BTreeMap::new();
+    name(&tree, &mut names);
+    keep_time(&mut tree);
+    Ok(Expression { tree, cost, mistyped, names })
 }
 
-fn parse(source: &str) -> Result<Program, String> {
-    let program = ENVIRONMENT.compile(source).map_err(|e| format!("is not an expression: {e}"))?;
-    let mut check = Check { loops: 0, nesting: 0, patterns: 0, scope: Vec::new() };
-    check.walk(program.expression(), 0)?;
-    Ok(program)
+/// Until when expressions may run. Loops ask before every step, and end when it is over.
+pub struct Deadline {
+    until: Instant,
+    reached: AtomicBool,
+    yes: CelBool,
 }
 
-/// Whether the expression is true of these facts; the error is the reason why it cannot be said.
-pub fn is_true(program: &Program, context: &Context<'_, '_>) -> Result<bool, String> {
-    match program.execute(context) {
+impl Deadline {
+    /// So long from now.
+    pub fn after(time: Duration) -> Self {
+        Self { until: Instant::now() + time, reached: AtomicBool::new(false), yes: true.into() }
+    }
+
+    fn is_over(&self) -> bool {
+        let over = Instant::now() >= self.until;
+        if over {
+            self.reached.store(true, Ordering::Relaxed);
+        }
+        over
+    }
+}
+
+impl VariableResolver for Deadline {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        // A name that is not there is an error, and ends the loop.
+        (variable == CLOCK && !self.is_over()).then_some(CowVal::Borrowed(&self.yes))
+    }
+}
+
+/// Whether the expression is true of these facts; the error is why it cannot be said.
+pub fn is_true(expression: &Expression, context: &Context<'_, '_>, deadline: &Deadline) -> Result<bool, (Unsaid, String)> {
+    let late = || Err((Unsaid::ExpressionTooSlow, "the time for the policy's expressions was over".to_owned()));
+    if deadline.is_over() {
+        return late();
+    }
+    let found = Value::resolve(&expression.tree, context);
+    // What was cut off may give an answer all the same: it is none.
+    if deadline.reached.load(Ordering::Relaxed) {
+        return late();
+    }
+    match found {
         Ok(Value::Bool(result)) => Ok(result),
-        Ok(other) => Err(format!("gives {} and not a truth value", other.type_of())),
-        Err(error) => Err(error.to_string()),
+        Ok(other) => Err((Unsaid::ExpressionFailed, format!("gives {} and not a truth value", other.type_of()))),
+        Err(error) => Err((Unsaid::ExpressionFailed, error.to_string())),
     }
 }
 
-/// The facts as CEL sees them.
-pub fn context(facts: &serde_json::Value) -> Context<'static, 'static> {
+/// The facts as CEL sees them; texts are not copied.
+pub fn context<'v>(facts: &'v serde_json::Value, deadline: &'v Deadline) -> Context<'v, 'v> {
     let mut context = Context::with_env(ENVIRONMENT.clone());
-    for root in ROOTS {
-        context.add_variable_from_value(root, convert(facts.get(root).unwrap_or(&serde_json::Value::Null)));
+    for (root, _) in schema::ROOTS {
+        context.add_variable_as_val(root, facts.get(root).map_or_else(|| Box::new(CelNull) as Box<dyn Val>, convert));
     }
+    context.set_variable_resolver(deadline);
     context
 }
 
-/// JSON as CEL; whole numbers are always signed, so that they compare with literals.
-fn convert(value: &serde_json::Value) -> Value {
-    match value {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(b) => Value::Bool(*b),
-        serde_json::Value::Number(number) => match number.as_i64() {
-            Some(whole) => Value::Int(whole),
-            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        serde_json::Value::String(text) => Value::String(Arc::new(text.clone())),
-        serde_json::Value::Array(items) => Value::List(Arc::new(items.iter().map(convert).collect())),
-        serde_json::Value::Object(map) => {
-            let map: std::collections::HashMap<String, Value> = map.iter().map(|(k, v)| (k.clone(), convert(v))).collect();
-            Value::Map(map.into())
+/// Has every loop ask whether there is time left. What a macro made keeps the form that runs without copying.
+fn keep_time(node: &mut IdedExpr) {
+    let id = node.id;
+    match &mut node.expr {
+        Expr::Select(select) => keep_time(&mut select.operand),
+        Expr::Call(call) => call.target.iter_mut().map(AsMut::as_mut).chain(&mut call.args).for_each(keep_time),
+        Expr::List(list) => list.elements.iter_mut().for_each(keep_time),
+        Expr::Map(map) => {
+            for entry in &mut map.entries {
+                if let EntryExpr::MapEntry(entry) = &mut entry.expr {
+                    keep_time(&mut entry.key);
+                    keep_time(&mut entry.value);
+                }
+            }
         }
+        Expr::Comprehension(comprehension) => {
+            let parts = [&mut comprehension.iter_range, &mut comprehension.loop_step];
+            parts.into_iter().for_each(keep_time);
+            let when = |condition: &mut IdedExpr, otherwise: Expr| {
+                let then = std::mem::take(condition);
+                let args = [Expr::Ident(CLOCK.into()), Expr::Unspecified, otherwise].map(|expr| IdedExpr { id, expr });
+                let mut call = CallExpr { func_name: "_?_:_".into(), target: None, args: args.into() };
+                call.args[1] = then;
+                *condition = IdedExpr { id, expr: Expr::Call(call) };
+            };
+            let no = Expr::Literal(LiteralValue::Boolean(false.into()));
+            if !matches!(comprehension.loop_cond.expr, Expr::Literal(_)) {
+                return when(&mut comprehension.loop_cond, no);
+            }
+            match &mut comprehension.loop_step.expr {
+                Expr::Call(call) if call.func_name == "_?_:_" && call.args.len() == 3 => when(&mut call.args[0], no),
+                _ => when(&mut comprehension.loop_step, Expr::Ident(comprehension.accu_var.clone())),
+            }
+        }
+        _ => {}
     }
 }
 
-/// Looks over an expression before it ever runs.
-struct Check {
-    loops: usize,
-    nesting: usize,
-    patterns: usize,
-    /// Names that loops bind.
-    scope: Vec<BTreeSet<String>>,
-}
-
-impl Check {
-    fn walk(&mut self, node: &IdedExpr, depth: usize) -> Result<(), String> {
-        self.nesting += 1;
-        if self.nesting > MAX_NESTING {
-            return Err("nests too deep: at most 40 expressions within each other".into());
-        }
-        let done = self.look_at(node, depth);
-        self.nesting -= 1;
-        done
-    }
-
-    fn look_at(&mut self, node: &IdedExpr, depth: usize) -> Result<(), String> {
-        match &node.expr {
-            Expr::Ident(name) => {
-                let bound = self.scope.iter().any(|names| names.contains(name));
-                if bound || ROOTS.contains(&name.as_str()) {
-                    Ok(())
-                } else {
-                    Err(format!("{name} is not one of {}", ROOTS.join(", ")))
-                }
-            }
-            Expr::Select(select) => {
-                if let Expr::Ident(root) = &select.operand.expr
-                    && !self.scope.iter().any(|names| names.contains(root))
-                {
-                    let known: &[&str] = match root.as_str() {
-                        "manifest" => &MANIFEST,
-                        "signature" => &SIGNATURE,
-                        _ => &[],
-                    };
-                    if !known.is_empty() && !known.contains(&select.field.as_str()) {
-                        return Err(format!("{root} has no {}; it has {}", select.field, known.join(", ")));
-                    }
-                }
-                self.walk(&select.operand, depth)
-            }
-            Expr::Call(call) => {
-                // What grows in a loop grows without end, and what is costly once is ruinous a million times.
-                if depth > 0 && call.func_name == "_+_" {
-                    return Err("nothing is added up in a loop".into());
-                }
-                if call.func_name == "matches" {
-                    let literal = call.args.last().is_some_and(|pattern| matches!(pattern.expr, Expr::Literal(_)));
-                    if depth > 0 || !literal {
-                        return Err("matches takes a literal pattern, and is not for loops".into());
-                    }
-                    self.patterns += 1;
-                    if self.patterns > MAX_PATTERNS {
-                        return Err("would cost too much: at most 4 patterns".into());
-                    }
-                }
-                if depth > 1 && ["_==_", "_!=_", "@in"].contains(&call.func_name.as_str()) && !call.args.iter().any(is_small) {
-                    return Err("in a loop within a loop, compare with literals, or with what the loops bind".into());
-                }
-                call.target.iter().map(AsRef::as_ref).chain(&call.args).try_for_each(|part| self.walk(part, depth))
-            }
-            Expr::Comprehension(comprehension) => {
-                self.loops += 1;
-                if depth + 1 > MAX_DEPTH || self.loops > MAX_LOOPS {
-                    return Err("would cost too much: at most 8 loops, and one within another".into());
-                }
-                // A loop over what a loop made could grow at every step.
-                if contains_loop(&comprehension.iter_range) {
-                    return Err("would cost too much: a loop does not run over what another made".into());
-                }
-                self.walk(&comprehension.iter_range, depth)?;
-                self.walk(&comprehension.accu_init, depth)?;
-                let names = [Some(&comprehension.iter_var), comprehension.iter_var2.as_ref(), Some(&comprehension.accu_var)];
-                self.scope.push(names.into_iter().flatten().cloned().collect());
-                // A loop that a macro made adds to its own list; that is its result, and bounded by what it runs over.
-                let parts = [&comprehension.loop_cond, &comprehension.result];
-                let done = parts.into_iter().try_for_each(|part| self.walk(part, depth + 1));
-                let done = done.and_then(|()| self.walk_step(&comprehension.loop_step, &comprehension.accu_var, depth + 1));
-                self.scope.pop();
-                done
-            }
-            // Of literals, to look something up in: that is small, and does not grow.
-            Expr::List(list) if depth == 1 && list.elements.iter().all(is_small) => Ok(()),
-            Expr::List(_) | Expr::Map(_) if depth > 0 => {
-                Err("no lists and maps are made in a loop, but lists of literals".into())
-            }
-            Expr::List(list) => list.elements.iter().try_for_each(|element| self.walk(element, depth)),
-            Expr::Map(map) => map.entries.iter().try_for_each(|entry| self.entry(&entry.expr, depth)),
-            Expr::Struct(_) => Err("makes a structure, and there are none".into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn entry(&mut self, entry: &EntryExpr, depth: usize) -> Result<(), String> {
-        match entry {
-            EntryExpr::StructField(field) => self.walk(&field.value, depth),
-            EntryExpr::MapEntry(entry) => {
-                self.walk(&entry.key, depth)?;
-                self.walk(&entry.value, depth)
-            }
-        }
-    }
-
-    /// A loop's step, where `accumulator + […]` is how a macro collects.
-    fn walk_step(&mut self, node: &IdedExpr, accumulator: &str, depth: usize) -> Result<(), String> {
-        if let Expr::Call(call) = &node.expr {
-            let collects = call.func_name == "_+_"
-                && call.args.first().is_some_and(|first| matches!(&first.expr, Expr::Ident(name) if name == accumulator));
-            if collects && depth == 1 {
-                // `[element]`: the element itself is looked at, the list around it is the macro's own.
-                return call.args.iter().skip(1).try_for_each(|part| match &part.expr {
-                    Expr::List(list) => list.elements.iter().try_for_each(|element| self.walk(element, depth)),
-                    _ => self.walk(part, depth),
-                });
-            }
-            if call.func_name == "_?_:_" {
-                return call.args.iter().try_for_each(|part| self.walk_step(part, accumulator, depth));
-            }
-        }
-        self.walk(node, depth)
-    }
-}
-
-/// Whether there is a loop in an expression.
-fn contains_loop(node: &IdedExpr) -> bool {
+/// What leads to a part of something that has a name, as a `field_path` says it.
+pub fn path(node: &IdedExpr) -> Option<String> {
+    let plain = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let member = |whole: String, name: &str| match plain(name) {
+        true => format!("{whole}.{name}"),
+        false => format!("{whole}[\"{name}\"]"),
+    };
     match &node.expr {
-        Expr::Comprehension(_) => true,
-        Expr::Call(call) => call.target.iter().map(AsRef::as_ref).chain(&call.args).any(contains_loop),
-        Expr::Select(select) => contains_loop(&select.operand),
-        Expr::List(list) => list.elements.iter().any(contains_loop),
-        Expr::Map(map) => map.entries.iter().any(|entry| match &entry.expr {
-            EntryExpr::StructField(field) => contains_loop(&field.value),
-            EntryExpr::MapEntry(entry) => contains_loop(&entry.key) || contains_loop(&entry.value),
-        }),
-        _ => false,
+        Expr::Ident(name) => Some(name.clone()),
+        Expr::Select(select) => Some(member(path(&select.operand)?, &select.field)),
+        Expr::Call(call) if call.func_name == "_[_]" => {
+            let [whole, index] = call.args.as_slice() else { return None };
+            match &index.expr {
+                Expr::Literal(LiteralValue::String(name)) => Some(member(path(whole)?, name.inner())),
+                Expr::Literal(LiteralValue::Int(index)) => Some(format!("{}[{}]", path(whole)?, index.inner())),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 
-/// Whether comparing with it costs little: a literal.
-fn is_small(node: &IdedExpr) -> bool {
-    matches!(node.expr, Expr::Literal(_))
+/// Notes what of the facts an expression names.
+fn name(node: &IdedExpr, names: &mut BTreeMap<String, bool>) {
+    let is_fact = |path: &String| schema::root(path.split(['.', '[']).next().unwrap_or_default()).is_some();
+    let null = |node: &IdedExpr| matches!(node.expr, Expr::Literal(LiteralValue::Null));
+    match (path(node).filter(is_fact), &node.expr) {
+        (Some(path), _) => {
+            names.insert(path, true);
+        }
+        (None, Expr::Select(select)) => name(&select.operand, names),
+        (None, Expr::Call(call)) if ["_==_", "_!=_"].contains(&call.func_name.as_str()) && call.args.iter().any(null) => {
+            for part in &call.args {
+                match path(part).filter(is_fact) {
+                    Some(path) => {
+                        names.entry(path).or_insert(false);
+                    }
+                    None => name(part, names),
+                }
+            }
+        }
+        (None, Expr::Call(call)) => {
+            call.target.iter().map(AsRef::as_ref).chain(&call.args).for_each(|part| name(part, names));
+        }
+        (None, Expr::List(list)) => list.elements.iter().for_each(|element| name(element, names)),
+        (None, Expr::Map(map)) => {
+            for entry in &map.entries {
+                if let EntryExpr::MapEntry(entry) = &entry.expr {
+                    name(&entry.key, names);
+                    name(&entry.value, names);
+                }
+            }
+        }
+        (None, Expr::Comprehension(comprehension)) => {
+            let parts = [&comprehension.iter_range, &comprehension.accu_init, &comprehension.loop_step, &comprehension.result];
+            parts.into_iter().for_each(|part| name(part, names));
+        }
+        _ => {}
+    }
+}
+
+/// JSON as CEL; whole numbers are always signed, so that they compare with literals.
+fn convert(value: &serde_json::Value) -> Box<dyn Val + '_> {
+    match value {
+        serde_json::Value::Null => Box::new(CelNull),
+        serde_json::Value::Bool(truth) => Box::new(CelBool::from(*truth)),
+        serde_json::Value::Number(number) => match number.as_i64() {
+            Some(whole) => Box::new(CelInt::from(whole)),
+            None => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
+        },
+        serde_json::Value::String(text) => Box::new(CelString::from(text.as_str())),
+        serde_json::Value::Array(items) => Box::new(CelList::from(items.iter().map(convert).collect::<Vec<_>>())),
+        serde_json::Value::Object(map) => {
+            let members = map.iter().map(|(name, value)| (CelMapKey::from(name.as_str()), convert(value)));
+            Box::new(CelMap::from(members.collect::<HashMap<_, _>>()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -232,13 +256,18 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// For what is not about time.
+    const LONG: Duration = Duration::from_secs(600);
+
     fn run(source: &str) -> Result<bool, String> {
         let facts = json!({
             "manifest": { "title": "A", "size": 12, "classification": "public" },
             "assertions": { "a.b": { "n": [1, 2, 3] } },
             "metadata": {}, "ingredients": [], "signature": null,
         });
-        is_true(&compile(source)?, &context(&facts))
+        let expression = compile(source)?;
+        let deadline = Deadline::after(LONG);
+        is_true(&expression, &context(&facts, &deadline), &deadline).map_err(|(_, reason)| reason)
     }
 
     #[test]
@@ -289,6 +318,84 @@ mod tests {
         let facts =
             json!({ "manifest": {}, "assertions": { "n": numbers }, "metadata": {}, "ingredients": [], "signature": null });
         let program = compile("assertions.n.all(a, assertions.n.all(b, a * b >= 0))").unwrap();
-        assert_eq!(is_true(&program, &context(&facts)), Ok(true));
+        let deadline = Deadline::after(LONG);
+        assert_eq!(is_true(&program, &context(&facts, &deadline), &deadline), Ok(true));
+    }
+
+    #[test]
+    fn what_cannot_be_right_is_found() {
+        for (source, because) in [
+            ("manifest.title > 3", "does not order a text and a number (at character 16)"),
+            ("manifest.size == 'large'", "compares a number with a text"),
+            ("'public' != manifest.size", "compares a text with a number"),
+            ("manifest['title'] == true", "compares a text with a truth value"),
+            ("manifest['titel'] == ''", "has no titel"),
+            ("signature.embedded && manifest.title", "manifest.title is a text, and && takes a truth value"),
+            ("!manifest.size", "manifest.size is a number, and ! takes a truth value"),
+            ("manifest.title - 1 == 0", "takes a number"),
+            ("manifest.title + 1 == 'a1'", "does not take a text and a number"),
+            ("manifest.size.startsWith('1')", "manifest.size is a number"),
+            ("manifest.title.contains(7)", "takes a text"),
+            ("size(manifest.size) == 1", "which has no size"),
+            ("manifest.title.starts == 1", "which has no members"),
+            ("signature.timestamp.when == ''", "has no when; it has time, trusted"),
+            ("signature.timestamp == 5", "compares an object with a number"),
+            ("metadata['dc:title'] > 3", "does not order"),
+            ("manifest.title in 'Poster'", "manifest.title"),
+            ("manifest.title in [1, 2]", "looks for a text among what is a number"),
+            ("manifest.title.all(c, c == 'a')", "loops run over"),
+            ("ingredients.all(i, i.size > 3)", "has no size"),
+            ("ingredients.all(i, i.title > 3)", "does not order"),
+            ("[1, 2].all(n, n == 'a')", "compares a number with a text"),
+            ("ingredients.exists(manifest, manifest.title == '')", "binds manifest"),
+            ("manifest.title ? true : false", "takes a truth value"),
+            ("manifest.size", "gives a number and not a truth value"),
+        ] {
+            let compiled = compile(source);
+            let reason = compiled.as_ref().map_or_else(Clone::clone, |found| found.mistyped.clone().unwrap_or_default());
+            let known = because == "manifest.title" && reason.contains("in looks in");
+            assert!(known || reason.contains(because), "{source}: {reason}");
+        }
+        for source in [
+            "manifest.department == null || manifest.department != 'legal'",
+            "null == signature || signature.timestamp == null || signature.timestamp.trusted",
+            "has(manifest.title) && manifest.size * 2 + 1 > 3 && size(manifest.title) > 0",
+            "manifest.title + '!' == 'A!' && manifest['title'].size() > 0",
+            "assertions.x.y > 3 || assertions['a.b'].n[0] == 'a' || assertions.all(label, label.startsWith('c2pa'))",
+            "assertions.x.n.map(n, n * 2).size() == 3 && assertions.x.n.exists_one(n, n == 'a')",
+            "manifest.classification in ['public', 'internal'] && 'dc:title' in metadata",
+            "(manifest.size > 3 ? manifest.title : assertions.x) == 'A'",
+        ] {
+            assert_eq!(compile(source).map(|found| found.mistyped), Ok(None), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_is_known() {
+        let names = compile("signature == null || signature.signer == assertions['a.b'].c[0].d && has(manifest.title)").unwrap();
+        let names: Vec<(&str, bool)> = names.names.iter().map(|(path, whole)| (path.as_str(), *whole)).collect();
+        let expected =
+            [("assertions[\"a.b\"].c[0].d", true), ("manifest.title", true), ("signature", false), ("signature.signer", true)];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn every_kind_of_loop_ends_in_time() {
+        let numbers: Vec<i64> = (0..1_000).collect();
+        let facts = json!({ "assertions": { "n": numbers } });
+        for source in [
+            "assertions.n.all(a, assertions.n.all(b, a * b >= 0))",
+            "assertions.n.exists(a, assertions.n.exists(b, a * b < 0)) || true",
+            "assertions.n.filter(a, assertions.n.all(b, b >= 0)).size() >= 0",
+            "assertions.n.map(a, a >= 0, assertions.n.all(b, b >= 0)).size() >= 0",
+        ] {
+            let expression = compile(source).unwrap();
+            let deadline = Deadline::after(Duration::from_millis(5));
+            let found = is_true(&expression, &context(&facts, &deadline), &deadline);
+            assert_eq!(found.map_err(|(reason, _)| reason), Err(Unsaid::ExpressionTooSlow), "{source}");
+        }
+        let deadline = Deadline::after(Duration::ZERO);
+        let found = is_true(&compile("true").unwrap(), &context(&facts, &deadline), &deadline);
+        assert_eq!(found.map_err(|(reason, _)| reason), Err(Unsaid::ExpressionTooSlow));
     }
 }

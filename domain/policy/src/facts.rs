@@ -1,49 +1,103 @@
 //! What policies see of a manifest: one JSON value, the same for drafts and for what is signed.
 
+use crate::schema::{self, Type};
 use omt_claims::{
-    definition::{ClaimDefinition, is_workflow_label},
+    definition::{ClaimDefinition, WORKFLOW_LABEL, is_workflow_label},
     metadata::{self, Extracted},
     service::Examined,
 };
-use omt_kernel::{Result, error::Context as _, manifest::ManifestRecord};
+use omt_kernel::{Result, error::Context as _, manifest::ManifestRecord, record::VerificationRecord};
 use serde_json::{Map, Value, json};
 
 /// The longest text that a policy sees.
 const MAX_TEXT: usize = 4_096;
 /// How much there may be in all: values, and every 64 bytes of texts.
-const MAX_SIZE: usize = 20_000;
+pub const MAX_SIZE: usize = 20_000;
 /// The longest list or object.
-const MAX_ITEMS: usize = 1_000;
+pub const MAX_ITEMS: usize = 1_000;
+/// The most ingredients: loops over them in loops over something else stay affordable.
+pub const MAX_INGREDIENTS: usize = 100;
 
 /// Where a report says that the signer attests an approval.
 const ATTESTED: &str = "/organizational_compliance/workflow_approved";
 
-/// Members of the facts, and those of them whose members are known.
-pub const ROOTS: [&str; 5] = ["manifest", "assertions", "metadata", "ingredients", "signature"];
-/// Members of `manifest`.
-pub const MANIFEST: [&str; 16] = [
-    "id",
-    "title",
-    "creator",
-    "department",
-    "project",
-    "organization",
-    "classification",
-    "media_type",
-    "file_name",
-    "size",
-    "state",
-    "action",
-    "digital_source_type",
-    "software_agent",
-    "created_at",
-    "created_by",
-];
-/// Members of `signature`.
-pub const SIGNATURE: [&str; 7] = ["algorithm", "signed_at", "embedded", "post_quantum", "signer", "trust_level", "timestamp"];
+/// Who says whether a signature holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Verified<'a> {
+    /// Nobody.
+    No,
+    /// A verification just now.
+    Now(&'a Value),
+    /// An earlier one.
+    Kept(&'a VerificationRecord),
+}
+
+impl<'a> Verified<'a> {
+    fn report(self) -> Option<&'a Value> {
+        match self {
+            Self::No => None,
+            Self::Now(report) => Some(report),
+            Self::Kept(record) => Some(&record.report),
+        }
+    }
+}
+
+impl<'a> From<Option<&'a VerificationRecord>> for Verified<'a> {
+    fn from(kept: Option<&'a VerificationRecord>) -> Self {
+        kept.map_or(Self::No, Self::Kept)
+    }
+}
+
+/// What a policy decides from, and where it is from.
+pub struct Facts {
+    /// The facts.
+    pub value: Value,
+    /// It is signed, and nobody says whether the signature holds.
+    pub unverified: bool,
+    /// Content that is not stored here.
+    upload: bool,
+    /// The verification that speaks for the signature.
+    verification: String,
+}
+
+impl Facts {
+    /// Facts as they are given, of something stored whose signature was verified.
+    pub fn new(value: Value) -> Self {
+        Self { value, unverified: false, upload: false, verification: "verification".to_owned() }
+    }
+
+    /// What a path leads to, whose word it is (`record`, `definition`, `claim`, `workflow`, `content`, or a verification's), and the
+    /// label of the assertion that it leads into.
+    pub fn look(&self, path: &str) -> (Option<&Value>, String, Option<String>) {
+        let steps = steps(path).unwrap_or_default();
+        let member = |n: usize| match steps.get(n) {
+            Some(Step::Member(name)) => name.as_str(),
+            _ => "",
+        };
+        let word = match (member(0), member(1)) {
+            ("manifest", "media_type" | "size") | ("metadata", _) => "content",
+            ("manifest" | "assertions" | "ingredients", _) if self.upload => "claim",
+            ("assertions", WORKFLOW_LABEL) => "workflow",
+            ("assertions", _) => "definition",
+            ("signature", "algorithm" | "signed_at" | "embedded") if !self.upload => "record",
+            // Whether there is one at all is in the record.
+            ("signature", "") if !self.upload => "record",
+            ("signature", _) => &self.verification,
+            _ => "record",
+        };
+        let label = (member(0) == "assertions" && steps.len() > 1).then(|| member(1).to_owned());
+        (follow(&self.value, &steps), word.to_owned(), label)
+    }
+}
 
 /// The facts. `verified` is what a verification said, where there was one; `approval` what a workflow decided on what is signed.
-pub fn of(record: &ManifestRecord, verified: Option<&Value>, approval: Option<Value>) -> Result<Value> {
+pub fn of(record: &ManifestRecord, verified: Verified<'_>, approval: Option<Value>) -> Result<Facts> {
+    let verification = match verified {
+        Verified::No => "none".to_owned(),
+        Verified::Now(_) => "verification".to_owned(),
+        Verified::Kept(kept) => format!("verification {}", kept.id),
+    };
+    let verified = verified.report();
     let definition: ClaimDefinition = serde_json::from_value(record.definition.clone()).context("a definition cannot be read")?;
     let extracted: Extracted = serde_json::from_value(record.metadata.clone()).context("metadata cannot be read")?;
     let mut assertions = Map::new();
@@ -66,14 +120,14 @@ pub fn of(record: &ManifestRecord, verified: Option<&Value>, approval: Option<Va
     // What a workflow approved carries its approval; where the signature was looked at, it must say so.
     let attested = verified.is_none_or(|verified| verified.pointer(ATTESTED) == Some(&Value::Bool(true)));
     if let Some(approval) = approval.filter(|_| attested) {
-        assertions.insert(omt_claims::definition::WORKFLOW_LABEL.into(), approval);
+        assertions.insert(WORKFLOW_LABEL.into(), approval);
     }
     let ingredients: Vec<Value> = record
         .ingredients
         .iter()
         .map(|i| json!({ "title": i.title, "media_type": i.media_type, "relationship": i.relationship }))
         .collect();
-    let facts = json!({
+    let value = json!({
         "manifest": {
             "id": record.id,
             "title": record.title,
@@ -97,11 +151,11 @@ pub fn of(record: &ManifestRecord, verified: Option<&Value>, approval: Option<Va
         "ingredients": ingredients,
         "signature": signature,
     });
-    Ok(facts)
+    Ok(Facts { value, unverified: record.signed.is_some() && verified.is_none(), upload: false, verification })
 }
 
 /// The facts of content that is not stored here: what its manifest says, as far as its integrity holds.
-pub fn of_upload(examined: &Examined) -> Result<Value> {
+pub fn of_upload(examined: &Examined) -> Result<Facts> {
     let report = serde_json::to_value(&examined.report).context("a report cannot be written")?;
     let valid = examined.report.valid;
     let manifests = examined.crjson.as_ref().and_then(|crjson| crjson.get("manifests")?.as_array());
@@ -120,7 +174,7 @@ pub fn of_upload(examined: &Examined) -> Result<Value> {
     let ingredient = |data: &Value| json!({ "title": data.get("dc:title"), "media_type": data.get("dc:format"), "relationship": data.get("relationship") });
     let ingredients: Vec<Value> =
         assertions.iter().filter(|(label, _)| is_ingredient(label)).map(|(_, data)| ingredient(data)).collect();
-    Ok(json!({
+    let value = json!({
         "manifest": {
             "id": null, "title": report["title"], "creator": null, "department": null, "project": null, "organization": null,
             "classification": null, "media_type": examined.media_type, "file_name": null, "size": examined.size,
@@ -132,7 +186,8 @@ pub fn of_upload(examined: &Examined) -> Result<Value> {
         "ingredients": ingredients,
         // Of a manifest that does not hold, too: it is no draft.
         "signature": examined.report.manifest_present.then(|| signature(Some(&report))),
-    }))
+    });
+    Ok(Facts { value, unverified: false, upload: true, verification: "verification".to_owned() })
 }
 
 /// Metadata by property.
@@ -174,7 +229,8 @@ pub fn for_expressions(facts: &Value) -> Option<&Value> {
         }
     }
     let mut left = MAX_SIZE;
-    small(facts, &mut left).then_some(facts)
+    let few = facts.get("ingredients").and_then(Value::as_array).is_none_or(|items| items.len() <= MAX_INGREDIENTS);
+    (few && small(facts, &mut left)).then_some(facts)
 }
 
 /// A step of a path.
@@ -221,21 +277,44 @@ pub fn check_path(path: &str, within_assertion: bool) -> Result<(), String> {
         Some(Step::Member(name)) => Some(name.as_str()),
         _ => None,
     };
-    let known = |names: &[&str], name: &str| {
-        if names.contains(&name) { Ok(()) } else { Err(format!("{name} is not one of {}", names.join(", "))) }
+    let known = |members: &[(&str, Type)], name: &str| match members.iter().any(|(known, _)| *known == name) {
+        true => Ok(()),
+        false => Err(format!("{name} is not one of {}", schema::names(members))),
     };
     let root = member(0).ok_or("begins with an index")?;
-    known(&ROOTS, root)?;
-    match (root, member(1)) {
-        ("manifest", Some(name)) => known(&MANIFEST, name),
-        ("signature", Some(name)) => known(&SIGNATURE, name),
+    known(&schema::ROOTS, root)?;
+    match (schema::root(root), member(1)) {
+        (Some(Type::Members(members)), Some(name)) => known(members, name),
         _ => Ok(()),
+    }
+}
+
+/// The path to an assertion.
+pub fn assertion_path(label: &str) -> String {
+    format!("assertions[\"{label}\"]")
+}
+
+/// A path within what another leads to.
+pub fn join(whole: &str, part: &str) -> String {
+    if part.starts_with('[') { format!("{whole}{part}") } else { format!("{whole}.{part}") }
+}
+
+/// Whether a path leads to what only a verification says of a signature.
+pub fn needs_verification(path: &str, whole: bool) -> bool {
+    match steps(path).unwrap_or_default().as_slice() {
+        [Step::Member(root)] => root == "signature" && whole,
+        [Step::Member(root), Step::Member(name), ..] => root == "signature" && schema::VERIFIED.contains(&name.as_str()),
+        _ => false,
     }
 }
 
 /// What a path leads to.
 pub fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    steps(path).ok()?.iter().try_fold(value, |value, step| match step {
+    follow(value, &steps(path).ok()?)
+}
+
+fn follow<'a>(value: &'a Value, steps: &[Step]) -> Option<&'a Value> {
+    steps.iter().try_fold(value, |value, step| match step {
         Step::Member(name) => value.get(name),
         Step::Index(index) => value.get(index),
     })

@@ -1,10 +1,20 @@
 //! Organisational policy: rules that a tenant writes about its manifests, in versions, and what they say of a manifest.
 
+mod check;
+mod cost;
+mod dry_run;
 mod expression;
 mod facts;
 pub mod model;
 pub mod rules;
+mod schema;
 mod service;
+mod shadow;
+mod types;
 
-pub use model::{Policy, RuleVerdict, Verdict};
-pub use service::{DRY_RUN, Dependencies, DryRun, DryRunOrder, Policies, Version};
+pub use dry_run::{DRY_RUN, DryRun, DryRunOrder};
+pub use expression::Deadline;
+pub use facts::Facts;
+pub use model::{Evidence, Policy, RuleVerdict, Verdict};
+pub use service::{Answer, Dependencies, Policies, Shown, Version};
+pub use shadow::Findings;

@@ -1,5 +1,6 @@
 //! Policies, their rules, and verdicts.
 
+use crate::cost::MAX_COST;
 use omt_kernel::{Error, FieldError, Kind, Result, manifest::Classification};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,7 +30,7 @@ pub enum RuleType {
 }
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Good to know.
@@ -108,25 +109,64 @@ fn yes() -> bool {
     true
 }
 
+/// Why it cannot be said whether a rule holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Unsaid {
+    /// The time for the policy's expressions was over.
+    ExpressionTooSlow,
+    /// The expression gives no truth value.
+    ExpressionFailed,
+    /// The manifest says more than an expression may look at.
+    TooMuchToLookAt,
+    /// It depends on what a verification says of the signature, and there was none.
+    NotVerified,
+}
+
+/// What was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Evidence {
+    /// Where, such as `manifest.title`.
+    #[schema(example = "manifest.title")]
+    pub place: String,
+    /// Whose word it is: the manifest's `record`, the `definition` of its claim, the `claim` itself, the `workflow` that approved it,
+    /// the `content`; `verification`, with its identifier where it is an earlier one; `none` where nobody verified it.
+    #[schema(example = "record")]
+    pub source: String,
+    /// The label of the assertion that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Its place among the assertions, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// What is there, as JSON, cut short after 200 characters.
+    pub found: String,
+}
+
 /// What a rule says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RuleVerdict {
     /// The rule.
     pub rule: String,
     /// How bad it is when it does not hold.
     pub severity: Severity,
-    /// Whether it holds.
+    /// Whether it holds. What cannot be said does not.
     pub passed: bool,
+    /// Why it cannot be said, where it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Unsaid>,
     /// What it looked at.
     pub location: String,
     /// What would have to be so.
     pub expected: String,
     /// What is so.
     pub actual: String,
+    /// What that was decided from, whether it holds or not.
+    pub evidence: Vec<Evidence>,
 }
 
 /// What a policy says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Verdict {
     /// The policy.
     pub policy: String,
@@ -140,6 +180,36 @@ pub struct Verdict {
     pub shadow: bool,
     /// Rule by rule.
     pub rules: Vec<RuleVerdict>,
+}
+
+/// How content stands with a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It passes.
+    Passes,
+    /// It does not.
+    Fails,
+    /// It would not be let through, but only for want of a verification, or of time.
+    CannotSay,
+}
+
+impl RuleVerdict {
+    /// Whether it might hold all the same, had somebody looked.
+    pub fn is_open(&self) -> bool {
+        matches!(self.reason, Some(Unsaid::NotVerified | Unsaid::ExpressionTooSlow))
+    }
+}
+
+impl Verdict {
+    /// How content stands with it.
+    pub fn outcome(&self) -> Outcome {
+        let mut broken = self.rules.iter().filter(|rule| !rule.passed && rule.severity == Severity::Error).peekable();
+        match (broken.peek().is_some(), broken.all(RuleVerdict::is_open)) {
+            (false, _) => Outcome::Passes,
+            (true, true) => Outcome::CannotSay,
+            (true, false) => Outcome::Fails,
+        }
+    }
 }
 
 impl Policy {
@@ -157,6 +227,10 @@ impl Policy {
         if self.rules.is_empty() || self.rules.len() > MAX_RULES {
             fault("rules".into(), "1 to 200 rules are needed");
         }
+        // All on one thread, and that is the dear part: no more of them than there may be rules.
+        let sources = self.rules.iter().take(MAX_RULES).filter_map(|rule| rule.custom_function.clone());
+        let mut compiled = crate::expression::compile_all(sources.collect()).into_iter();
+        let (mut cost, mut dearest) = (0_u64, (0, String::new()));
         let mut names = BTreeSet::new();
         for (n, rule) in self.rules.iter().enumerate().take(MAX_RULES) {
             let at = |part: &str| format!("rules[{n}].{part}");
@@ -197,11 +271,27 @@ impl Policy {
             {
                 fault(at("field_path"), &reason);
             }
-            if let Some(source) = &rule.custom_function
-                && let Err(reason) = crate::expression::compile(source)
-            {
-                fault(at("custom_function"), &reason);
+            let Some(expression) = rule.custom_function.as_ref().and_then(|_| compiled.next()) else { continue };
+            match expression {
+                Ok(expression) => {
+                    if let Some(reason) = &expression.mistyped {
+                        fault(at("custom_function"), reason);
+                    }
+                    if rule.enabled && rule.rule_type == RuleType::CustomFunction {
+                        cost = cost.saturating_add(expression.cost);
+                        dearest = dearest.max((expression.cost, at("custom_function")));
+                    }
+                }
+                Err(reason) => fault(at("custom_function"), &reason),
             }
+        }
+        if cost > MAX_COST {
+            let (most, field) = dearest;
+            let words = format!(
+                "would cost too much: the policy's expressions may take {cost} steps in all, of which this one {most}; at most \
+                 {MAX_COST} are allowed"
+            );
+            fault(field, &words);
         }
         if faults.is_empty() {
             return Ok(());
@@ -209,6 +299,13 @@ impl Policy {
         let mut error = Error::new(Kind::Unprocessable, "INVALID_POLICY", "the policy means nothing as it is");
         error.fields = faults;
         Err(error)
+    }
+
+    /// About how many bytes its rules take.
+    pub(crate) fn weight(&self) -> usize {
+        let texts =
+            |rule: &Rule| rule.name.len() + rule.description.len() + 8 * rule.custom_function.as_ref().map_or(0, String::len);
+        self.rules.iter().map(|rule| 512 + texts(rule)).sum()
     }
 
     /// The policies that every tenant has.

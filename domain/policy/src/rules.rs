@@ -1,13 +1,17 @@
 //! What rules say of facts. Pure.
 
 use crate::{
-    expression, facts,
-    model::{Policy, Rule, RuleType, RuleVerdict, Severity, Verdict},
+    expression::{self, Deadline, Expression},
+    facts::{self, Facts},
+    model::{Evidence, Policy, Rule, RuleType, RuleVerdict, Severity, Unsaid, Verdict},
 };
-use cel::{Context, Program};
+use cel::Context;
 use omt_kernel::manifest::Classification;
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// Evidence that one expression shows at most.
+const MAX_EVIDENCE: usize = 16;
 
 /// A policy whose expressions are compiled.
 pub struct Compiled {
@@ -15,67 +19,113 @@ pub struct Compiled {
     pub policy: Policy,
     /// Its version.
     pub version: u32,
-    programs: BTreeMap<String, Result<Program, String>>,
+    expressions: BTreeMap<String, Result<Expression, String>>,
+}
+
+/// What was found of a rule.
+struct Found {
+    passed: bool,
+    reason: Option<Unsaid>,
+    location: String,
+    expected: String,
+    actual: String,
+    evidence: Vec<Evidence>,
 }
 
 impl Compiled {
     /// Compiles its expressions.
     pub fn new(policy: Policy, version: u32) -> Self {
-        let compile = |rule: &Rule| rule.custom_function.as_ref().map(|source| (rule.name.clone(), expression::compile(source)));
-        let programs = policy.rules.iter().filter_map(compile).collect();
-        Self { policy, version, programs }
+        let own = |rule: &Rule| Some((rule.name.clone(), rule.custom_function.clone()?));
+        let (names, sources): (Vec<_>, Vec<_>) = policy.rules.iter().filter_map(own).unzip();
+        let expressions = match sources.is_empty() {
+            true => BTreeMap::new(),
+            false => names.into_iter().zip(expression::compile_all(sources)).collect(),
+        };
+        Self { policy, version, expressions }
     }
 
-    /// What it says.
-    pub fn evaluate(&self, facts: &Value) -> Verdict {
-        let text = |path| facts::at(facts, path).and_then(Value::as_str);
+    /// Whether there is anything in it that takes time.
+    pub fn has_expressions(&self) -> bool {
+        !self.expressions.is_empty()
+    }
+
+    /// What it says. Expressions that have not ended by the deadline cannot be said.
+    pub fn evaluate(&self, facts: &Facts, deadline: &Deadline) -> Verdict {
+        let text = |path| facts::at(&facts.value, path).and_then(Value::as_str);
         let classification: Option<Classification> = text("manifest.classification").and_then(|c| c.parse().ok());
         let department = self.policy.department.is_none() || self.policy.department.as_deref() == text("manifest.department");
         let class = self.policy.classification_level.is_none() || self.policy.classification_level == classification;
         let applies = department && class;
-        let context = self.programs.values().next().and_then(|_| facts::for_expressions(facts)).map(expression::context);
-        let rules: Vec<RuleVerdict> = match applies {
-            true => self
-                .policy
-                .rules
-                .iter()
-                .filter(|rule| rule.enabled)
-                .map(|rule| self.rule(rule, facts, context.as_ref()))
-                .collect(),
-            false => Vec::new(),
-        };
+        let visible = if applies && self.has_expressions() { facts::for_expressions(&facts.value) } else { None };
+        let context = visible.map(|visible| expression::context(visible, deadline));
+        let enabled = self.policy.rules.iter().filter(|rule| applies && rule.enabled);
+        let rules: Vec<RuleVerdict> = enabled.map(|rule| self.rule(rule, facts, context.as_ref(), deadline)).collect();
         let passed = rules.iter().all(|rule| rule.passed || rule.severity < Severity::Error);
         Verdict { policy: self.policy.name.clone(), version: self.version, applies, passed, shadow: self.policy.shadow, rules }
     }
 
-    fn rule(&self, rule: &Rule, facts: &Value, context: Option<&Context<'_, '_>>) -> RuleVerdict {
-        let (passed, location, expected, actual) = match rule.rule_type {
+    fn rule(&self, rule: &Rule, facts: &Facts, context: Option<&Context<'_, '_>>, deadline: &Deadline) -> RuleVerdict {
+        let found = match rule.rule_type {
             RuleType::RequiredAssertion | RuleType::ForbiddenAssertion => assertion(rule, facts),
             RuleType::RequiredField | RuleType::ValueConstraint => field(rule, facts),
             RuleType::ClassificationConstraint => {
-                let found = facts::at(facts, "manifest.classification").cloned().unwrap_or_default();
+                let found = facts::at(&facts.value, "manifest.classification").cloned().unwrap_or_default();
                 let levels = rule.classification_levels.clone().unwrap_or_default();
                 let names: Vec<&str> = levels.iter().map(|level| level.as_str()).collect();
-                let passed = found.as_str().is_some_and(|found| names.contains(&found));
-                (passed, "manifest.classification".to_owned(), format!("one of {}", names.join(", ")), show(Some(&found)))
+                Found {
+                    passed: found.as_str().is_some_and(|found| names.contains(&found)),
+                    reason: None,
+                    location: "manifest.classification".to_owned(),
+                    expected: format!("one of {}", names.join(", ")),
+                    actual: show(Some(&found)),
+                    evidence: vec![seen(facts, "manifest.classification")],
+                }
             }
-            RuleType::CustomFunction => {
-                let source = rule.custom_function.clone().unwrap_or_default();
-                let result = match (self.programs.get(&rule.name), context) {
-                    (Some(Ok(program)), Some(context)) => expression::is_true(program, context),
-                    (Some(Err(reason)), _) => Err(reason.clone()),
-                    _ => Err("the manifest says more than an expression may look at".to_owned()),
-                };
-                let (passed, actual) = match result {
-                    Ok(result) => (result, result.to_string()),
-                    // What cannot be said is not passed.
-                    Err(reason) => (false, format!("cannot be said: {}", reason.chars().take(200).collect::<String>())),
-                };
-                (passed, "custom_function".to_owned(), source, actual)
-            }
+            RuleType::CustomFunction => self.expression(rule, facts, context, deadline),
         };
-        RuleVerdict { rule: rule.name.clone(), severity: rule.severity, passed, location, expected, actual }
+        let Found { passed, reason, location, expected, actual, evidence } = found;
+        RuleVerdict { rule: rule.name.clone(), severity: rule.severity, passed, reason, location, expected, actual, evidence }
     }
+
+    fn expression(&self, rule: &Rule, facts: &Facts, context: Option<&Context<'_, '_>>, deadline: &Deadline) -> Found {
+        let compiled = self.expressions.get(&rule.name);
+        let names = compiled.and_then(|compiled| compiled.as_ref().ok()).map(|compiled| &compiled.names);
+        let unverified = |(path, whole): (&String, &bool)| facts.unverified && facts::needs_verification(path, *whole);
+        let result = match (compiled, context) {
+            (Some(Ok(compiled)), _) if compiled.names.iter().any(unverified) => Err(not_verified()),
+            (Some(Ok(compiled)), Some(context)) => expression::is_true(compiled, context, deadline),
+            (Some(Err(reason)), _) => Err((Unsaid::ExpressionFailed, reason.clone())),
+            _ => Err((Unsaid::TooMuchToLookAt, "the manifest says more than an expression may look at".to_owned())),
+        };
+        let (passed, reason, actual) = match result {
+            Ok(result) => (result, None, result.to_string()),
+            // What cannot be said is not passed.
+            Err((reason, words)) => (false, Some(reason), unsaid(&words)),
+        };
+        let evidence = names.into_iter().flatten().take(MAX_EVIDENCE).map(|(path, _)| seen(facts, path)).collect();
+        let expected = rule.custom_function.clone().unwrap_or_default();
+        Found { passed, reason, location: "custom_function".to_owned(), expected, actual, evidence }
+    }
+}
+
+fn not_verified() -> (Unsaid, String) {
+    (Unsaid::NotVerified, "the signature was not verified".to_owned())
+}
+
+fn unsaid(reason: &str) -> String {
+    format!("cannot be said: {}", reason.chars().take(200).collect::<String>())
+}
+
+/// What is at a place of the facts, and whose word it is. Of an assertion, which one.
+fn seen(facts: &Facts, path: &str) -> Evidence {
+    let (found, source, label) = facts.look(path);
+    let index = label.as_ref().and_then(|label| assertions(facts).position(|(known, _)| known == label));
+    Evidence { place: path.to_owned(), source, label: label.filter(|_| index.is_some()), index, found: show(found) }
+}
+
+/// The assertions, in their order.
+fn assertions(facts: &Facts) -> impl Iterator<Item = (&String, &Value)> {
+    facts.value.get("assertions").and_then(Value::as_object).into_iter().flatten()
 }
 
 /// Labels that say the same: the deprecated one is accepted where the newer one is named, and the reverse.
@@ -88,28 +138,63 @@ fn stands_for(label: &str, wanted: &str) -> bool {
     label == wanted || base(label) == wanted || (creative.contains(&wanted) && creative.contains(&label))
 }
 
-fn found_assertion<'a>(facts: &'a Value, wanted: &str) -> Option<(&'a String, &'a Value)> {
-    facts.get("assertions")?.as_object()?.iter().find(|(label, _)| stands_for(label, wanted))
+fn found_assertion<'a>(facts: &'a Facts, wanted: &str) -> Option<(&'a String, &'a Value)> {
+    assertions(facts).find(|(label, _)| stands_for(label, wanted))
 }
 
-fn assertion(rule: &Rule, facts: &Value) -> (bool, String, String, String) {
-    let wanted = rule.assertion_label.as_deref().unwrap_or_default();
-    let found = found_assertion(facts, wanted);
-    let actual = found.map_or_else(|| "not there".to_owned(), |(label, _)| format!("{label} is there"));
-    let required = rule.rule_type == RuleType::RequiredAssertion;
-    let expected = if required { format!("{wanted} is there") } else { format!("{wanted} is not there") };
-    (found.is_some() == required, format!("assertions.{wanted}"), expected, actual)
-}
-
-fn field(rule: &Rule, facts: &Value) -> (bool, String, String, String) {
-    let path = rule.field_path.as_deref().unwrap_or_default();
-    let (found, location) = match &rule.assertion_label {
-        Some(label) => {
-            (found_assertion(facts, label).and_then(|(_, data)| facts::at(data, path)), format!("assertions.{label}.{path}"))
+/// The assertion that was found; where there is none, those that are there.
+fn matched(facts: &Facts, found: Option<&String>) -> Evidence {
+    match found {
+        Some(label) => seen(facts, &facts::assertion_path(label)),
+        None => {
+            let labels: Vec<&str> = assertions(facts).map(|(label, _)| label.as_str()).collect();
+            Evidence { found: shorten(labels.join(", ")), ..seen(facts, "assertions") }
         }
-        None => (facts::at(facts, path), path.to_owned()),
+    }
+}
+
+fn assertion(rule: &Rule, facts: &Facts) -> Found {
+    let wanted = rule.assertion_label.as_deref().unwrap_or_default();
+    let found = found_assertion(facts, wanted).map(|(label, _)| label);
+    let required = rule.rule_type == RuleType::RequiredAssertion;
+    Found {
+        passed: found.is_some() == required,
+        reason: None,
+        location: format!("assertions.{wanted}"),
+        expected: if required { format!("{wanted} is there") } else { format!("{wanted} is not there") },
+        actual: found.map_or_else(|| "not there".to_owned(), |label| format!("{label} is there")),
+        evidence: vec![matched(facts, found)],
+    }
+}
+
+fn field(rule: &Rule, facts: &Facts) -> Found {
+    let path = rule.field_path.as_deref().unwrap_or_default();
+    let (found, location, evidence) = match &rule.assertion_label {
+        Some(wanted) => {
+            let assertion = found_assertion(facts, wanted);
+            let found = assertion.and_then(|(_, data)| facts::at(data, path));
+            let mut evidence = matched(facts, assertion.map(|(label, _)| label));
+            if assertion.is_some() {
+                evidence.place = facts::join(&evidence.place, path);
+                evidence.found = show(found);
+            }
+            (found, format!("assertions.{wanted}.{path}"), evidence)
+        }
+        None => (facts::at(&facts.value, path), path.to_owned(), seen(facts, path)),
     };
+    let evidence = vec![evidence];
     let actual = show(found);
+    if facts.unverified && rule.assertion_label.is_none() && facts::needs_verification(path, false) {
+        let (reason, words) = not_verified();
+        let expected = constraint(rule, found).1;
+        return Found { passed: false, reason: Some(reason), location, expected, actual: unsaid(&words), evidence };
+    }
+    let (passed, expected) = constraint(rule, found);
+    Found { passed, reason: None, location, expected, actual, evidence }
+}
+
+/// Whether a field is as a rule wants it, and how that is.
+fn constraint(rule: &Rule, found: Option<&Value>) -> (bool, String) {
     if rule.rule_type == RuleType::RequiredField {
         let empty = match found {
             None | Some(Value::Null) => true,
@@ -118,7 +203,7 @@ fn field(rule: &Rule, facts: &Value) -> (bool, String, String, String) {
             Some(Value::Object(map)) => map.is_empty(),
             Some(_) => false,
         };
-        return (!empty, location, "there, and not empty".to_owned(), actual);
+        return (!empty, "there, and not empty".to_owned());
     }
     let mut expected = Vec::new();
     let mut passed = found.is_some_and(|found| !found.is_null());
@@ -144,27 +229,59 @@ fn field(rule: &Rule, facts: &Value) -> (bool, String, String, String) {
         expected.push(format!("at most {most}"));
         passed &= measure.is_some_and(|n| n <= most);
     }
-    (passed, location, expected.join(", "), actual)
+    (passed, expected.join(", "))
 }
 
-/// A value in words, cut short.
+/// The most characters of a value that are shown.
+const SHOWN: usize = 200;
+
+/// A value in words, cut short. What is not shown is not written either: a list may be long.
 fn show(value: Option<&Value>) -> String {
     let Some(value) = value else { return "not there".to_owned() };
-    let text = value.to_string();
-    if text.chars().count() <= 200 { text } else { text.chars().take(200).chain("…".chars()).collect() }
+    let mut head = Head(Vec::new());
+    // It ends with an error when there is enough.
+    let whole = serde_json::to_writer(&mut head, value).is_ok();
+    let text = String::from_utf8_lossy(&head.0).into_owned();
+    if whole { shorten(text) } else { shorten(text + "…") }
+}
+
+fn shorten(text: String) -> String {
+    if text.chars().count() <= SHOWN { text } else { text.chars().take(SHOWN).chain("…".chars()).collect() }
+}
+
+/// The beginning of what is written.
+struct Head(Vec<u8>);
+
+impl std::io::Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Four bytes are one character at the most, and one more shows that there is more.
+        let room = 4 * (SHOWN + 1) - self.0.len();
+        self.0.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        if room == 0 { Ok(0) } else { Ok(bytes.len().min(room)) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::time::Duration;
 
-    fn facts() -> Value {
-        json!({
+    /// For what is not about time.
+    fn late() -> Deadline {
+        Deadline::after(Duration::from_secs(600))
+    }
+
+    fn facts() -> Facts {
+        Facts::new(json!({
             "manifest": { "title": "Poster", "creator": "Example", "classification": "public", "department": "news", "size": 10 },
             "assertions": { "c2pa.actions.v2": { "actions": [{ "action": "c2pa.created" }] }, "cawg.metadata": { "dc:title": "Poster" } },
             "metadata": {}, "ingredients": [], "signature": { "algorithm": "hybrid-es256-ml-dsa-65", "post_quantum": "trusted" },
-        })
+        }))
     }
 
     fn rule(json: Value) -> Rule {
@@ -183,7 +300,7 @@ mod tests {
             rules: vec![rule(json)],
         };
         policy.validate().unwrap();
-        Compiled::new(policy, 1).evaluate(&facts()).passed
+        Compiled::new(policy, 1).evaluate(&facts(), &late()).passed
     }
 
     #[test]
@@ -227,7 +344,7 @@ mod tests {
     fn shipped_policies_mean_something() {
         for policy in Policy::shipped().unwrap() {
             policy.validate().unwrap_or_else(|e| panic!("{}: {:?}", policy.name, e.fields));
-            let verdict = Compiled::new(policy, 1).evaluate(&facts());
+            let verdict = Compiled::new(policy, 1).evaluate(&facts(), &late());
             assert!(!verdict.rules.is_empty());
             let expected = verdict.policy == "marketing_content";
             assert_eq!(verdict.passed, expected, "{verdict:#?}");
@@ -238,7 +355,7 @@ mod tests {
     fn policies_are_for_what_they_say() {
         let mut policy = Policy::shipped().unwrap().remove(0);
         policy.department = Some("legal".into());
-        let verdict = Compiled::new(policy, 1).evaluate(&facts());
+        let verdict = Compiled::new(policy, 1).evaluate(&facts(), &late());
         assert!(!verdict.applies && verdict.passed);
     }
 
@@ -252,5 +369,56 @@ mod tests {
         let error = serde_json::from_value::<Policy>(bad).unwrap().validate().unwrap_err();
         let fields: Vec<&str> = error.fields.iter().map(|f| f.field.as_str()).collect();
         assert_eq!(fields, ["rules[0].field_path", "rules[1].name", "rules[1].required_value", "rules[2].custom_function"]);
+    }
+
+    #[test]
+    fn verdicts_show_what_they_were_decided_from() {
+        let policy: Policy = serde_json::from_value(json!({ "name": "p", "rules": [
+            { "name": "there", "rule_type": "required_assertion", "severity": "error", "assertion_label": "c2pa.actions" },
+            { "name": "gone", "rule_type": "forbidden_assertion", "severity": "error", "assertion_label": "x.y" },
+            { "name": "within", "rule_type": "required_field", "severity": "error", "assertion_label": "cawg.metadata", "field_path": "dc:title" },
+            { "name": "class", "rule_type": "classification_constraint", "severity": "error", "classification_levels": ["public"] },
+            { "name": "said", "rule_type": "custom_function", "severity": "error",
+              "custom_function": "signature.post_quantum == 'trusted' && manifest.size > 1" },
+            { "name": "missing", "rule_type": "custom_function", "severity": "info", "custom_function": "assertions.z.a == 1" },
+        ] }))
+        .unwrap();
+        policy.validate().unwrap();
+        let verdict = Compiled::new(policy, 1).evaluate(&facts(), &late());
+        assert!(verdict.passed, "{verdict:#?}");
+        let seen = |n: usize| -> Vec<(&str, &str, Option<usize>, &str)> {
+            let each = verdict.rules[n].evidence.iter();
+            each.map(|e| (e.place.as_str(), e.source.as_str(), e.index, e.found.as_str())).collect()
+        };
+        let actions = "{\"actions\":[{\"action\":\"c2pa.created\"}]}";
+        assert_eq!(seen(0), [("assertions[\"c2pa.actions.v2\"]", "definition", Some(0), actions)]);
+        assert_eq!(verdict.rules[0].evidence[0].label.as_deref(), Some("c2pa.actions.v2"));
+        assert_eq!(seen(1), [("assertions", "definition", None, "c2pa.actions.v2, cawg.metadata")]);
+        assert_eq!(seen(2), [("assertions[\"cawg.metadata\"].dc:title", "definition", Some(1), "\"Poster\"")]);
+        assert_eq!(seen(3), [("manifest.classification", "record", None, "\"public\"")]);
+        let said = [("manifest.size", "content", None, "10"), ("signature.post_quantum", "verification", None, "\"trusted\"")];
+        assert_eq!(seen(4), said);
+        assert_eq!(seen(5), [("assertions.z.a", "definition", None, "not there")]);
+        assert_eq!(verdict.rules[5].reason, Some(Unsaid::ExpressionFailed));
+    }
+
+    #[test]
+    fn what_cannot_be_said_says_why() {
+        let mut policy = Policy::shipped().unwrap().pop().unwrap();
+        policy.rules.push(rule(json!({ "name": "trust", "rule_type": "required_field", "field_path": "signature.trust_level" })));
+        let compiled = Compiled::new(policy, 1);
+        let reasons = |facts: &Facts, deadline: Deadline| -> Vec<(String, Unsaid)> {
+            let rules = compiled.evaluate(facts, &deadline).rules;
+            rules.into_iter().filter(|rule| !rule.passed).filter_map(|rule| Some((rule.rule, rule.reason?))).collect()
+        };
+        assert_eq!(reasons(&facts(), late()), []);
+        let slow = reasons(&facts(), Deadline::after(Duration::ZERO));
+        assert_eq!(slow, [("post-quantum".to_owned(), Unsaid::ExpressionTooSlow)]);
+        let mut unverified = facts();
+        unverified.unverified = true;
+        assert_eq!(reasons(&unverified, late()), [("trust".to_owned(), Unsaid::NotVerified)]);
+        let mut large = facts();
+        large.value["ingredients"] = json!(vec![json!({}); 101]);
+        assert_eq!(reasons(&large, late()), [("post-quantum".to_owned(), Unsaid::TooMuchToLookAt)]);
     }
 }

@@ -1,20 +1,24 @@
-//! The use cases: write policies in versions, ask what they say, try a new one on what is stored.
+//! The use cases: write policies in versions, ask what they say of content.
 
 use crate::{
-    facts,
-    model::{Policy, Verdict},
+    expression::Deadline,
+    facts::{self, Facts, Verified},
+    model::{Policy, Severity, Verdict},
     rules::Compiled,
+    shadow::{Findings, Tally},
 };
 use async_trait::async_trait;
 use omt_audit::{AuditTrail, Event};
 use omt_claims::service::Examined;
-use omt_jobs::{Jobs, NewJob, Progress};
+use omt_jobs::Jobs;
 use omt_kernel::{
-    Actor, Error, JobId, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
     document::{self, DocumentKind, NewVersion, VersionRecord},
     error::Context as _,
-    manifest::{ManifestFilter, ManifestRecord, ManifestState},
-    port::{Clock, Database, Entropy, Page, UnitOfWork},
+    manifest::ManifestRecord,
+    pool::WorkPool,
+    port::{Clock, Database, Entropy, Page, Telemetry, UnitOfWork},
+    record::VerificationRecord,
     retry,
 };
 use omt_workflow::Standing;
@@ -23,40 +27,22 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-/// The kind of jobs that try a policy on what is stored.
-pub const DRY_RUN: &str = "policy_dry_run";
-/// Manifests that a dry run names.
-const NAMED: usize = 10;
-
-/// What such a job is to do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DryRunOrder {
-    /// The policy as it would be.
-    pub candidate: Policy,
-    /// Who asked: sees what they see.
-    pub reach: omt_kernel::Reach,
-}
-
-/// What came of it so far.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct DryRun {
-    /// How many manifests there are.
-    pub total: u64,
-    /// How many were looked at.
-    pub examined: u64,
-    /// How many the candidate fails.
-    pub failing: u64,
-    /// How many pass the present version, or have none, and would fail.
-    pub would_newly_fail: u64,
-    /// How many fail the present version and would pass.
-    pub would_newly_pass: u64,
-    /// The first of those that would newly fail.
-    pub first: Vec<ManifestId>,
-    /// In words.
-    pub summary: String,
-}
+/// How long a policy's expressions may take, from when they are asked.
+pub(crate) const LIMIT: Duration = Duration::from_secs(2);
+/// How much longer an answer is waited for: nothing that runs looks at the time more seldom.
+const GRACE: Duration = Duration::from_millis(500);
+/// Threads that evaluate expressions and compile them, and how many may wait for one.
+const THREADS: usize = 2;
+const WAITING: usize = 256;
+/// Memory for compiled policies, by the size of their rules.
+const COMPILED: u64 = 8 << 20;
+/// Versions of which it is remembered which one is in force beside them.
+const BESIDE: u64 = 10_000;
+/// Kept verifications that are looked through for one that did not turn warnings into issues.
+const LOOKED_THROUGH: u32 = 20;
 
 /// What is kept of a version.
 #[derive(Serialize, Deserialize)]
@@ -81,6 +67,37 @@ pub struct Version {
     pub created_by: Option<String>,
 }
 
+/// What stands against content, and what only says so.
+#[derive(Debug, Clone)]
+pub(crate) struct Force {
+    /// The newest version that is no shadow.
+    pub enforced: Option<Version>,
+    /// The newest version, where it is a shadow.
+    pub shadow: Option<Version>,
+}
+
+/// A version, and how it is in force.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// It.
+    pub version: Version,
+    /// The version of the policy that stands against content now.
+    pub in_force: Option<u32>,
+    /// What the shadow beside it would have stood against.
+    pub findings: Option<Findings>,
+}
+
+/// What a policy says of content.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Answer {
+    /// What its newest version says.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Where that is a shadow: what the version in force says, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<Verdict>,
+}
+
 /// Everything the use cases reach the world through.
 pub struct Dependencies {
     /// The database.
@@ -93,12 +110,20 @@ pub struct Dependencies {
     pub audit: Arc<AuditTrail>,
     /// Work for later.
     pub jobs: Arc<Jobs>,
+    /// Metrics.
+    pub telemetry: Arc<dyn Telemetry>,
 }
 
 /// The use cases.
 pub struct Policies {
-    deps: Dependencies,
+    pub(crate) deps: Dependencies,
     shipped: Vec<Policy>,
+    /// Expressions run here, and never on the executor.
+    pool: WorkPool,
+    compiled: moka::sync::Cache<(TenantId, String, u32), Arc<Compiled>>,
+    /// Of a shadow version, which one is in force beside it. Versions never change.
+    beside: moka::sync::Cache<(TenantId, String, u32), Option<u32>>,
+    tally: Tally,
 }
 
 fn version_of(record: VersionRecord) -> Result<Version> {
@@ -115,7 +140,17 @@ fn version_of(record: VersionRecord) -> Result<Version> {
 impl Policies {
     /// The room, over its ports.
     pub fn new(deps: Dependencies) -> Result<Self> {
-        Ok(Self { deps, shipped: Policy::shipped()? })
+        let weight = |(_, name, _): &(TenantId, String, u32), compiled: &Arc<Compiled>| {
+            u32::try_from(name.len() + compiled.policy.weight()).unwrap_or(u32::MAX)
+        };
+        Ok(Self {
+            deps,
+            shipped: Policy::shipped()?,
+            pool: WorkPool::start(THREADS, WAITING)?,
+            compiled: moka::sync::Cache::builder().weigher(weight).max_capacity(COMPILED).build(),
+            beside: moka::sync::Cache::new(BESIDE),
+            tally: Tally::new(),
+        })
     }
 
     /// A version of a policy, the newest when none is named. What is shipped under a name is its version 1.
@@ -135,6 +170,37 @@ impl Policies {
             return Err(Error::new(Kind::NotFound, "UNKNOWN_POLICY", format!("the policy {name:?} was removed")));
         }
         Ok(found)
+    }
+
+    /// What stands against content under a name: a shadow leaves the version before it in force.
+    pub(crate) async fn force(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str) -> Result<Force> {
+        let newest = self.in_force(unit, tenant, name).await?;
+        if !newest.policy.shadow {
+            return Ok(Force { enforced: Some(newest), shadow: None });
+        }
+        let key = (tenant.clone(), name.to_owned(), newest.version);
+        if let Some(known) = self.beside.get(&key) {
+            let enforced = match known {
+                Some(version) => Some(self.find(unit, tenant, name, Some(version)).await?),
+                None => None,
+            };
+            return Ok(Force { enforced, shadow: Some(newest) });
+        }
+        let mut enforced = None;
+        for version in (1..newest.version).rev() {
+            match self.find(unit, tenant, name, Some(version)).await {
+                Ok(found) if found.policy.shadow && !found.removed => {}
+                // What was removed stays so, whatever was before.
+                Ok(found) => {
+                    enforced = Some(found).filter(|found| !found.removed);
+                    break;
+                }
+                Err(error) if error.kind == Kind::NotFound => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.beside.insert(key, enforced.as_ref().map(|version| version.version));
+        Ok(Force { enforced, shadow: Some(newest) })
     }
 
     /// The policies in force, by name.
@@ -162,6 +228,22 @@ impl Policies {
             Some(_) => self.find(read.as_ref(), &actor.tenant, name, version).await,
             None => self.in_force(read.as_ref(), &actor.tenant, name).await,
         }
+    }
+
+    /// One policy, which version of it is in force, and what its shadow found.
+    pub async fn show(&self, actor: &Actor, name: &str, version: Option<u32>) -> Result<Shown> {
+        let found = self.get(actor, name, version).await?;
+        let read = self.deps.database.read().await?;
+        let force = match self.force(read.as_ref(), &actor.tenant, name).await {
+            Ok(force) => force,
+            // An old version of what was removed.
+            Err(error) if error.kind == Kind::NotFound => Force { enforced: None, shadow: None },
+            Err(error) => return Err(error),
+        };
+        let shadow = force.shadow.filter(|shadow| shadow.version == found.version);
+        let now = self.deps.clock.now();
+        let findings = shadow.map(|shadow| self.tally.findings(&actor.tenant, name, shadow.version, now));
+        Ok(Shown { version: found, in_force: force.enforced.map(|version| version.version), findings })
     }
 
     /// Every version of a policy, newest first.
@@ -210,7 +292,8 @@ impl Policies {
         there: Option<bool>,
     ) -> Result<Version> {
         actor.require(Permission::AdminPolicies)?;
-        policy.validate()?;
+        // What was allowed once can be removed always.
+        let policy = if removed { policy } else { self.valid(policy).await? };
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             document::lock(unit.as_ref(), DocumentKind::Policy, &actor.tenant).await?;
@@ -238,36 +321,103 @@ impl Policies {
         retry::transaction(self.deps.entropy.as_ref(), attempt).await
     }
 
-    /// What a policy in force says of a manifest. `verified` is what a verification of its signature said.
-    pub async fn evaluate(&self, actor: &Actor, manifest: ManifestId, name: &str, verified: Option<&Value>) -> Result<Verdict> {
+    /// Refuses a policy that means nothing. Reading expressions takes time.
+    pub(crate) async fn valid(&self, policy: Policy) -> Result<Policy> {
+        self.pool.run(move || policy.validate().map(|()| policy)).await
+    }
+
+    /// What a policy says of a manifest. `verified` is what a verification of its signature said.
+    pub async fn evaluate(&self, actor: &Actor, manifest: ManifestId, name: &str, verified: Option<&Value>) -> Result<Answer> {
         actor.require(Permission::ManifestRead)?;
         let read = self.deps.database.read().await?;
         let found = read.manifests().get(&actor.tenant, manifest).await?;
         let record = found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))?;
-        let version = self.in_force(read.as_ref(), &actor.tenant, name).await?;
-        self.judge(read.as_ref(), &record, version, verified).await
+        let force = self.force(read.as_ref(), &actor.tenant, name).await?;
+        let verified = verified.map_or(Verified::No, Verified::Now);
+        let facts = facts::of(&record, verified, self.approval(read.as_ref(), &record).await?)?;
+        // Nothing is held while expressions run.
+        drop(read);
+        self.answer(&actor.tenant, force, facts).await
     }
 
-    /// What a policy in force says of content that is not stored here.
-    pub async fn evaluate_upload(&self, actor: &Actor, name: &str, examined: &Examined) -> Result<Verdict> {
+    /// What a policy says of content that is not stored here.
+    pub async fn evaluate_upload(&self, actor: &Actor, name: &str, examined: &Examined) -> Result<Answer> {
         actor.require(Permission::ManifestRead)?;
-        let version = self.in_force(self.deps.database.read().await?.as_ref(), &actor.tenant, name).await?;
-        Ok(Compiled::new(version.policy, version.version).evaluate(&facts::of_upload(examined)?))
+        let force = self.force(self.deps.database.read().await?.as_ref(), &actor.tenant, name).await?;
+        self.answer(&actor.tenant, force, facts::of_upload(examined)?).await
     }
 
-    async fn judge(
+    async fn answer(&self, tenant: &TenantId, force: Force, facts: Facts) -> Result<Answer> {
+        let facts = Arc::new(facts);
+        let missing = || Error::internal("a policy has no version");
+        let (newest, beside) = match force.shadow {
+            Some(shadow) => (shadow, force.enforced),
+            None => (force.enforced.ok_or_else(missing)?, None),
+        };
+        let verdict = self.judge(tenant, newest, &facts).await?;
+        let in_force = match beside {
+            Some(version) => Some(self.judge(tenant, version, &facts).await?),
+            None => None,
+        };
+        Ok(Answer { verdict, in_force })
+    }
+
+    /// What a version says. Where its expressions take too long they cannot be said; they end soon after: no thread is lost.
+    async fn judge(&self, tenant: &TenantId, version: Version, facts: &Arc<Facts>) -> Result<Verdict> {
+        let compiled = self.compiled(tenant, version).await?;
+        let deadline = Deadline::after(LIMIT);
+        if !compiled.has_expressions() {
+            return Ok(compiled.evaluate(facts, &deadline));
+        }
+        let (policy, seen) = (compiled.clone(), facts.clone());
+        let work = self.pool.run(move || Ok(policy.evaluate(&seen, &deadline)));
+        match tokio::time::timeout(LIMIT + GRACE, work).await {
+            Ok(verdict) => verdict,
+            // Without time, only what needs none is said.
+            Err(_) => Ok(compiled.evaluate(facts, &Deadline::after(Duration::ZERO))),
+        }
+    }
+
+    /// A version whose expressions are compiled: once for each, as far as there is room.
+    async fn compiled(&self, tenant: &TenantId, version: Version) -> Result<Arc<Compiled>> {
+        let Version { policy, version: number, .. } = version;
+        let key = (tenant.clone(), policy.name.clone(), number);
+        let found = self.compiled.get(&key).filter(|found| found.policy == policy);
+        self.deps.telemetry.cache("policy", found.is_some());
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let made = self.pool.run(move || Ok(Arc::new(Compiled::new(policy, number)))).await?;
+        self.compiled.insert(key, made.clone());
+        Ok(made)
+    }
+
+    /// The newest kept verification of a signed manifest, if there ever was one. Not one that turned warnings into issues.
+    pub(crate) async fn verification(
         &self,
         unit: &dyn UnitOfWork,
         record: &ManifestRecord,
-        version: Version,
-        verified: Option<&Value>,
-    ) -> Result<Verdict> {
-        let facts = facts::of(record, verified, self.approval(unit, record).await?)?;
-        Ok(Compiled::new(version.policy, version.version).evaluate(&facts))
+    ) -> Result<Option<VerificationRecord>> {
+        if record.signed.is_none() {
+            return Ok(None);
+        }
+        let plain = |kept: &VerificationRecord| kept.report.get("strict") != Some(&Value::Bool(true));
+        let mut after = None;
+        for limit in [1, LOOKED_THROUGH] {
+            let page = unit.verifications().history(&record.tenant, record.id, Page { after, limit }).await?;
+            after = page.last().map(|kept| kept.id.0);
+            if let Some(found) = page.into_iter().find(plain) {
+                return Ok(Some(found));
+            }
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// What a workflow says about a manifest that it published.
-    async fn approval(&self, unit: &dyn UnitOfWork, record: &ManifestRecord) -> Result<Option<Value>> {
+    pub(crate) async fn approval(&self, unit: &dyn UnitOfWork, record: &ManifestRecord) -> Result<Option<Value>> {
         if record.signed.is_none() {
             return Ok(None);
         }
@@ -280,77 +430,31 @@ impl Policies {
         Ok(signed_in_it.then(|| json!({ "workflow_id": workflow.id, "state": workflow.state })))
     }
 
-    /// Has a policy tried on everything that the actor sees; the job that does it.
-    pub async fn dry_run(&self, actor: &Actor, candidate: Policy) -> Result<JobId> {
-        actor.require(Permission::AdminPolicies)?;
-        candidate.validate()?;
-        let order = DryRunOrder { candidate, reach: actor.reach.clone() };
-        let unit = self.deps.database.begin().await?;
-        let new = NewJob {
-            tenant: Some(actor.tenant.clone()),
-            kind: DRY_RUN,
-            payload: serde_json::to_value(&order).context("an order cannot be written")?,
-            unique_key: Some(format!("{DRY_RUN}:{}:{}", actor.tenant, order.candidate.name)),
-            priority: 0,
-            run_at: self.deps.clock.now(),
-            max_attempts: 3,
-        };
-        let made = self.deps.jobs.enqueue(unit.as_ref(), new).await?;
-        let words = "this policy is being tried already";
-        let id = made.ok_or_else(|| Error::new(Kind::Conflict, "JOB_EXISTS", words))?;
-        self.deps.audit.append(unit.as_ref(), actor, Event::new("policy.dry_run", "policy", &order.candidate.name)).await?;
-        unit.commit().await?;
-        Ok(id)
-    }
-
-    /// Tries a policy on everything that is stored, drafts and signed, and says how far it is.
-    pub async fn run_dry(&self, tenant: &TenantId, order: &DryRunOrder, progress: &Progress) -> Result<()> {
-        let name = &order.candidate.name;
-        let read = self.deps.database.read().await?;
-        let present = match self.in_force(read.as_ref(), tenant, name).await {
-            Ok(version) => Some(Compiled::new(version.policy, version.version)),
-            Err(error) if error.kind == Kind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let candidate = Compiled::new(order.candidate.clone(), 0);
-        let mut out = DryRun { total: read.manifests().count(tenant, None).await?, ..DryRun::default() };
-        for state in [ManifestState::Draft, ManifestState::Signed] {
-            let filter = ManifestFilter { state: Some(state), reach: Some(order.reach.clone()), ..ManifestFilter::default() };
-            let mut after = None;
-            loop {
-                let unit = self.deps.database.replica().await?;
-                let page = unit.manifests().list(tenant, &filter, Page { after, limit: 500 }).await?;
-                let Some(last) = page.last() else { break };
-                after = Some(last.id.0);
-                for record in page {
-                    let facts = facts::of(&record, None, self.approval(unit.as_ref(), &record).await?)?;
-                    out.examined += 1;
-                    let (now, then) =
-                        (present.as_ref().is_none_or(|p| p.evaluate(&facts).passed), candidate.evaluate(&facts).passed);
-                    out.failing += u64::from(!then);
-                    out.would_newly_pass += u64::from(!now && then);
-                    if now && !then {
-                        out.would_newly_fail += 1;
-                        if out.first.len() < NAMED {
-                            out.first.push(record.id);
-                        }
-                    }
-                }
-                out.summary = summary(&out);
-                progress.set(&out);
+    /// Counts what a shadow says. It stands against nothing: neither does it that it cannot be asked.
+    async fn shadow(&self, record: &ManifestRecord, version: Version, facts: &Arc<Facts>) {
+        let (name, number) = (version.policy.name.clone(), version.version);
+        let verdict = match self.judge(&record.tenant, version, facts).await {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                tracing::warn!(tenant = %record.tenant, policy = name, version = number, %error, "a shadow policy was not asked");
+                return;
             }
+        };
+        self.deps.telemetry.shadow_policy(verdict.passed);
+        self.tally.note(&record.tenant, &verdict, self.deps.clock.now());
+        if !verdict.passed {
+            let broken = broken(&verdict).map(|rule| rule.rule.as_str()).collect::<Vec<_>>().join(", ");
+            tracing::info!(
+                tenant = %record.tenant, policy = name, version = number, manifest = %record.id, rules = broken,
+                "a shadow policy would stand against this"
+            );
         }
-        out.summary = summary(&out);
-        progress.set(&out);
-        Ok(())
     }
 }
 
-fn summary(run: &DryRun) -> String {
-    format!(
-        "would newly fail: {}, would newly pass: {}, of {} examined",
-        run.would_newly_fail, run.would_newly_pass, run.examined
-    )
+/// The rules for which a verdict stands against content.
+fn broken(verdict: &Verdict) -> impl Iterator<Item = &crate::model::RuleVerdict> {
+    verdict.rules.iter().filter(|rule| !rule.passed && rule.severity == Severity::Error)
 }
 
 #[async_trait]
@@ -362,23 +466,28 @@ impl Standing for Policies {
         _: &TenantSettings,
         names: &BTreeSet<String>,
     ) -> Result<Vec<String>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let kept = self.verification(unit, record).await?;
+        let facts = Arc::new(facts::of(record, kept.as_ref().into(), self.approval(unit, record).await?)?);
         let mut out = Vec::new();
         for name in names {
             // A policy that is asked for and not there is not passed.
-            let version = match self.in_force(unit, &record.tenant, name).await {
-                Ok(version) => version,
+            let force = match self.force(unit, &record.tenant, name).await {
+                Ok(force) => force,
                 Err(error) if error.kind == Kind::NotFound => {
                     out.push(format!("{name}: {}", error.message));
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            let verdict = self.judge(unit, record, version, None).await?;
-            if verdict.shadow || verdict.passed {
-                continue;
+            if let Some(shadow) = force.shadow {
+                self.shadow(record, shadow, &facts).await;
             }
-            let broken = verdict.rules.iter().filter(|rule| !rule.passed && rule.severity == crate::model::Severity::Error);
-            out.extend(broken.map(|rule| {
+            let Some(version) = force.enforced else { continue };
+            let verdict = self.judge(&record.tenant, version, &facts).await?;
+            out.extend(broken(&verdict).map(|rule| {
                 format!("{name}: {} at {}: expected {}, found {}", rule.rule, rule.location, rule.expected, rule.actual)
             }));
         }
