@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod audit;
 pub mod auth;
+pub mod badges;
 pub mod compliance;
 pub mod health;
 pub mod jobs;
@@ -205,6 +206,10 @@ fn governance(config: &mut web::ServiceConfig) {
                 .route(web::get().to(tasks::notification_settings))
                 .route(web::put().to(tasks::set_notification_settings)),
         )
+        .service(at("/api/v1/badges", "POST, GET").route(web::post().to(badges::issue)).route(web::get().to(badges::list)))
+        .service(at("/api/v1/badges/{id}", "GET").route(web::get().to(badges::get)))
+        .service(at("/api/v1/badges/{id}/badge.svg", "GET").route(web::get().to(badges::svg)))
+        .service(at("/api/v1/badges/{id}/revoke", "POST").route(web::post().to(badges::revoke)))
         .service(at("/api/v1/webhooks", "POST, GET").route(web::post().to(webhooks::create)).route(web::get().to(webhooks::list)))
         .service(at("/api/v1/webhooks/event-types", "GET").route(web::get().to(webhooks::event_types)))
         .service(

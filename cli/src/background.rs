@@ -6,13 +6,13 @@ use crate::{
     platform::Platform,
 };
 use omt_api::Dependency;
-use omt_audit::Integrator;
+use omt_audit::{Expiry, Integrator};
 use omt_jobs::{Handler, Runner};
 use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
 use omt_workers::{
-    Archive, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Mailings, OldMessages, Recheck, Retention, Sweep,
-    Timers,
+    Archive, AuditExpiry, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Look, Mailings, OldMessages, Recheck,
+    Retention, Sweep, Timers,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
@@ -42,6 +42,7 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
         Arc::new(Effects(platform.workflows.clone())),
         Arc::new(Timers { workflows: platform.workflows.clone(), every: seconds(config.workflow.timers_every_seconds) }),
         Arc::new(Recheck(platform.compliance.clone())),
+        Arc::new(Look { compliance: platform.compliance.clone(), every: seconds(config.workflow.compliance_every_seconds) }),
         Arc::new(DryRuns(platform.policies.clone())),
         Arc::new(Deliveries(platform.webhooks.clone())),
         Arc::new(OldMessages {
@@ -62,6 +63,16 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
             clock: clock.clone(),
             every: seconds(settings.retention_every_seconds),
             audit: platform.audit.clone(),
+        }),
+        Arc::new(AuditExpiry {
+            expiry: Expiry {
+                trail: platform.audit.clone(),
+                database: database.clone(),
+                tiles: platform.tiles.clone(),
+                clock: clock.clone(),
+                days: config.audit.retention_days,
+            },
+            every: seconds(config.audit.expire_every_seconds),
         }),
         Arc::new(Sweep {
             database,

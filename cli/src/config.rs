@@ -136,6 +136,8 @@ pub struct Lifecycle {
 pub struct Workflow {
     /// Seconds between looks for tasks that are due.
     pub timers_every_seconds: u32,
+    /// Seconds between looks for evidence, licences and overrides that have begun or ended.
+    pub compliance_every_seconds: u32,
 }
 
 /// `[webhooks]`
@@ -269,6 +271,10 @@ pub struct Audit {
     pub level: Level,
     /// The log's name.
     pub origin: String,
+    /// Days that entries are kept; 0 for ever.
+    pub retention_days: u32,
+    /// Seconds between looks for entries that have expired.
+    pub expire_every_seconds: u32,
 }
 
 /// `[keystore]`
@@ -331,6 +337,8 @@ pub struct Limits {
     pub max_upload_bytes: u64,
     /// Memory for verification results.
     pub result_cache_bytes: u64,
+    /// Requests of one caller in a minute; 0 for as many as they like.
+    pub requests_per_minute: u32,
 }
 
 /// `[work]`
@@ -413,8 +421,12 @@ impl Config {
         }
         let lifecycle = &self.lifecycle;
         let periods = [lifecycle.move_every_seconds, lifecycle.retention_every_seconds, lifecycle.sweep_every_seconds];
-        if periods.contains(&0) || self.workflow.timers_every_seconds == 0 {
+        if periods.contains(&0) || self.workflow.timers_every_seconds == 0 || self.workflow.compliance_every_seconds == 0 {
             return Err(Fault::new("the periods of [lifecycle] and [workflow] must be at least 1 second"));
+        }
+        if self.audit.expire_every_seconds == 0 || !matches!(self.audit.retention_days, 0 | 30..=36_500) {
+            let words = "[audit] retention_days must be 0 (for ever) or from 30 to 36500, and expire_every_seconds at least 1";
+            return Err(Fault::new(words));
         }
         let auth = &self.auth;
         if auth.password_min_length < 8 || auth.lockout_attempts == 0 || auth.lockout_seconds == 0 {

@@ -7,6 +7,7 @@ use crate::{
 use omt_access::{Access, Registry, rules::Lockout};
 use omt_audit::{AuditTrail, LogKeys};
 use omt_authz::CasbinAuthorizer;
+use omt_badge::Badges;
 use omt_blob::TieredBlobStore;
 use omt_cache::RedisCache;
 use omt_claims::{
@@ -99,6 +100,8 @@ pub struct Platform {
     pub post: Option<Arc<Post>>,
     /// Webhooks.
     pub webhooks: Arc<Webhooks>,
+    /// Badges.
+    pub badges: Arc<Badges>,
     /// What roles may do.
     pub authorizer: Arc<dyn Authorizer>,
     /// What is counted.
@@ -176,10 +179,18 @@ impl Platform {
             "" => database,
             replica => database.with_replica(replica).await?,
         });
-        if database.schema_status().await?.unknown > 0 {
+        let schema = database.schema_status().await?;
+        if schema.unknown > 0 {
             return Err(Fault::new("the database was migrated by a newer version; this one would not understand it"));
         }
-        database.migrate().await?;
+        // A role that may not change the schema can serve what its owner has migrated.
+        if schema.pending > 0 {
+            database.migrate().await?;
+        }
+        if let Err(error) = database.keep_audit_for(config.audit.retention_days).await {
+            // A role of its own for the application may not change it: `migrate up` does, as the owner.
+            tracing::warn!(%error, "audit.retention_days is not what the database holds to; run `openmediatrust migrate up`");
+        }
         let tiers = Arc::new(open_tiers(config).await?);
         let blobs: Arc<dyn BlobStore> = tiers.clone();
         let keys: Arc<dyn KeyStore> = {
@@ -195,7 +206,18 @@ impl Platform {
             cpl_record: Some(config.pki.cpl_record.clone()).filter(|r| !r.is_empty()),
         };
         let port: Arc<dyn Database> = database.clone();
-        let pki = Arc::new(Pki::open(keys.clone(), port.clone(), clock.clone(), entropy.clone(), settings).await?);
+        let tiles: Arc<dyn TileStore> = tiers.clone();
+        let audit = AuditTrail::new(
+            database.clone(),
+            tiles.clone(),
+            clock.clone(),
+            entropy.clone(),
+            LogKeys::open(keys.clone(), &config.audit.origin)?,
+            config.audit.level,
+        );
+        let audit = Arc::new(audit.heard_by(Arc::new(Outbox { clock: clock.clone(), entropy: entropy.clone() })));
+        let pki = Pki::open(keys.clone(), port.clone(), clock.clone(), entropy.clone(), audit.clone(), settings).await?;
+        let pki = Arc::new(pki);
         let trust = Arc::new(trust_lists(config, Some(&pki))?);
         let pool = Arc::new(WorkPool::start(config.work_threads(), config.work.queue)?);
         let engine = Engine::new(config.crypto.provider.provider(), keys.clone(), blobs.spool_dir().to_owned())?;
@@ -210,16 +232,6 @@ impl Platform {
             None => None,
         };
         let telemetry: Arc<dyn Telemetry> = Arc::new(omt_metrics::Prometheus::new()?);
-        let tiles: Arc<dyn TileStore> = tiers.clone();
-        let audit = AuditTrail::new(
-            database.clone(),
-            tiles.clone(),
-            clock.clone(),
-            entropy.clone(),
-            LogKeys::open(keys.clone(), &config.audit.origin)?,
-            config.audit.level,
-        );
-        let audit = Arc::new(audit.heard_by(Arc::new(Outbox { clock: clock.clone(), entropy: entropy.clone() })));
         let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone(), audit.clone()));
         let authorizer: Arc<dyn Authorizer> = Arc::new(CasbinAuthorizer::new()?);
         let people: Arc<dyn People> = Arc::new(Registry { authorizer: authorizer.clone() });
@@ -268,8 +280,9 @@ impl Platform {
             entropy: entropy.clone(),
             audit: audit.clone(),
             jobs: jobs.clone(),
+            telemetry: telemetry.clone(),
         })?);
-        let definitions = Arc::new(Definitions::new()?);
+        let definitions = Arc::new(Definitions::new(&authorizer.built_in())?);
         let guards = Guards { compliance: compliance.clone(), policy: policies.clone() };
         let gate = Gate {
             database: database.clone(),
@@ -278,6 +291,7 @@ impl Platform {
             audit: audit.clone(),
             definitions: definitions.clone(),
             guards: guards.clone(),
+            notices: notices.clone(),
         };
         let manifests = Arc::new(Manifests::new(
             config.limits.result_cache_bytes,
@@ -296,6 +310,12 @@ impl Platform {
                 governance: Arc::new(gate),
             },
         ));
+        let badges = Arc::new(Badges::new(omt_badge::Dependencies {
+            database: database.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            audit: audit.clone(),
+        }));
         let workflows = Arc::new(Workflows::new(omt_workflow::Dependencies {
             database: database.clone(),
             clock: clock.clone(),
@@ -307,6 +327,7 @@ impl Platform {
             definitions,
             guards,
             notices: notices.clone(),
+            badges: badges.clone(),
         }));
         Ok(Self {
             database,
@@ -325,6 +346,7 @@ impl Platform {
             notices,
             post,
             webhooks,
+            badges,
             authorizer,
             telemetry,
             clock,
