@@ -51,12 +51,10 @@ impl Check {
             Expr::Select(select) => {
                 if let Expr::Ident(root) = &select.operand.expr
                     && !self.scope.iter().any(|names| names.contains(root))
+                    && let Some(Type::Members(members)) = schema::root(root)
+                    && !members.iter().any(|(known, _)| *known == select.field)
                 {
-                    if let Some(Type::Members(members)) = schema::root(root)
-                        && !members.iter().any(|(known, _)| *known == select.field)
-                    {
-                        return Err(format!("{root} has no {}; it has {}", select.field, schema::names(members)));
-                    }
+                    return Err(format!("{root} has no {}; it has {}", select.field, schema::names(members)));
                 }
                 self.walk(&select.operand, depth)
             }
