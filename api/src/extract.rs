@@ -117,13 +117,8 @@ impl<N: Needs> FromRequest for Caller<N> {
         let request = request.clone();
         Box::pin(async move {
             let mut actor = allowed::<N>(&request).await?;
-            // A body that the handler reads by itself is not known here, nor whether it is the same as before.
-            let headers = request.headers();
-            let bodiless = headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0")
-                && !headers.contains_key(header::TRANSFER_ENCODING);
-            if bodiless {
-                once::claim(&request, &mut actor, idempotency_key(&request)?, &[]).await?;
-            }
+            // Whatever body there may be says nothing, or the handler reads it by itself.
+            once::claim(&request, &mut actor, idempotency_key(&request)?, &[]).await?;
             Ok(Self(actor, PhantomData))
         })
     }

@@ -4,7 +4,7 @@
 use crate::{ApiState, problem::Problem};
 use actix_web::{
     Error, HttpMessage, HttpRequest, HttpResponse, ResponseError,
-    body::{BoxBody, MessageBody, to_bytes_limited},
+    body::{BodySize, BoxBody, MessageBody, to_bytes},
     dev::{ServiceRequest, ServiceResponse},
     http::{StatusCode, header},
     middleware::Next,
@@ -15,8 +15,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{fmt, sync::Arc};
 
-/// Operations that store their answer in the change's own transaction, by themselves.
-const BY_THEMSELVES: [(&str, &str); 5] = [
+/// Operations that store their answer in the change's own transaction, by themselves; and those that change nothing and read a body
+/// of which nothing is known here.
+const BY_THEMSELVES: [(&str, &str); 7] = [
+    ("POST", "/api/v1/verify"),
+    ("POST", "/api/v1/verify/policy"),
     ("POST", "/api/v1/manifests"),
     ("POST", "/api/v1/manifests/{id}/sign"),
     ("POST", "/api/v1/webhooks"),
@@ -24,7 +27,7 @@ const BY_THEMSELVES: [(&str, &str); 5] = [
     ("POST", "/api/v1/workflows/{id}/transition"),
 ];
 /// The largest answer that is stored.
-const MAX_ANSWER: usize = 256 << 10;
+const MAX_ANSWER: u64 = 256 << 10;
 /// What stands in place of an answer that is nobody's to keep.
 const WITHHELD: &str = "withheld";
 
@@ -75,6 +78,11 @@ pub fn replayed(status: u16, body: &Value) -> HttpResponse {
         response.insert_header((header::ETAG, format!("\"{revision}\"")));
     }
     response.insert_header(("idempotency-replayed", "true"));
+    if body.get("schemas").is_some() {
+        response.content_type("application/scim+json");
+    } else if status >= 400 {
+        response.content_type("application/problem+json");
+    }
     if body.is_null() { response.finish() } else { response.json(body) }
 }
 
@@ -94,17 +102,18 @@ pub async fn claim(request: &HttpRequest, actor: &mut Actor, key: Option<String>
     let by_itself = BY_THEMSELVES.contains(&(request.method().as_str(), pattern.as_str()));
     let Some(key) = key.filter(|_| request.method() == "POST" && !by_itself) else { return Ok(()) };
     let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| omt_kernel::Error::internal("no application state"))?;
-    let parts = [request.method().as_str().as_bytes(), request.uri().to_string().as_bytes(), body].map(<[u8]>::to_vec);
+    let whole = fingerprint(&[request.method().as_str().as_bytes(), request.uri().to_string().as_bytes(), body]);
     let claim = Arc::new(Claim {
         tenant: actor.tenant.clone(),
         subject: actor.subject.clone(),
         key,
-        fingerprint: fingerprint(&[&parts[0], &parts[1], &parts[2]]),
+        // A body may hold a password.
+        fingerprint: state.audit.keyed(&whole)?,
         attempt: uuid::Uuid::new_v4(),
     });
     if let Some((status, body)) = claim.answered(state.database.read().await?.as_ref()).await? {
         if body == json!(WITHHELD) {
-            let words = "this was done; its answer held what is shown once and not kept";
+            let words = "this was done; its answer held what is shown once, or was too long, and was not kept";
             return Err(omt_kernel::Error::new(Kind::Conflict, "ANSWER_NOT_KEPT", words).into());
         }
         return Err(Stop::Answered(status, body));
@@ -114,8 +123,8 @@ pub async fn claim(request: &HttpRequest, actor: &mut Actor, key: Option<String>
     Ok(())
 }
 
-/// Stores answers to requests that bear a key. What was refused gives its key back; what failed by our fault keeps it, since nobody
-/// knows what came of it.
+/// Stores answers to requests that bear a key. What was refused gives its key back, unless something had been changed before; what
+/// failed by our fault keeps it, since nobody knows what came of it.
 pub async fn middleware(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -128,31 +137,29 @@ pub async fn middleware(
     if !status.is_success() && !status.is_client_error() {
         return Ok(answer);
     }
-    let (request, response) = answer.into_parts();
-    let (head, body) = response.into_parts();
-    let kept = |name: header::HeaderName, part: &str| {
-        head.headers().get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(part))
+    let has = |name: header::HeaderName, part: &str| {
+        answer.headers().get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(part))
     };
-    let (secret, json_body) = (kept(header::CACHE_CONTROL, "no-store"), kept(header::CONTENT_TYPE, "application/json"));
-    let bytes = match to_bytes_limited(body, MAX_ANSWER).await {
-        Ok(Ok(bytes)) => bytes,
-        // What cannot be read again cannot be stored; answers of operations that act are small.
-        Ok(Err(_)) | Err(_) => {
-            tracing::error!("the answer to a request with an Idempotency-Key was too large to be stored");
-            return Err(Problem(omt_kernel::Error::internal("an answer is too large")).into());
-        }
+    // Problems are nobody's to keep either, and say nothing that their caller did not hear.
+    let secret = status.is_success() && has(header::CACHE_CONTROL, "no-store");
+    let is_json = has(header::CONTENT_TYPE, "json");
+    let small = matches!(answer.response().body().size(), BodySize::None | BodySize::Sized(0..=MAX_ANSWER));
+    let (answer, body) = if secret || !small {
+        (answer, json!(WITHHELD))
+    } else {
+        let (request, response) = answer.into_parts();
+        let (head, body) = response.into_parts();
+        let bytes = to_bytes(body).await.map_err(|_| omt_kernel::Error::internal("an answer was cut off")).map_err(Problem)?;
+        let read = if bytes.is_empty() { Some(Value::Null) } else { serde_json::from_slice(&bytes).ok().filter(|_| is_json) };
+        (ServiceResponse::new(request, head.set_body(bytes).map_into_boxed_body()), read.unwrap_or_else(|| json!(WITHHELD)))
     };
-    let stored = status.is_success().then(|| {
-        let whole = if bytes.is_empty() { Some(Value::Null) } else { serde_json::from_slice(&bytes).ok().filter(|_| json_body) };
-        (status.as_u16(), whole.filter(|_| !secret).unwrap_or_else(|| json!(WITHHELD)))
-    });
     let settled = async || {
         let unit = state.database.begin().await?;
-        claim.settle(unit.as_ref(), stored.clone(), state.clock.now()).await?;
+        claim.settle(unit.as_ref(), (status.as_u16(), body.clone()), state.clock.now()).await?;
         unit.commit().await
     };
     if let Err(error) = retry::transaction(state.entropy.as_ref(), settled).await {
         tracing::error!(%error, "the answer to a request with an Idempotency-Key could not be stored");
     }
-    Ok(ServiceResponse::new(request, head.set_body(bytes).map_into_boxed_body()))
+    Ok(answer)
 }

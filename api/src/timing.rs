@@ -62,13 +62,14 @@ async fn note_refusal(state: &ApiState, answer: &ServiceResponse<impl MessageBod
     let request = answer.request();
     let actor = request.extensions().get::<Actor>().cloned();
     let thing = request.match_info().iter().find(|(_, value)| uuid::Uuid::try_parse(value).is_ok());
+    let governed = || GOVERNED.iter().any(|beginning| route.starts_with(beginning));
     let written = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
         StatusCode::NOT_FOUND => actor.is_some() && thing.is_some(),
-        StatusCode::CONFLICT
-        | StatusCode::UNPROCESSABLE_ENTITY
-        | StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::SERVICE_UNAVAILABLE => GOVERNED.iter().any(|beginning| route.starts_with(beginning)),
+        StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => governed(),
+        // Being too fast costs nothing but a count, and a database that is down takes no entries.
+        StatusCode::TOO_MANY_REQUESTS => code != "RATE_LIMITED" && governed(),
+        StatusCode::SERVICE_UNAVAILABLE => matches!(code, "DIRECTORY_UNAVAILABLE" | "ISSUER_UNAVAILABLE") && governed(),
         _ => false,
     };
     if written {

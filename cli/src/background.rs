@@ -12,7 +12,7 @@ use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
 use omt_workers::{
     Archive, AuditExpiry, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Look, Mailings, OldMessages, Recheck,
-    Retention, Sweep, Timers,
+    Remeasure, Retention, Sweep, Timers,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
@@ -42,6 +42,7 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
         Arc::new(Effects(platform.workflows.clone())),
         Arc::new(Timers { workflows: platform.workflows.clone(), every: seconds(config.workflow.timers_every_seconds) }),
         Arc::new(Recheck(platform.compliance.clone())),
+        Arc::new(Remeasure(platform.compliance.clone())),
         Arc::new(Look { compliance: platform.compliance.clone(), every: seconds(config.workflow.compliance_every_seconds) }),
         Arc::new(DryRuns(platform.policies.clone())),
         Arc::new(Deliveries(platform.webhooks.clone())),

@@ -216,6 +216,7 @@ impl Platform {
             config.audit.level,
         );
         let audit = Arc::new(audit.heard_by(Arc::new(Outbox { clock: clock.clone(), entropy: entropy.clone() })));
+        audit.note_retention().await?;
         let pki = Pki::open(keys.clone(), port.clone(), clock.clone(), entropy.clone(), audit.clone(), settings).await?;
         let pki = Arc::new(pki);
         let trust = Arc::new(trust_lists(config, Some(&pki))?);

@@ -182,6 +182,55 @@ async fn keys_end_with_whoever_made_them() {
 }
 
 #[tokio::test]
+async fn keys_made_with_keys_of_another_tenant_go_back_to_their_maker() {
+    let server = Server::start().await;
+    server.tenant("acme").await;
+    let kim = server.user("kim", json!({ "roles": ["administrator"], "clearance": "top_secret" })).await;
+    let token = server.token("kim").await;
+    let post = async |bearer: &str, tenant: Option<&str>| {
+        let mut body = json!({ "name": "k", "scopes": ["manifest:read", "admin:api-key:manage"] });
+        if let Some(tenant) = tenant {
+            body["tenant"] = json!(tenant);
+        }
+        server.anonymous("POST", "/api/v1/admin/api-keys").bearer_auth(bearer).json(&body).send().await.unwrap()
+    };
+    let make = async |bearer: &str, tenant: Option<&str>| ok(post(bearer, tenant).await, StatusCode::CREATED).await;
+    let secret = |key: &Value| key["key"].as_str().unwrap().to_owned();
+    let list = async |key: &str| server.anonymous("GET", "/api/v1/manifests").bearer_auth(key).send().await.unwrap();
+    let first = make(&token, Some("acme")).await;
+    let second = secret(&make(&secret(&first), None).await);
+    // A key follows another: the one that made it may end.
+    let path = format!("/api/v1/admin/api-keys/{}", id(&first));
+    assert_eq!(server.request("DELETE", &path).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    problem(post(&secret(&first), None).await, 401, "API_KEY_REVOKED").await;
+    assert_eq!(list(&second).await.status(), StatusCode::OK);
+    let third = secret(&make(&second, None).await);
+    let off =
+        server.request("PUT", &format!("/api/v1/admin/users/{kim}")).json(&json!({ "active": false })).send().await.unwrap();
+    ok(off, StatusCode::OK).await;
+    for key in [&second, &third] {
+        problem(list(key).await, 401, "API_KEY_REVOKED").await;
+    }
+}
+
+#[tokio::test]
+async fn keys_are_not_made_with_keys_for_ever() {
+    let server = Server::start().await;
+    let post = async |bearer: &str| {
+        let body = json!({ "name": "k", "scopes": ["manifest:read", "admin:api-key:manage"] });
+        server.anonymous("POST", "/api/v1/admin/api-keys").bearer_auth(bearer).json(&body).send().await.unwrap()
+    };
+    let mut key = server.key("default", &["manifest:read", "admin:api-key:manage"]).await;
+    for _ in 0..64 {
+        key = ok(post(&key).await, StatusCode::CREATED).await["key"].as_str().unwrap().to_owned();
+    }
+    problem(post(&key).await, 409, "KEY_CHAIN_TOO_LONG").await;
+    // The last one works like any other.
+    let list = server.anonymous("GET", "/api/v1/manifests").bearer_auth(&key).send().await.unwrap();
+    assert_eq!(list.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_session_that_was_not_used_is_over_for_its_refresh_token_too() {
     let server = Server::start_with("[auth]\nsession_idle_seconds = 2\n").await;
     let tokens = ok(login(&server, "admin", PASSWORD).await, StatusCode::OK).await;

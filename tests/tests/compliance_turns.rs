@@ -102,10 +102,15 @@ async fn policies_content_and_overrides_turn_reports() {
 
     // Another policy; only what was ever measured by it.
     put("house", json!(["retention_policy", "copyright_valid"])).await;
-    until("a notice about the policy", async || told(&creator, &draft, "house").await == 1).await;
-    assert_eq!(turns(&server, &draft).await, [pair("passed", "failed")]);
+    until("a turn for the policy", async || turns(&server, &draft).await == [pair("passed", "failed")]).await;
     // The same again says nothing new.
     put("house", json!(["copyright_valid"])).await;
+    // And the same rules are not even looked at.
+    let jobs =
+        async || server.json("/api/v1/admin/jobs?kind=compliance_remeasure&limit=200").await["items"].as_array().unwrap().len();
+    let before = jobs().await;
+    put("house", json!(["copyright_valid"])).await;
+    assert_eq!(jobs().await, before);
 
     // Two people let it pass.
     let over = json!({
@@ -124,7 +129,8 @@ async fn policies_content_and_overrides_turn_reports() {
     ok(creator.post(&format!("{path}/redact"), json!({})).await, StatusCode::OK).await;
     let expected = [pair("passed", "failed"), pair("failed", "passed")];
     until("a turn for the redaction", async || turns(&server, &other).await == expected).await;
-    assert_eq!((told(&creator, &draft, "house").await, told(&creator, &other, "clean").await), (1, 1), "told once each");
+    let told = (told(&creator, &draft, "house").await, told(&creator, &other, "clean").await);
+    assert_eq!(told, (0, 1), "of what their own content says, once; not of what a policy made of many");
 }
 
 #[tokio::test]
@@ -188,6 +194,48 @@ async fn evidence_is_about_what_its_maker_looked_at() {
         let made = ok(person.post(&path, body).await, StatusCode::CREATED).await;
         assert_eq!(made["evidence"]["content_sha256"], sha256.as_str());
     }
+}
+
+#[tokio::test]
+async fn times_lie_in_the_calendar() {
+    let server = Server::start().await;
+    let creator = Person::with(&server, "carla", &["creator"]).await;
+    let approver = Person::with(&server, "anna", &["approver"]).await;
+    let (one, late) = (Person::with(&server, "max", &["manager"]).await, "9999-12-31T23:59:59-23:59");
+    let draft = creator.draft("a.jpg", fixture("a.jpg"), &[("classification", "public")]).await;
+    let with = |mut body: Value, field: &str| {
+        body[field] = json!(late);
+        body
+    };
+    let clearance = json!({ "manifest_id": id(&draft), "area": "legal", "cleared": true, "reason": "looked at it" });
+    let rights = json!({ "manifest_id": id(&draft), "holder": "Example Ltd", "licence": "CC-BY-4.0" });
+    let over = json!({ "manifest_id": id(&draft), "rule": "copyright_valid", "reason": "licence is in the post" });
+    for (person, path, body, field) in [
+        (&approver, "consents", consent("Grace Hopper"), "given_at"),
+        (&approver, "consents", consent("Grace Hopper"), "expires_at"),
+        (&approver, "clearances", clearance, "expires_at"),
+        (&approver, "rights", rights.clone(), "from"),
+        (&approver, "rights", rights, "until"),
+        (&one, "override", over, "expires_at"),
+    ] {
+        let answer = person.post(&format!("/api/v1/compliance/{path}"), with(body, field)).await;
+        let refused = problem(answer, 422, "INVALID_FIELD").await;
+        assert_eq!(refused["errors"][0]["field"], field, "{path}: {refused:#}");
+    }
+}
+
+#[tokio::test]
+async fn details_about_people_need_their_consent() {
+    let server = Server::start().await;
+    let creator = Person::with(&server, "carla", &["creator"]).await;
+    let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
+    let details = "<Iptc4xmpExt:PersonInImageWDetails><rdf:Bag><rdf:li rdf:parseType=\"Resource\"><Iptc4xmpExt:PersonName><rdf:Alt>\
+                   <rdf:li xml:lang=\"x-default\">Grace Hopper</rdf:li></rdf:Alt></Iptc4xmpExt:PersonName></rdf:li></rdf:Bag>\
+                   </Iptc4xmpExt:PersonInImageWDetails>";
+    let draft = creator.draft("a.jpg", jpeg_with_xmp(details), &[("classification", "public")]).await;
+    assert_eq!(check(&reviewer, &draft, "pdpa_compliance").await["status"], "failed");
+    ok(reviewer.post("/api/v1/compliance/consents", consent("Grace Hopper")).await, StatusCode::CREATED).await;
+    assert_eq!(check(&reviewer, &draft, "pdpa_compliance").await["status"], "passed");
 }
 
 #[tokio::test]

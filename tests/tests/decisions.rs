@@ -398,3 +398,158 @@ async fn a_definition_that_nobody_could_follow_is_refused() {
     assert_eq!(silent, json!([{ "field": "transitions[3].stages.reject", "reason": words }]));
     problem(server.get("/api/v1/workflow-definitions/broken").await, 404, "UNKNOWN_DEFINITION").await;
 }
+
+/// Keeps a definition like `default` under another name.
+async fn variant(server: &Server, name: &str, change: impl Fn(&mut Vec<Value>)) {
+    let mut definition = server.json("/api/v1/workflow-definitions/default").await["definition"].clone();
+    definition["name"] = json!(name);
+    change(definition["transitions"].as_array_mut().unwrap());
+    let put = server.request("PUT", &format!("/api/v1/workflow-definitions/{name}")).json(&definition).send().await.unwrap();
+    ok(put, StatusCode::OK).await;
+}
+
+#[tokio::test]
+async fn each_way_to_publish_is_measured_by_itself() {
+    let server = Server::start().await;
+    let carla = Person::with(&server, "carla", &["creator"]).await;
+    let rita = Person::with(&server, "rita", &["reviewer"]).await;
+    let anna = Person::with(&server, "anna", &["approver"]).await;
+    let bert = Person::with(&server, "bert", &["approver"]).await;
+    for (name, place) in [("board-first", 1), ("express-first", 0)] {
+        variant(&server, name, |transitions| {
+            let at = transitions.iter().position(|t| t["action"] == "publish").unwrap();
+            let mut express = transitions[at].clone();
+            express["action"] = json!("express");
+            let publish = transitions[at].as_object_mut().unwrap();
+            publish.retain(|member, _| member != "role" && member != "task");
+            let board = json!({ "name": "board", "task": "Agree", "role": "approver", "quorum": { "count": 2 } });
+            publish.insert("stages".to_owned(), json!([board]));
+            transitions.insert(at + place, express);
+        })
+        .await;
+        let by_hand = async |workflow: &Value| {
+            let sign = format!("/api/v1/manifests/{}/sign", workflow["manifest_id"].as_str().unwrap());
+            problem(anna.request("POST", &sign).send().await.unwrap(), 409, "APPROVAL_REQUIRED").await
+        };
+        let workflow = in_review(&carla, &rita, name).await;
+        anna.moves(&workflow, "approve", "approved").await;
+        by_hand(&workflow).await;
+        anna.moves(&workflow, "express", "published").await;
+        let workflow = in_review(&carla, &rita, name).await;
+        anna.moves(&workflow, "approve", "approved").await;
+        anna.moves(&workflow, "publish", "approved").await;
+        by_hand(&workflow).await;
+        bert.moves(&workflow, "publish", "published").await;
+    }
+}
+
+#[tokio::test]
+async fn a_decision_that_was_written_is_not_answered_as_refused() {
+    let server = Server::start().await;
+    let carla = Person::with(&server, "carla", &["creator"]).await;
+    let max = Person::with(&server, "max", &["manager"]).await;
+    variant(&server, "put-away", |transitions| {
+        let archive = transitions.iter_mut().find(|t| t["action"] == "archive").unwrap();
+        archive["task"] = json!("Put away");
+    })
+    .await;
+    let workflow = in_review(&carla, &max, "put-away").await;
+    max.moves(&workflow, "approve", "approved").await;
+    max.moves(&workflow, "publish", "published").await;
+    let manifest = format!("/api/v1/manifests/{}", workflow["manifest_id"].as_str().unwrap());
+    let hold = server.request("PUT", &format!("{manifest}/legal-hold")).json(&json!({ "reason": "case" }));
+    ok(hold.send().await.unwrap(), StatusCode::OK).await;
+
+    // What it leads to cannot be had: the workflow is where it was, and says why. Each of the ways does.
+    let failed = |seen: &Value| {
+        assert_eq!((&seen["current_state"], &seen["pending_action"]), (&json!("published"), &Value::Null), "{seen:#}");
+        let last = seen["history"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!((&last["action"], &last["user_id"]), (&json!("archive_failed"), &Value::Null), "{seen:#}");
+        assert!(last["comments"].as_str().unwrap().starts_with("LEGAL_HOLD: "), "{seen:#}");
+    };
+    failed(&max.moves(&workflow, "archive", "published").await);
+    let seen = max.shown(&workflow).await;
+    failed(&seen);
+    failed(&ok(max.post(&task(&seen, "decide"), json!({})).await, StatusCode::OK).await);
+    let seen = max.shown(&workflow).await;
+    let items = json!({ "items": [{ "id": id(&seen["tasks"][0]) }] });
+    let result = ok(max.post("/api/v1/tasks/decide", items).await, StatusCode::OK).await["items"][0].clone();
+    let said = (&result["status"], &result["current_state"], &result["code"]);
+    assert_eq!(said, (&json!(200), &json!("published"), &json!("LEGAL_HOLD")), "{result}");
+
+    // Whoever decided may decide again.
+    ok(server.request("DELETE", &format!("{manifest}/legal-hold")).send().await.unwrap(), StatusCode::OK).await;
+    let seen = max.shown(&workflow).await;
+    let items = json!({ "items": [{ "id": id(&seen["tasks"][0]) }] });
+    let result = ok(max.post("/api/v1/tasks/decide", items).await, StatusCode::OK).await["items"][0].clone();
+    let said = (&result["status"], &result["current_state"], &result["code"]);
+    assert_eq!(said, (&json!(200), &json!("archived"), &Value::Null), "{result}");
+}
+
+#[tokio::test]
+async fn a_lent_place_is_looked_at_whatever_happens_first() {
+    let at = |seconds: u64| {
+        let turn = OffsetDateTime::now_utc() + Duration::from_secs(seconds);
+        (turn, turn.format(&Rfc3339).unwrap())
+    };
+    let until = async |turn: OffsetDateTime| {
+        while OffsetDateTime::now_utc() <= turn {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    // The timers look too late.
+    let server = Server::start_with("[workflow]\ntimers_every_seconds = 3600\n").await;
+    let carla = Person::with(&server, "carla", &["creator"]).await;
+    let anna = Person::with(&server, "anna", &["approver", "reviewer"]).await;
+    let bert = Person::with(&server, "bert", &["approver"]).await;
+    let deputy = helper(&server, "dora").await;
+    let workflow = in_review(&carla, &anna, "dual-approval").await;
+    // No moment that nothing could hold.
+    for field in ["from", "until"] {
+        let mut body = json!({ "to": deputy.id });
+        body[field] = json!("9999-12-31T23:59:59-23:59");
+        let refused = problem(anna.post(&task(&workflow, "delegate"), body).await, 422, "INVALID_FIELD").await;
+        assert_eq!(refused["errors"][0]["field"], field);
+    }
+    let (turn, text) = at(2);
+    ok(anna.post(&task(&workflow, "delegate"), json!({ "to": deputy.id, "from": text })).await, StatusCode::OK).await;
+    assert_eq!(told(&deputy, &workflow).await, Vec::<String>::new());
+    until(turn).await;
+    for _ in 0..2 {
+        ok(carla.post(&path(&workflow, "comments"), json!({ "comments": "well" })).await, StatusCode::OK).await;
+        assert_eq!(told(&deputy, &workflow).await, ["workflow.task.opened"], "once");
+    }
+
+    // What a deputy took is for others when their time is over.
+    let workflow = in_review(&carla, &anna, "default").await;
+    let (turn, text) = at(4);
+    ok(anna.post(&task(&workflow, "delegate"), json!({ "to": deputy.id, "until": text })).await, StatusCode::OK).await;
+    ok(deputy.post(&task(&workflow, "claim"), json!({})).await, StatusCode::OK).await;
+    problem(bert.post(&task(&workflow, "decide"), json!({})).await, 409, "TASK_CLAIMED").await;
+    until(turn).await;
+    problem(deputy.post(&task(&workflow, "decide"), json!({})).await, 403, "NOT_ELIGIBLE").await;
+    let done = ok(bert.post(&task(&workflow, "decide"), json!({})).await, StatusCode::OK).await;
+    assert_eq!(done["current_state"], "approved");
+
+    // The timers give it back, too.
+    let server = Server::start_with("[workflow]\ntimers_every_seconds = 1\n").await;
+    let carla = Person::with(&server, "carla", &["creator"]).await;
+    let anna = Person::with(&server, "anna", &["approver", "reviewer"]).await;
+    let deputy = helper(&server, "dora").await;
+    let workflow = in_review(&carla, &anna, "default").await;
+    let (_, text) = at(4);
+    ok(anna.post(&task(&workflow, "delegate"), json!({ "to": deputy.id, "until": text })).await, StatusCode::OK).await;
+    let taken = ok(deputy.post(&task(&workflow, "claim"), json!({})).await, StatusCode::OK).await;
+    assert_eq!(taken["tasks"][0]["claimed_by"], json!(deputy.id));
+    let mut seen = taken;
+    for _ in 0..300 {
+        if seen["tasks"][0]["claimed_by"].is_null() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        seen = anna.shown(&workflow).await;
+    }
+    assert_eq!(seen["tasks"][0]["claimed_by"], Value::Null, "{seen:#}");
+    let last = seen["history"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["action"], &last["user_id"]), (&json!("unclaim"), &Value::Null), "{seen:#}");
+}

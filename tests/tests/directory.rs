@@ -265,3 +265,42 @@ async fn a_directory_that_is_down_lets_nobody_in_and_nobody_out_at_once() {
     assert_eq!(ok(me(&server, &token).await, StatusCode::OK).await["roles"], json!(["creator"]));
     ok(server.log_in(login).await, StatusCode::OK).await;
 }
+
+#[tokio::test]
+async fn keys_of_who_is_gone_end_though_nobody_logs_in() {
+    let Some(ldap) = ldap() else { return };
+    let server = Server::start_with(&ldap.config(&[format!("ldaps://{}", ldap.secure)], "ca")).await;
+    let name = unique("greta");
+    let group = ldap.person(&name);
+    map(&server, &group, json!({ "roles": ["administrator"], "clearance": "top_secret" })).await;
+    let tokens = server.log_in(json!({ "username": name, "password": format!("{name}-secret") })).await;
+    let token = ok(tokens, StatusCode::OK).await["access_token"].as_str().unwrap().to_owned();
+    let make = async |bearer: &str| {
+        let body = json!({ "name": "k", "scopes": ["manifest:read", "admin:api-key:manage"] });
+        let made = server.anonymous("POST", "/api/v1/admin/api-keys").bearer_auth(bearer).json(&body).send().await.unwrap();
+        ok(made, StatusCode::CREATED).await["key"].as_str().unwrap().to_owned()
+    };
+    let list = async |key: &str| server.anonymous("GET", "/api/v1/manifests").bearer_auth(key).send().await.unwrap();
+    let first = make(&token).await;
+    let (second, third) = (make(&first).await, make(&first).await);
+    // The directory is asked for a key's maker, and still knows her.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(list(&third).await.status(), StatusCode::OK);
+    ldap.change(&format!("dn: uid={name},ou=people,dc=example,dc=test\nchangetype: delete\n"));
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    // Nobody uses her session. A key that was made with her key is the one that is used, and they all end.
+    for key in [&second, &third, &first] {
+        problem(list(key).await, 401, "API_KEY_REVOKED").await;
+    }
+    problem(me(&server, &token).await, 401, "SESSION_ENDED").await;
+    let gone = &server.json(&format!("/api/v1/admin/users?username={name}")).await["items"][0];
+    assert_eq!((&gone["group_roles"], gone["active"].as_bool()), (&json!([]), Some(true)));
+    // She does not stand in for the last administrator who can log in.
+    let scopes = server.json("/api/v1/auth/me").await["permissions"].clone();
+    let key = json!({ "name": "all", "scopes": scopes });
+    let key = ok(server.request("POST", "/api/v1/admin/api-keys").json(&key).send().await.unwrap(), StatusCode::CREATED).await;
+    let admin = server.json("/api/v1/admin/users?username=admin").await;
+    let path = format!("/api/v1/admin/users/{}", omt_tests::id(&admin["items"][0]));
+    let removed = server.anonymous("DELETE", &path).bearer_auth(key["key"].as_str().unwrap()).send().await.unwrap();
+    problem(removed, 409, "LAST_ADMINISTRATOR").await;
+}

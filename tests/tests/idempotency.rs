@@ -49,6 +49,14 @@ async fn what_acts_acts_once_under_one_key() {
     let (one, two) = (tested().await, tested().await);
     assert_eq!(two.headers()["idempotency-replayed"], "true");
     assert_eq!(one.json::<Value>().await.unwrap()["id"], two.json::<Value>().await.unwrap()["id"]);
+    // Where a body says nothing, it changes nothing.
+    let with_body = server.request("POST", &test).header("idempotency-key", "k7").json(&json!({})).send().await.unwrap();
+    assert_eq!(with_body.headers()["idempotency-replayed"], "true");
+    let group = json!({ "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"], "displayName": "editors" });
+    let made = ok(send(&server, "/scim/v2/Groups", "k8", group.clone()).await, StatusCode::CREATED).await;
+    let again = send(&server, "/scim/v2/Groups", "k8", group).await;
+    assert_eq!(again.headers()["content-type"], "application/scim+json");
+    assert_eq!(ok(again, StatusCode::CREATED).await, made);
     problem(send(&server, path, &"x".repeat(256), user("carol")).await, 400, "INVALID_IDEMPOTENCY_KEY").await;
 }
 

@@ -60,3 +60,24 @@ async fn a_legal_hold_outlasts_whoever_made_it() {
     ok(server.request("DELETE", &hold).send().await.unwrap(), StatusCode::OK).await;
     ok(server.request("DELETE", &path).send().await.unwrap(), StatusCode::OK).await;
 }
+
+#[tokio::test]
+async fn answers_to_others_forget_the_person_too() {
+    let server = Server::start().await;
+    let make = async |name: &str| {
+        let body = json!({ "username": name, "email": format!("{name}@example.test"), "display_name": "Somebody" });
+        let request = server.request("POST", "/api/v1/admin/users").header("idempotency-key", name);
+        let answer = request.json(&body).send().await.unwrap();
+        let replayed = answer.headers().contains_key("idempotency-replayed");
+        (id(&ok(answer, StatusCode::CREATED).await).to_owned(), replayed)
+    };
+    let (alice, _) = make("alice").await;
+    let (bruno, _) = make("bruno").await;
+    assert_eq!(make("alice").await, (alice.clone(), true));
+    let path = format!("/api/v1/privacy/subjects/{alice}");
+    ok(server.request("DELETE", &path).send().await.unwrap(), StatusCode::OK).await;
+    // The administrator's answer named her; that of somebody else stays.
+    assert_eq!(make("bruno").await, (bruno, true));
+    let (another, replayed) = make("alice").await;
+    assert!(another != alice && !replayed);
+}

@@ -1,6 +1,11 @@
 //! Policies beyond what guards ask of them: what is refused when they are written, evidence, dry runs over what is signed, shadows.
 
 use crate::workflow::Person;
+use omt_kernel::{
+    Actor, TenantId,
+    document::{self, DocumentKind, NewVersion},
+    port::Database as _,
+};
 use omt_tests::{Server, fixture, id, ok, problem};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -154,8 +159,17 @@ async fn a_shadow_leaves_what_is_in_force() {
     let (_, flyer) = review("Flyer").await;
     manager.moves(&flyer, "approve", "approved").await;
 
-    let shown = server.json(path).await;
+    // Nobody waits for a shadow: it is asked soon after.
+    let mut shown = server.json(path).await;
+    for _ in 0..100 {
+        if shown["shadow_findings"]["asked"].as_u64() >= Some(2) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        shown = server.json(path).await;
+    }
     let found = &shown["shadow_findings"];
+    assert_eq!(found["dropped"], 0, "{shown:#}");
     let asked = found["asked"].as_u64().unwrap();
     assert!(asked >= 2 && found["since"].is_string(), "{shown:#}");
     assert_eq!((&found["failed"], &found["rules"]), (&json!(asked), &json!({ "small": asked })), "{shown:#}");
@@ -171,4 +185,36 @@ async fn a_shadow_leaves_what_is_in_force() {
     ok(send(&server, "POST", "/api/v1/policies", &shadow).await, StatusCode::CREATED).await;
     assert_eq!(server.json(path).await["in_force"], Value::Null);
     manager.moves(&poster, "approve", "approved").await;
+}
+
+#[tokio::test]
+async fn what_was_in_force_once_is_put_back_as_it_was() {
+    let server = Server::start().await;
+    let path = "/api/v1/policies/house";
+    let made = policy("house", vec![rule("titled", "manifest.title != ''")]);
+    ok(send(&server, "POST", "/api/v1/policies", &made).await, StatusCode::CREATED).await;
+
+    // A version as it was written before types were checked: only the database has one.
+    let old = policy("house", vec![rule("large", "manifest.title > 3 || manifest.size > 0")]);
+    let url =
+        omt_tests::combination::environment(server.dir.path(), "").into_iter().find(|(name, _)| *name == "OMT_DATABASE__URL");
+    let url =
+        url.map_or_else(|| format!("sqlite:{}", server.dir.path().join("data/openmediatrust.db").display()), |(_, url)| url);
+    let database = omt_sql::SqlDatabase::connect(&url).await.unwrap();
+    let unit = database.begin().await.unwrap();
+    let actor = Actor::system(TenantId::default_tenant());
+    let data = json!({ "policy": old, "removed": false });
+    let new = NewVersion { name: "house".to_owned(), present: 1, expected: None, data };
+    document::append(unit.as_ref(), &actor, DocumentKind::Policy, new, time::OffsetDateTime::now_utc()).await.unwrap();
+    unit.commit().await.unwrap();
+
+    assert_eq!(ok(send(&server, "PUT", path, &made).await, StatusCode::OK).await["version"], 3);
+    problem(send(&server, "PUT", path, &old).await, 422, "INVALID_POLICY").await;
+    let back = ok(send(&server, "POST", &format!("{path}/rollback"), &json!({ "version": 2 })).await, StatusCode::OK).await;
+    assert_eq!(back["version"], 4, "{back:#}");
+    assert_eq!(back["rules"][0]["custom_function"], "manifest.title > 3 || manifest.size > 0", "{back:#}");
+    assert_eq!(server.json(path).await["in_force"], 4);
+    // It is asked as it is.
+    let draft = ok(server.upload("a.jpg", fixture("a.jpg"), &[]).await, StatusCode::CREATED).await;
+    assert_eq!(says(&server, &draft, "house").await["version"], 4);
 }

@@ -1,8 +1,11 @@
 //! An identity provider keeps users and groups by SCIM 2.0.
 
+use hmac::{Hmac, KeyInit, Mac};
 use omt_tests::{Server, ok, problem};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
+use sha1::Sha1;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 struct Client<'a> {
     server: &'a Server,
@@ -128,4 +131,74 @@ async fn users_and_groups_are_provisioned() {
     // Others may not.
     let reader = Client { server: &server, key: server.key("default", &["manifest:read"]).await };
     problem(reader.send("GET", "Users", Value::Null).await, 403, "FORBIDDEN").await;
+}
+
+/// The code of a step (RFC 6238), of a secret in base 32.
+fn code(secret: &str, step: u64) -> String {
+    let (mut bits, mut held, mut key) = (0_u64, 0, Vec::new());
+    for c in secret.bytes() {
+        let value = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".iter().position(|known| *known == c).unwrap() as u64;
+        (bits, held) = (bits << 5 | value, held + 5);
+        if held >= 8 {
+            held -= 8;
+            key.push((bits >> held & 0xff) as u8);
+        }
+    }
+    let mut mac = Hmac::<Sha1>::new_from_slice(&key).unwrap();
+    mac.update(&step.to_be_bytes());
+    let tag = mac.finalize().into_bytes();
+    let offset = usize::from(tag[19] & 15);
+    let number = u32::from_be_bytes(tag[offset..offset + 4].try_into().unwrap()) & 0x7fff_ffff;
+    format!("{:06}", number % 1_000_000)
+}
+
+#[tokio::test]
+async fn who_is_in_a_mapped_group_is_changed_with_a_fresh_second_factor() {
+    let server = Server::start_with("[auth]\nstep_up_seconds = 5\n").await;
+    let scopes = ["admin:user:read", "admin:user:manage", "manifest:read", "manifest:create", "workflow:initiate"];
+    let program = Client { server: &server, key: server.key("default", &scopes).await };
+    let person = Client { server: &server, key: server.login().await };
+    let pia = server.user("pia", json!({})).await;
+    let members = json!([{ "value": pia }]);
+    let group = async |name: &str| {
+        let made = program.ok("POST", "Groups", json!({ "displayName": name }), StatusCode::CREATED).await;
+        format!("Groups/{}", made["id"].as_str().unwrap())
+    };
+    let (desk, plain) = (group("Desk").await, group("Plain").await);
+    let mapping = json!({ "group": "desk", "roles": ["creator"] });
+    ok(server.request("POST", "/api/v1/admin/group-mappings").json(&mapping).send().await.unwrap(), StatusCode::CREATED).await;
+    let factor = "/api/v1/auth/second-factor";
+    let ask = async |method: &str, path: &str, body: Value| {
+        server.anonymous(method, path).bearer_auth(&person.key).json(&body).send().await.unwrap()
+    };
+    let secret = ok(ask("POST", factor, json!({})).await, StatusCode::CREATED).await["secret"].as_str().unwrap().to_owned();
+    let step = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 30;
+    assert_eq!(ask("PUT", factor, json!({ "code": code(&secret, step) })).await.status(), StatusCode::NO_CONTENT);
+    // The code of enrolment counts for five seconds.
+    let put = json!({ "displayName": "Desk", "members": members });
+    person.ok("PUT", &desk, put.clone(), StatusCode::OK).await;
+    person.ok("PUT", &desk, json!({ "displayName": "Desk" }), StatusCode::OK).await;
+    tokio::time::sleep(Duration::from_millis(5100)).await;
+    let add = json!({ "Operations": [{ "op": "add", "path": "members", "value": members }] });
+    for (method, path, body) in [
+        ("PUT", &desk, put.clone()),
+        ("PATCH", &desk, add.clone()),
+        ("DELETE", &desk, Value::Null),
+        // Neither by giving a group the mapped name nor by taking it away.
+        ("PUT", &plain, put.clone()),
+        ("PUT", &desk, json!({ "displayName": "Other" })),
+        ("POST", &"Groups".to_owned(), put.clone()),
+    ] {
+        let refused = person.send(method, path, body).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{method} {path}");
+        assert_eq!(refused.json::<Value>().await.unwrap()["code"], "STEP_UP_REQUIRED", "{method} {path}");
+    }
+    // A group that gives nothing needs none, and a program has none to give.
+    person.ok("PATCH", &plain, add.clone(), StatusCode::OK).await;
+    assert_eq!(person.send("DELETE", &plain, Value::Null).await.status(), StatusCode::NO_CONTENT);
+    program.ok("PATCH", &desk, add, StatusCode::OK).await;
+    let given = ask("POST", "/api/v1/auth/step-up", json!({ "code": code(&secret, step + 1) })).await;
+    assert_eq!(given.status(), StatusCode::NO_CONTENT);
+    person.ok("PUT", &desk, json!({ "displayName": "Desk" }), StatusCode::OK).await;
+    assert_eq!(person.send("DELETE", &desk, Value::Null).await.status(), StatusCode::NO_CONTENT);
 }

@@ -2,7 +2,7 @@
 //! look at what depends on evidence that changed.
 
 use async_trait::async_trait;
-use omt_compliance::{Compliance, LOOK, RECHECK, RecheckOrder};
+use omt_compliance::{Compliance, LOOK, RECHECK, REMEASURE, RecheckOrder};
 use omt_jobs::{Handler, JobError, Progress, Schedule};
 use omt_kernel::{Error, TenantId, job::JobRecord};
 use omt_policy::{DRY_RUN, DryRunOrder, Policies};
@@ -87,12 +87,19 @@ impl Handler for Timers {
     }
 }
 
-/// Looks again at manifests whose evidence, policy or content changed.
+/// Looks again at manifests whose evidence changed. Orders about policies and content that an earlier version made are done, too.
 pub struct Recheck(pub Arc<Compliance>);
 
-#[derive(Serialize)]
-struct Rechecked {
-    manifests: u64,
+/// Looks again at manifests whose policy or content changed.
+pub struct Remeasure(pub Arc<Compliance>);
+
+async fn look_again(compliance: &Arc<Compliance>, job: &JobRecord, progress: &Progress) -> Result<(), JobError> {
+    let (tenant, order): (_, RecheckOrder) = order(job)?;
+    let compliance = compliance.clone();
+    let (looked, failed) = on_a_thread(move || async move { compliance.recheck(&tenant, &order).await }).await?;
+    progress.set(&looked);
+    // All others were looked at; those that could not be are tried again.
+    failed.map_or(Ok(()), |error| Err(JobError::Retry(error)))
 }
 
 #[async_trait]
@@ -106,11 +113,22 @@ impl Handler for Recheck {
     }
 
     async fn run(&self, job: &JobRecord, progress: &Progress) -> Result<(), JobError> {
-        let (tenant, order): (_, RecheckOrder) = order(job)?;
-        let compliance = self.0.clone();
-        let manifests = on_a_thread(move || async move { compliance.recheck(&tenant, &order.key).await }).await?;
-        progress.set(&Rechecked { manifests });
-        Ok(())
+        look_again(&self.0, job, progress).await
+    }
+}
+
+#[async_trait]
+impl Handler for Remeasure {
+    fn kind(&self) -> &'static str {
+        REMEASURE
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::hours(2)
+    }
+
+    async fn run(&self, job: &JobRecord, progress: &Progress) -> Result<(), JobError> {
+        look_again(&self.0, job, progress).await
     }
 }
 

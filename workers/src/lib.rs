@@ -12,7 +12,7 @@ mod telling;
 
 pub use archive::Archive;
 pub use audit_expiry::AuditExpiry;
-pub use governance::{DryRuns, Effects, Look, Recheck, Timers};
+pub use governance::{DryRuns, Effects, Look, Recheck, Remeasure, Timers};
 pub use housekeeping::Housekeeping;
 pub use lifecycle::Lifecycle;
 pub use retention::Retention;

@@ -66,6 +66,16 @@ impl TileStore for FileBlobStore {
         })
         .await
     }
+
+    async fn remove_partials(&self, path: &str) -> Result<()> {
+        check(path)?;
+        let path = self.root.join(PLACE).join(format!("{path}.p"));
+        blocking(move || match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::internal("cannot remove tiles").caused_by(error)),
+            _ => Ok(()),
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -105,6 +115,19 @@ impl TileStore for S3BlobStore {
             Err(error) => Err(failed("remove a tile", &error)),
         }
     }
+
+    async fn remove_partials(&self, path: &str) -> Result<()> {
+        check(path)?;
+        // At most 255 of them, which is one page.
+        let prefix = format!("{}{PLACE}/{path}.p/", self.url.prefix);
+        let page = self.client.list_objects_v2().bucket(&self.url.bucket).prefix(prefix).send().await;
+        for object in page.map_err(|e| failed("list tiles", &e))?.contents() {
+            let Some(key) = object.key() else { continue };
+            let gone = self.client.delete_object().bucket(&self.url.bucket).key(key).send().await;
+            gone.map_err(|e| failed("remove a tile", &e))?;
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -117,5 +140,8 @@ impl TileStore for TieredBlobStore {
     }
     async fn remove_tile(&self, path: &str) -> Result<()> {
         self.hot.remove_tile(path).await
+    }
+    async fn remove_partials(&self, path: &str) -> Result<()> {
+        self.hot.remove_partials(path).await
     }
 }

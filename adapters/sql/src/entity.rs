@@ -460,6 +460,12 @@ entity!(notification_reads, "notification_reads", {
     pub at: i64,
 });
 
+entity!(audit_retention, "audit_retention", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: i32,
+    pub days: i64,
+});
+
 entity!(badges, "badges", {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,

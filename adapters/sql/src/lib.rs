@@ -378,7 +378,11 @@ pub(crate) fn micros(at: omt_kernel::OffsetDateTime) -> i64 {
 
 /// Time as the domain knows it.
 pub(crate) fn instant(micros: i64) -> Result<omt_kernel::OffsetDateTime> {
-    omt_kernel::OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
+    // A time that an offset takes out of the years that can be written is as late as can be, or as early: nothing that stands in
+    // a row may keep the row from being read.
+    let (least, most) = (time::PrimitiveDateTime::MIN.assume_utc(), time::PrimitiveDateTime::MAX.assume_utc());
+    let nanos = (i128::from(micros) * 1000).clamp(least.unix_timestamp_nanos(), most.unix_timestamp_nanos());
+    omt_kernel::OffsetDateTime::from_unix_timestamp_nanos(nanos)
         .map_err(|e| Error::internal("a time in the database is out of range").caused_by(e))
 }
 

@@ -49,7 +49,7 @@ pub struct NewKeyResponse {
 
 /// Makes an API key.
 #[utoipa::path(post, path = "/api/v1/admin/api-keys", tag = "admin", request_body = ApiKeyRequest, security(("bearer" = [])),
-    responses((status = 201, body = NewKeyResponse), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, SCOPE_NOT_HELD, REACH_NOT_HELD, SCOPE_NOT_ALLOWED"), (status = 422, body = ProblemBody, description = "INVALID_FIELD, UNKNOWN_SCOPE, INVALID_TENANT")))]
+    responses((status = 201, body = NewKeyResponse), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, SCOPE_NOT_HELD, REACH_NOT_HELD, SCOPE_NOT_ALLOWED"), (status = 409, body = ProblemBody, description = "KEY_CHAIN_TOO_LONG"), (status = 422, body = ProblemBody, description = "INVALID_FIELD, UNKNOWN_SCOPE, INVALID_TENANT")))]
 pub async fn create_api_key(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::AdminApiKeys, ApiKeyRequest>,

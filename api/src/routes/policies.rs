@@ -52,8 +52,10 @@ pub struct ShadowFindings {
     /// Since when it is counted: the process has run at least since then.
     #[serde(with = "time::serde::rfc3339")]
     since: time::OffsetDateTime,
-    /// How often guards asked.
+    /// How often guards asked, and it was said.
     asked: u64,
+    /// How often they asked and it was left out, because too many shadows waited to be asked.
+    dropped: u64,
     /// How often it would have stood against.
     failed: u64,
     /// How often each rule of the severity `error` was broken.
@@ -62,7 +64,7 @@ pub struct ShadowFindings {
 
 impl From<Findings> for ShadowFindings {
     fn from(found: Findings) -> Self {
-        Self { since: found.since, asked: found.asked, failed: found.failed, rules: found.rules }
+        Self { since: found.since, asked: found.asked, dropped: found.dropped, failed: found.failed, rules: found.rules }
     }
 }
 

@@ -316,7 +316,7 @@ pub async fn delete_user(
 }
 
 /// Makes a group.
-#[utoipa::path(post, path = "/scim/v2/Groups", tag = "scim", request_body = ScimGroup, security(("bearer" = [])), responses((status = 201, body = Object), (status = 400, body = Object), (status = 401), (status = 403)))]
+#[utoipa::path(post, path = "/scim/v2/Groups", tag = "scim", request_body = ScimGroup, security(("bearer" = [])), responses((status = 201, body = Object), (status = 400, body = Object), (status = 401), (status = 403, body = Object, description = "FORBIDDEN, PERMISSION_NOT_HELD, REACH_NOT_HELD, STEP_UP_REQUIRED")))]
 pub async fn create_group(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::AdminUsers, ScimGroup>,
@@ -377,7 +377,7 @@ pub async fn get_group(
 }
 
 /// Replaces a group.
-#[utoipa::path(put, path = "/scim/v2/Groups/{id}", tag = "scim", params(("id" = Uuid, Path,)), request_body = ScimGroup, security(("bearer" = [])), responses((status = 200, body = Object), (status = 400, body = Object), (status = 401), (status = 403), (status = 404, body = Object)))]
+#[utoipa::path(put, path = "/scim/v2/Groups/{id}", tag = "scim", params(("id" = Uuid, Path,)), request_body = ScimGroup, security(("bearer" = [])), responses((status = 200, body = Object), (status = 400, body = Object), (status = 401), (status = 403, body = Object, description = "FORBIDDEN, PERMISSION_NOT_HELD, REACH_NOT_HELD, STEP_UP_REQUIRED"), (status = 404, body = Object)))]
 pub async fn replace_group(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::AdminUsers, ScimGroup>,
@@ -389,7 +389,7 @@ pub async fn replace_group(
 }
 
 /// Changes a group: its name, or who is in it.
-#[utoipa::path(patch, path = "/scim/v2/Groups/{id}", tag = "scim", params(("id" = Uuid, Path,)), request_body = PatchRequest, security(("bearer" = [])), responses((status = 200, body = Object), (status = 400, body = Object, description = "invalidPath, invalidValue"), (status = 401), (status = 403), (status = 404, body = Object)))]
+#[utoipa::path(patch, path = "/scim/v2/Groups/{id}", tag = "scim", params(("id" = Uuid, Path,)), request_body = PatchRequest, security(("bearer" = [])), responses((status = 200, body = Object), (status = 400, body = Object, description = "invalidPath, invalidValue"), (status = 401), (status = 403, body = Object, description = "FORBIDDEN, PERMISSION_NOT_HELD, REACH_NOT_HELD, STEP_UP_REQUIRED"), (status = 404, body = Object)))]
 pub async fn patch_group(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::AdminUsers, PatchRequest>,
@@ -404,7 +404,7 @@ pub async fn patch_group(
 }
 
 /// Removes a group.
-#[utoipa::path(delete, path = "/scim/v2/Groups/{id}", tag = "scim", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 204), (status = 401), (status = 403), (status = 404, body = Object)))]
+#[utoipa::path(delete, path = "/scim/v2/Groups/{id}", tag = "scim", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 204), (status = 401), (status = 403, body = Object, description = "FORBIDDEN, PERMISSION_NOT_HELD, REACH_NOT_HELD, STEP_UP_REQUIRED"), (status = 404, body = Object)))]
 pub async fn delete_group(
     state: web::Data<ApiState>,
     caller: Caller<may::AdminUsers>,

@@ -250,7 +250,7 @@ pub struct BulkResult {
     status: u16,
     /// The state that the workflow is in now.
     current_state: Option<String>,
-    /// Why it was refused.
+    /// Why it was refused; with 200, why what the decision leads to could not be had: it was made, and is to be made again.
     code: Option<String>,
     /// That in words.
     message: Option<String>,
@@ -285,7 +285,8 @@ pub async fn decide_many(
             match state.workflows.decide_task(&actor, decision).await {
                 Ok(view) => {
                     let status = if view.pending_action.is_some() { 202 } else { 200 };
-                    BulkResult { id: item.id, status, current_state: Some(view.state), code: None, message: None }
+                    let (code, message) = view.failure().unzip();
+                    BulkResult { id: item.id, status, current_state: Some(view.state), code, message }
                 }
                 Err(error) => {
                     let problem = Problem(error);

@@ -192,14 +192,27 @@ impl Access {
         .await
     }
 
-    /// The directory does not know somebody any more: their sessions end, and so do the API keys that they made.
+    /// The directory does not know somebody any more: their sessions end, and so do the API keys that they made. What its groups
+    /// gave is gone, and they count as nobody who could log in, until they do.
     async fn gone(&self, user: &UserRecord, now: OffsetDateTime) -> Result<()> {
         let system = Actor::system(user.tenant.clone());
         self.transaction(async |unit| {
+            // A key that they make at this moment is either revoked here or not made.
+            unit.lock(&format!("administrators:{}", user.tenant)).await?;
             unit.sessions().revoke_user(&user.tenant, user.id, now).await?;
             self.revoke_keys_of(unit, &system, &user.subject(), now).await?;
-            self.deps.audit.append(unit, &system, Event::new("user.gone", "user", user.id)).await?;
-            self.note_unadministered(unit, user, None).await
+            let event = Event::new("user.gone", "user", user.id);
+            // Asking may have taken seconds; they may have been removed meanwhile.
+            let Some(before) = unit.users().get(&user.tenant, user.id).await? else {
+                return self.deps.audit.append(unit, &system, event).await;
+            };
+            let next = UserRecord { updated_at: now, ..rules::gone(&before) };
+            if !unit.users().update(&next, before.revision).await? {
+                return Err(crate::roles::changed_meanwhile());
+            }
+            let event = event.before(&audited(&before)).after(&audited(&next));
+            self.deps.audit.append(unit, &system, event).await?;
+            self.note_unadministered(unit, &before, Some(&next)).await
         })
         .await
     }

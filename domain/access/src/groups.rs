@@ -44,7 +44,8 @@ impl Access {
         Ok((group, members))
     }
 
-    /// Makes a group, or replaces one. What its mappings give changes at once, and nobody changes what they do not hold.
+    /// Makes a group, or replaces one. What its mappings give changes at once, and nobody changes what they do not hold. Where it
+    /// has mappings, or gets some by its new name, a fresh second factor is needed as for roles.
     ///
     /// `change` says what it becomes, of what it is: it is asked inside the transaction, so that changes at once add up.
     pub async fn put_group(
@@ -55,6 +56,8 @@ impl Access {
     ) -> Result<(GroupRecord, Vec<UserId>)> {
         actor.require(Permission::AdminUsers)?;
         let now = self.deps.clock.now();
+        // Asked before the transaction, which must not wait for another connection; it decides where a mapping is found.
+        let stepped_up = self.require_step_up(actor).await;
         self.transaction(async |unit| {
             unit.lock(&format!("administrators:{}", actor.tenant)).await?;
             let old = match id {
@@ -74,9 +77,9 @@ impl Access {
                 external_id: change.external_id.clone(),
                 created_at: old.as_ref().map_or(now, |old| old.created_at),
             };
-            self.check_group_grant(unit, actor, &group.name).await?;
+            self.check_group_grant(unit, actor, &stepped_up, &group.name).await?;
             if let Some(old) = &old {
-                self.check_group_grant(unit, actor, &old.name).await?;
+                self.check_group_grant(unit, actor, &stepped_up, &old.name).await?;
             }
             unit.groups().put(&group).await?;
             let before = unit.groups().members(&actor.tenant, group.id).await?;
@@ -100,13 +103,14 @@ impl Access {
         .await
     }
 
-    /// Removes a group.
+    /// Removes a group. One that has mappings needs a fresh second factor.
     pub async fn delete_group(&self, actor: &Actor, id: Uuid) -> Result<()> {
         actor.require(Permission::AdminUsers)?;
+        let stepped_up = self.require_step_up(actor).await;
         self.transaction(async |unit| {
             unit.lock(&format!("administrators:{}", actor.tenant)).await?;
             let group = unit.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?;
-            self.check_group_grant(unit, actor, &group.name).await?;
+            self.check_group_grant(unit, actor, &stepped_up, &group.name).await?;
             let members = unit.groups().members(&actor.tenant, id).await?;
             unit.groups().delete(&actor.tenant, id).await?;
             let event = Event::new("group.delete", "group", id).before(&audited(&group, &members));
@@ -116,11 +120,12 @@ impl Access {
         .await
     }
 
-    /// Membership in a mapped group is a grant like any other.
-    async fn check_group_grant(&self, unit: &dyn UnitOfWork, actor: &Actor, name: &str) -> Result<()> {
+    /// Membership in a mapped group is a grant like any other, and as dangerous.
+    async fn check_group_grant(&self, unit: &dyn UnitOfWork, actor: &Actor, stepped_up: &Result<()>, name: &str) -> Result<()> {
         let folded = name.to_lowercase();
         let mappings = unit.roles().mappings(&actor.tenant).await?;
         for mapping in mappings.iter().filter(|mapping| mapping.group.to_lowercase() == folded) {
+            stepped_up.clone()?;
             self.check_mapping(unit, actor, mapping).await?;
         }
         Ok(())

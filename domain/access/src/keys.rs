@@ -7,17 +7,19 @@ use crate::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_audit::Event;
 use omt_kernel::{
-    Actor, ApiKeyId, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, Via,
+    Actor, ApiKeyId, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, UserId, Via,
     port::{Page, UnitOfWork},
     record::ApiKeyRecord,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 use time::{Duration, OffsetDateTime};
 
 /// Every API key begins so, which lets secret scanners find leaked ones.
 pub(crate) const PREFIX: &str = "omt_";
-/// How often a key's use is noted.
+/// How often a key's use is noted, and whoever made it looked at.
 const NOTE_USE: Duration = Duration::minutes(1);
+/// A key may be made with a key, and so on for so many. More are made only to tire whoever follows them.
+const MAKERS: usize = 64;
 
 /// A request for an API key.
 #[derive(Debug, Clone)]
@@ -50,6 +52,24 @@ pub(crate) async fn keys_of(unit: &dyn UnitOfWork, tenant: &TenantId, maker: &st
     }
 }
 
+/// Who is behind what a subject of the tenant does: the same subject, or whoever made the first of the keys that made this one.
+/// A key that was revoked is followed like any other, since its successor may have been made with it. None when there is no such
+/// key, or when there are too many.
+async fn behind(read: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<(TenantId, String)>> {
+    let (mut tenant, mut subject) = (tenant.clone(), subject.to_owned());
+    for _ in 0..=MAKERS {
+        let Some(id) = subject.strip_prefix("key:") else { return Ok(Some((tenant, subject))) };
+        let Ok(id) = id.parse() else { return Ok(None) };
+        let Some(key) = read.api_keys().acting(&tenant, id).await? else { return Ok(None) };
+        (tenant, subject) = (key.managed_by, key.created_by);
+    }
+    Ok(None)
+}
+
+fn revoked(words: &str) -> Error {
+    unauthenticated("API_KEY_REVOKED", words)
+}
+
 impl Access {
     pub(crate) async fn authenticate_key(&self, key: &str, request_id: String) -> Result<Actor> {
         let now = self.deps.clock.now();
@@ -57,19 +77,19 @@ impl Access {
         let found = self.deps.database.read().await?.api_keys().by_digest(&digest(key)).await?;
         let key = found.ok_or_else(|| unauthenticated("INVALID_API_KEY", "the API key is not valid"))?;
         if key.revoked_at.is_some() {
-            return Err(unauthenticated("API_KEY_REVOKED", "the API key was revoked"));
+            return Err(revoked("the API key was revoked"));
         }
         if key.expires_at.is_some_and(|end| now >= end) {
             return Err(unauthenticated("API_KEY_EXPIRED", "the API key has expired"));
         }
         let last = key.last_used_at;
         let actor = Actor {
-            tenant: key.tenant,
+            tenant: key.tenant.clone(),
             subject: format!("key:{}", key.id),
-            name: key.name,
+            name: key.name.clone(),
             roles: BTreeSet::new(),
-            permissions: key.scopes,
-            reach: key.reach,
+            permissions: key.scopes.clone(),
+            reach: key.reach.clone(),
             via: Via::ApiKey,
             session: None,
             second_factor_at: None,
@@ -77,17 +97,81 @@ impl Access {
             claim: None,
         };
         if last.is_none_or(|at| now - at > NOTE_USE) {
-            self.transaction(async |unit| {
-                unit.api_keys().touch(key.id, now).await?;
-                // Each request proves itself anew; the log says on which days.
-                if last.is_none_or(|at| at.date() != now.date()) {
-                    self.deps.audit.append(unit, &actor, Event::new("auth.key", "api_key", key.id)).await?;
-                }
-                Ok(())
-            })
-            .await?;
+            // By one request for all that come at once, so that a directory is not asked by each.
+            let noted = self.key_uses.try_get_with(key.id, self.note_use(&key, &actor, now)).await;
+            noted.map_err(|error: Arc<Error>| error.as_ref().clone())?;
         }
         Ok(actor)
+    }
+
+    /// Looks whether whoever made the key is still there, and notes the use.
+    async fn note_use(&self, key: &ApiKeyRecord, actor: &Actor, now: OffsetDateTime) -> Result<()> {
+        self.check_maker(key, now).await?;
+        self.transaction(async |unit| {
+            unit.api_keys().touch(key.id, now).await?;
+            // Each request proves itself anew; the log says on which days.
+            if key.last_used_at.is_none_or(|at| at.date() != now.date()) {
+                self.deps.audit.append(unit, actor, Event::new("auth.key", "api_key", key.id)).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Refuses a key whose maker is gone. A directory's user is looked up again as for a session: whoever does not log in any more
+    /// has none by which that would be noticed.
+    async fn check_maker(&self, key: &ApiKeyRecord, now: OffsetDateTime) -> Result<()> {
+        let ended = || revoked("whoever made the API key is gone");
+        let read = self.deps.database.read().await?;
+        let (tenant, maker) = behind(read.as_ref(), &key.managed_by, &key.created_by).await?.ok_or_else(ended)?;
+        let Some(id) = maker.strip_prefix("user:") else { return Ok(()) };
+        let id: UserId = id.parse().map_err(|_| ended())?;
+        let user = read.users().get(&tenant, id).await?.filter(|user| user.active).ok_or_else(ended)?;
+        drop(read);
+        match self.refreshed(&user, now).await {
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            // The words are for a session.
+            Err(error) if error.kind == Kind::Unauthenticated => return Err(ended()),
+            Err(error) => return Err(error),
+        }
+        // That may have taken seconds; what was taken away meanwhile is gone.
+        let read = self.deps.database.read().await?;
+        let again = read.api_keys().acting(&key.tenant, key.id).await?;
+        again.filter(|key| key.revoked_at.is_none()).ok_or_else(|| revoked("the API key was revoked"))?;
+        read.users().get(&tenant, id).await?.filter(|user| user.active).map(drop).ok_or_else(ended)
+    }
+
+    /// Refuses to make a key for whoever is removed, deactivated or revoked at this moment: it would outlive them. Holds the locks
+    /// under which that happens.
+    async fn check_may_make(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<()> {
+        unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+        let found = behind(unit, &actor.tenant, &actor.subject).await?;
+        // Only the platform's tenant makes keys for others: it is the one behind, and every key between is managed by one of the two.
+        if let Some((tenant, _)) = found.as_ref().filter(|(tenant, _)| *tenant != actor.tenant) {
+            unit.lock(&format!("administrators:{tenant}")).await?;
+        }
+        if let Some(id) = actor.subject.strip_prefix("key:") {
+            let own = match id.parse() {
+                Ok(id) => unit.api_keys().acting(&actor.tenant, id).await?,
+                Err(_) => None,
+            };
+            own.filter(|key| key.revoked_at.is_none()).ok_or_else(|| revoked("the API key was revoked"))?;
+        }
+        let (tenant, maker) = found.ok_or_else(|| {
+            let words = format!("a key, made with a key, and so on: at most {MAKERS}; make it as a user");
+            Error::new(Kind::Conflict, "KEY_CHAIN_TOO_LONG", words)
+        })?;
+        let Some(id) = maker.strip_prefix("user:") else { return Ok(()) };
+        let user = match id.parse() {
+            Ok(id) => unit.users().get(&tenant, id).await?,
+            Err(_) => None,
+        };
+        match user {
+            Some(user) if user.active && !rules::is_gone(&user) => Ok(()),
+            _ if actor.via == Via::ApiKey => Err(revoked("whoever made the API key is gone")),
+            _ => Err(unauthenticated("SESSION_ENDED", "the session has ended; log in again")),
+        }
     }
 
     /// Makes an API key. Nobody grants what they do not hold. A key for another tenant needs somebody who runs the platform, and
@@ -136,13 +220,7 @@ impl Access {
             revoked_at: None,
         };
         self.transaction(async |unit| {
-            // Whoever is removed or deactivated at this moment makes no key that outlives them.
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
-            if let Some(id) = self.user_of(actor)
-                && unit.users().get(&actor.tenant, id).await?.is_none_or(|user| !user.active)
-            {
-                return Err(unauthenticated("SESSION_ENDED", "the session has ended; log in again"));
-            }
+            self.check_may_make(unit, actor).await?;
             if foreign && unit.tenants().settings(&tenant).await?.is_none() {
                 unit.tenants().put(&tenant, &TenantSettings::default(), now).await?;
                 self.deps.audit.append(unit, actor, Event::new("tenant.create", "tenant", &tenant)).await?;
@@ -166,6 +244,8 @@ impl Access {
         actor.require(Permission::AdminApiKeys)?;
         let now = self.deps.clock.now();
         self.transaction(async |unit| {
+            // A key that it makes at this moment is not made.
+            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
             let none = || Error::not_found("API key");
             let key = unit.api_keys().get(&actor.tenant, id).await?.ok_or_else(none)?;
             if !self.revoke_key(unit, actor, &key, now).await? {

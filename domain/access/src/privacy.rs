@@ -125,10 +125,10 @@ impl Access {
         Ok(SubjectExport { user, name_in_log, sessions, manifests, api_keys, evidence, workflows })
     }
 
-    /// Forgets somebody who is or was a user: record, sessions, stored answers and the name in the audit log go, their API keys
-    /// end, and records that they made name nobody any more. What was signed with a name keeps it, because a signature cannot be
-    /// changed; those manifests are listed. Refused while a legal hold lies on anything that the person made. It does not look
-    /// into [`NOT_ERASED`].
+    /// Forgets somebody who is or was a user: record, sessions, stored answers to them or about them and the name in the audit log
+    /// go, their API keys end, and records that they made name nobody any more. What was signed with a name keeps it, because a
+    /// signature cannot be changed; those manifests are listed. Refused while a legal hold lies on anything that the person made.
+    /// It does not look into [`NOT_ERASED`].
     pub async fn erase_subject(&self, actor: &Actor, id: UserId) -> Result<Vec<ManifestId>> {
         actor.require(Permission::AdminPrivacy)?;
         self.require_step_up(actor).await?;
@@ -174,6 +174,8 @@ impl Access {
             }
             self.revoke_keys_of(unit, actor, &subject, now).await?;
             unit.idempotency().forget_subject(&actor.tenant, &subject).await?;
+            // Answers given to others tell of the person too: those that made or changed the user say name and address.
+            unit.idempotency().forget_naming(&actor.tenant, &id.to_string()).await?;
             // Where the user is gone already, older versions may have left something of them.
             unit.users().delete(&actor.tenant, id).await?;
             self.deps.audit.forget(unit, &actor.tenant, &subject).await?;

@@ -210,12 +210,25 @@ pub fn asks_second_factor(asking: &BTreeSet<String>, roles: &BTreeSet<String>, a
     !asking.is_empty() && !asking.is_disjoint(&inherited(roles, all))
 }
 
-/// Whether there is any way for a user to log in: a password that is kept here, or somebody who vouched for them once.
+/// Whether the directory does not know its user any more. It is forgotten with the next login.
+pub fn is_gone(user: &UserRecord) -> bool {
+    user.source == UserSource::Ldap && user.mapped.seen_at.is_none()
+}
+
+/// What is left of a user whom the directory does not know any more: nothing that its groups gave, and no time at which it saw
+/// them.
+pub fn gone(user: &UserRecord) -> UserRecord {
+    UserRecord { mapped: Mapped::default(), revision: user.revision + 1, ..user.clone() }
+}
+
+/// Whether there is any way for a user to log in: a password that is kept here, or somebody who vouched for them once. Who is
+/// gone from the directory has none.
 pub fn can_log_in(user: &UserRecord) -> bool {
     user.active
         && match user.source {
             UserSource::Local => user.password_hash.is_some(),
-            UserSource::Ldap | UserSource::Oidc | UserSource::Scim => user.identity.is_some(),
+            UserSource::Ldap => user.identity.is_some() && !is_gone(user),
+            UserSource::Oidc | UserSource::Scim => user.identity.is_some(),
         }
 }
 
@@ -332,6 +345,7 @@ mod tests {
             roles: [ADMINISTRATOR.to_owned()].into(),
             password_hash: password.map(str::to_owned),
             identity: identity.map(str::to_owned),
+            mapped: Mapped { seen_at: Some(OffsetDateTime::UNIX_EPOCH), ..Mapped::default() },
             ..user(source)
         };
         assert!(administers(&with(UserSource::Local, Some("hash"), None), &all));
@@ -340,6 +354,27 @@ mod tests {
         assert!(!administers(&with(UserSource::Scim, None, None), &all));
         let inactive = UserRecord { active: false, ..with(UserSource::Local, Some("hash"), None) };
         assert!(!administers(&inactive, &all));
+    }
+
+    #[test]
+    fn who_is_gone_from_the_directory_administers_nothing_until_it_is_heard_of_them_again() {
+        let all = [role(ADMINISTRATOR, &[])];
+        let roles: BTreeSet<String> = [ADMINISTRATOR.to_owned()].into();
+        let mapped = |seen_at| Mapped { groups: ["cn=a".to_owned()].into(), roles: roles.clone(), seen_at, ..Mapped::default() };
+        let seen = Some(OffsetDateTime::UNIX_EPOCH);
+        // Whether a group gives the role or somebody here did.
+        for own in [BTreeSet::new(), roles.clone()] {
+            let identity = Some("ldap:uid=alice".to_owned());
+            let alice = UserRecord { identity, roles: own, mapped: mapped(seen), ..user(UserSource::Ldap) };
+            assert!(administers(&alice, &all));
+            let left = gone(&alice);
+            assert!(left.active && is_gone(&left) && !administers(&left, &all));
+            assert_eq!((left.revision, left.mapped), (alice.revision + 1, Mapped::default()));
+            assert!(administers(&UserRecord { mapped: mapped(seen), ..gone(&alice) }, &all));
+        }
+        // Nobody else needs to be seen by a directory.
+        let local = UserRecord { password_hash: Some("hash".into()), roles, ..user(UserSource::Local) };
+        assert!(!is_gone(&local) && administers(&local, &all));
     }
 
     #[test]

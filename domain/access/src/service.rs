@@ -11,7 +11,7 @@ use jsonwebtoken::DecodingKey;
 use omt_audit::{AuditTrail, Event, Level, Outcome};
 use omt_crypto::{Algorithm, KeyStore, KeyStoreError, key_store::ensure, seal::Sealer};
 use omt_kernel::{
-    Actor, Error, Kind, Permission, Result, SessionId, TenantId, TenantSettings, UserId, Via,
+    Actor, ApiKeyId, Error, Kind, Permission, Result, SessionId, TenantId, TenantSettings, UserId, Via,
     access::{RoleRecord, SessionRecord, UserRecord},
     pool::WorkPool,
     port::{Authorizer, Clock, Database, Directory, Entropy, IssuerClient, RoleTable, UnitOfWork},
@@ -115,6 +115,8 @@ pub struct Access {
     pub(crate) strangers: moka::future::Cache<(TenantId, String), Known>,
     tables: moka::future::Cache<(TenantId, i64), Arc<Vec<RoleRecord>>>,
     pub(crate) pause: Pause,
+    /// Uses of API keys that are being noted.
+    pub(crate) key_uses: moka::future::Cache<ApiKeyId, ()>,
     /// Verified against when there is no such user, so that an answer takes as long.
     pub(crate) decoy: String,
 }
@@ -151,6 +153,7 @@ impl Access {
             strangers: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
             tables: moka::future::Cache::new(1_000),
             pause: Pause::default(),
+            key_uses: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
             decoy,
         };
         access.ensure_default_tenant().await?;

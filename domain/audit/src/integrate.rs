@@ -173,10 +173,29 @@ impl Integrator {
             }
         };
         let restored = Edge::restore(size, levels, entries);
-        if restored.is_none() && size > 0 {
-            tracing::error!(size, "tiles of the audit log are missing or cut off; the tree is built anew from the database");
+        match restored {
+            Some(edge) => Ok(edge),
+            None if size == 0 => Ok(Edge::default()),
+            None => {
+                tracing::error!(size, "tiles of the audit log are missing or cut off; the tree is built anew from the database");
+                self.expired().await
+            }
         }
-        Ok(restored.unwrap_or_default())
+    }
+
+    /// The edge of the tree over what has expired, of which only hashes are left; of nothing when nothing has.
+    async fn expired(&self) -> Result<Edge> {
+        let first = self.database.read().await?.audit().placed(0, 1).await?.first().and_then(|entry| entry.index);
+        let mut edge = Edge::default();
+        for n in 0..first.unwrap_or(0) / WIDTH {
+            let tile = self.tiles.tile(&tile_path(0, n, WIDTH)).await?.and_then(|bytes| hashes(&bytes));
+            let missing =
+                || Error::internal(format!("hashes of entries that have expired are missing from {}", tile_path(0, n, WIDTH)));
+            for hash in tile.filter(|tile| tile.len() as u64 == WIDTH).ok_or_else(missing)? {
+                edge.append_hash(hash);
+            }
+        }
+        Ok(edge)
     }
 
     /// Writes tiles, then the tree head that needs them, then removes partial tiles that are full now.

@@ -143,7 +143,7 @@ fn state_hash(state: &impl Serialize) -> String {
 }
 
 /// A state's hash under the log's own key: a name that is guessed cannot be confirmed by what the log says for ever.
-fn keyed(hash: &str, key: &[u8; 32]) -> Result<String> {
+pub(crate) fn keyed(hash: &str, key: &[u8; 32]) -> Result<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|_| Error::internal("no key for a state's hash"))?;
     mac.update(hash.as_bytes());
     Ok(hex::encode(mac.finalize().into_bytes()))

@@ -20,6 +20,8 @@ use time::{Duration, format_description::well_known::Rfc3339};
 
 /// The action of the entry that says which ones go.
 const ACTION: &str = "audit.expire";
+/// The action of the entry that says for how long entries are kept.
+const KEPT: &str = "audit.retention";
 /// Entries looked at or removed at once.
 const PAGE: u32 = 1024;
 /// The clock of the database, which has the last word, may be behind ours.
@@ -65,14 +67,36 @@ fn old(entries: &[AuditEntry], limit: OffsetDateTime) -> usize {
     entries.iter().take_while(|entry| entry.at < limit).count()
 }
 
+impl AuditTrail {
+    /// Writes down for how long entries are kept, when the log's newest word on it says otherwise. Whoever owns the database may set
+    /// it without the log's keys; the next process to start says so.
+    pub async fn note_retention(&self) -> Result<()> {
+        let read = self.database.read().await?;
+        let held = read.audit().kept_for().await?;
+        let filter = AuditFilter { action: Some(KEPT.to_owned()), ..AuditFilter::default() };
+        let found = read.audit().search(&TenantId::default_tenant(), &filter, Page { after: None, limit: 1 }).await?;
+        drop(read);
+        let said =
+            found.first().and_then(|entry| serde_json::from_slice::<Leaf>(&entry.leaf).ok()?.detail?.get("days")?.as_u64());
+        if said.unwrap_or(0) == u64::from(held) {
+            return Ok(());
+        }
+        let event = Event::new(KEPT, "audit", "log").detail(serde_json::json!({ "days": held, "before": said.unwrap_or(0) }));
+        self.record(&Actor::system(TenantId::default_tenant()), event).await
+    }
+}
+
 impl Expiry {
     /// Removes what the log already says has expired, then looks for more and says so.
     pub async fn look(&self) -> Result<Removed> {
         let mut done = Removed::default();
-        if self.days == 0 {
+        let held = self.database.read().await?.audit().kept_for().await?;
+        if self.days == 0 || held == 0 {
             return Ok(done);
         }
-        let limit = self.clock.now() - Duration::days(self.days.into()) - MARGIN;
+        // The database has the last word, and bundles go before it is asked.
+        let days = self.days.max(held);
+        let limit = self.clock.now() - Duration::days(days.into()) - MARGIN;
         let announced = self.announced().await?;
         if let Some((before, true)) = announced {
             done.entries = self.remove(before, limit).await?;
@@ -83,7 +107,7 @@ impl Expiry {
         let before = self.expired(limit).await?;
         if before > announced.map_or(0, |(before, _)| before) {
             let kept_since = limit.format(&Rfc3339).unwrap_or_default();
-            let detail = serde_json::json!({ "before": before, "kept_since": kept_since, "days": self.days });
+            let detail = serde_json::json!({ "before": before, "kept_since": kept_since, "days": days });
             let event = Event::new(ACTION, "audit", "log").detail(detail);
             let unit = self.database.begin().await?;
             self.trail.append(unit.as_ref(), &Actor::system(TenantId::default_tenant()), event).await?;
@@ -123,7 +147,10 @@ impl Expiry {
         // Should days have become more since it was said, younger entries stay.
         let before = before.min(self.expired(limit).await?);
         for n in first / WIDTH..before / WIDTH {
-            self.tiles.remove_tile(&bundle_path(n, WIDTH)).await?;
+            let path = bundle_path(n, WIDTH);
+            self.tiles.remove_tile(&path).await?;
+            // What a process that died had not replaced yet.
+            self.tiles.remove_partials(&path).await?;
         }
         let mut removed = 0;
         loop {

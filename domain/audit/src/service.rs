@@ -2,7 +2,7 @@
 
 use crate::{
     merkle::{Hash, consistency_ranges, inclusion_ranges, perfect_root},
-    model::{Event, Leaf, Level, entry},
+    model::{Event, Leaf, Level, entry, keyed},
     note::VerifierKey,
     tiles::{self, join, located, tile_path, tile_width},
 };
@@ -97,7 +97,7 @@ struct Flood {
 
 /// The audit log.
 pub struct AuditTrail {
-    database: Arc<dyn Database>,
+    pub(crate) database: Arc<dyn Database>,
     tiles: Arc<dyn TileStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -225,6 +225,11 @@ impl AuditTrail {
         unit.audit().add_person(&person).await?;
         let found = unit.audit().person(&actor.tenant, &actor.subject).await?;
         Ok(found.map_or(person.pseudonym, |found| found.pseudonym))
+    }
+
+    /// A hash under a key of the log, of a SHA-256: what was hashed cannot be guessed by whoever reads the database.
+    pub fn keyed(&self, sha256: &str) -> Result<String> {
+        keyed(sha256, &self.keys.state_key)
     }
 
     /// Forgets who stands behind a subject's pseudonym, in the caller's transaction.

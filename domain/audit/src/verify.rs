@@ -219,7 +219,12 @@ pub async fn check_one(
     let (n, width) = (index / WIDTH, (size - index / WIDTH * WIDTH).min(WIDTH));
     let bundle = fetch(source, bundle_path(n, width), bundle_path(n, WIDTH)).await?.unwrap_or_default();
     let entry = unbundle(&bundle).and_then(|entries| entries.get((index % WIDTH) as usize).map(|entry| entry.to_vec()));
-    let Some(entry) = entry else { return Ok(Err(finding(Some(index), "its bundle is missing or malformed"))) };
+    let Some(entry) = entry else {
+        return Ok(Err(finding(
+            Some(index),
+            "its bundle is missing or malformed; checking the whole log says whether it has expired",
+        )));
+    };
     let mut proof = Vec::new();
     for (start, end) in inclusion_ranges(index, size) {
         let mut parts = Vec::new();

@@ -9,7 +9,9 @@ mod service;
 
 pub use model::{Policy, Report, RuleName, RuleResult, Status};
 pub use redaction::{Found, Place};
-pub use service::{Compliance, Dependencies, LOOK, Looked, NewClearance, NewOverride, RECHECK, RecheckOrder, Subjects};
+pub use service::{
+    Compliance, Dependencies, LOOK, Looked, NewClearance, NewOverride, RECHECK, REMEASURE, RecheckOrder, Subjects,
+};
 
 #[cfg(test)]
 mod rule_tests;

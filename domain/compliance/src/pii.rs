@@ -104,6 +104,10 @@ enum Within {
 
 /// People in the picture, as metadata standards name them.
 const PERSONS: [&str; 2] = ["personinimage", "personinimagewdetails"];
+/// What a person in the picture is known by, of the details about them.
+const KNOWN_BY: [&str; 3] = ["personname", "fullname", "name"];
+/// Where JSON-LD puts the value of a member.
+const VALUES: [&str; 3] = ["@value", "@list", "@set"];
 /// Names of people outside credits.
 const NAMES: [&str; 10] = [
     "cameraownername",
@@ -135,10 +139,15 @@ const CREDITS: [&str; 12] = [
 /// Telephones, in whatever form their numbers are.
 const PHONES: [&str; 6] = ["phone", "phonenumber", "telephone", "telephonenumber", "mobilephone", "citelwork"];
 
+/// The name of a member without its prefix and its style: `exif:GPSLatitude` and `gps_latitude` are the same word.
+fn fold(name: &str) -> String {
+    let local = name.rsplit(':').next().unwrap_or(name);
+    local.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
+}
+
 /// What the name of a member says, in whatever style it is written: `exif:GPSLatitude`, `gps_latitude`, `serial-number`.
 fn within(name: &str) -> Option<Within> {
-    let local = name.rsplit(':').next().unwrap_or(name);
-    let word: String = local.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let word = fold(name);
     let is = |words: &[&str]| words.contains(&word.as_str());
     // The same as for properties of metadata: see `omt_claims::metadata`.
     if word.starts_with("gps") || word.contains("latitude") || word.contains("longitude") || is(&["geocoordinates", "geo"]) {
@@ -212,18 +221,26 @@ fn scan_within(value: &Value, at: &str, within: Option<Within>, persons: bool, o
 /// The names of people in the picture that a value says.
 pub fn persons(value: &Value) -> Vec<String> {
     let mut out = Vec::new();
-    persons_within(value, None, &mut out);
+    persons_within(value, None, false, &mut out);
     out
 }
 
-fn persons_within(value: &Value, within: Option<Within>, out: &mut Vec<String>) {
+/// `named` within the name of a person, which may be said in several languages.
+fn persons_within(value: &Value, within: Option<Within>, named: bool, out: &mut Vec<String>) {
     match value {
         Value::String(text) if within == Some(Within::Person) && text != REDACTED => out.push(text.clone()),
-        Value::Array(items) => items.iter().for_each(|item| persons_within(item, within, out)),
+        Value::Array(items) => items.iter().for_each(|item| persons_within(item, within, named, out)),
         Value::Object(map) => map.iter().for_each(|(name, item)| {
-            // Of details about a person, their name is what they are known by.
-            let detail = within == Some(Within::Person) && !name.ends_with("PersonName");
-            persons_within(item, if detail { Some(Within::Credit) } else { descend(within, name) }, out);
+            let is_value = VALUES.contains(&name.as_str());
+            let (within, named) = match within {
+                // Other words of JSON-LD say what language it is.
+                Some(Within::Person) if is_value || named && !name.starts_with('@') => (within, named),
+                // Of details about a person, their name is what they are known by.
+                Some(Within::Person) if KNOWN_BY.contains(&fold(name).as_str()) => (within, true),
+                Some(Within::Person) => (Some(Within::Credit), false),
+                _ => (descend(within, name), false),
+            };
+            persons_within(item, within, named, out);
         }),
         _ => {}
     }
@@ -427,5 +444,14 @@ mod tests {
         });
         assert_eq!(persons(&value), ["Ada"]);
         assert_eq!(scan_value(&value, true).len(), 2);
+
+        // In languages, and in whatever style.
+        let people = |person: Value| persons(&serde_json::json!({ "person_in_image_w_details": [person] }));
+        assert_eq!(people(serde_json::json!({ "PersonName": { "x-default": "Ada" } })), ["Ada"]);
+        assert_eq!(people(serde_json::json!({ "person_name": "Ada", "person_description": "smiling" })), ["Ada"]);
+        assert_eq!(people(serde_json::json!({ "PersonName": { "en": ["Ada"], "es": "Adela" } })), ["Ada", "Adela"]);
+        assert_eq!(people(serde_json::json!({ "PersonName": { "@value": "Ada", "@language": "en" } })), ["Ada"]);
+        assert_eq!(people(serde_json::json!({ "PersonCharacteristic": { "PersonName": "smiling" } })), [] as [&str; 0]);
+        assert_eq!(persons(&serde_json::json!({ "PersonInImage": { "@list": [{ "@value": "Ada" }] } })), ["Ada"]);
     }
 }

@@ -12,8 +12,9 @@ use std::{
     fmt,
 };
 
-/// Properties that name people in the picture.
-pub(crate) const PERSONS: [&str; 2] = ["Iptc4xmpExt:PersonInImage", "Iptc4xmpExt:PersonInImageWDetails"];
+/// Properties that name people in the picture. Extraction flattens XMP: of details about a person, the name stands by itself.
+pub(crate) const PERSONS: [&str; 3] =
+    ["Iptc4xmpExt:PersonInImage", "Iptc4xmpExt:PersonInImageWDetails", "Iptc4xmpExt:PersonName"];
 /// Properties that name whose camera it was. Whom content is credited to (`dc:creator`, `exif:Artist`, `photoshop:Credit`) is no
 /// finding: to be named is what attribution is for.
 const OWNERS: [&str; 3] = ["exif:CameraOwnerName", "exifEX:CameraOwnerName", "aux:OwnerName"];

@@ -282,7 +282,10 @@ fn export_control() {
     };
     let case = || tenant(Case::new(Confidential));
     case().says(R::ExportControl, Pending, "nobody has declared");
-    case().declared(|_| {}).says(R::ExportControl, Passed, "allowed");
+    let partners = |d: &mut Declaration| d.audience = "partners".into();
+    case().declared(partners).says(R::ExportControl, Passed, "allowed");
+    // Whoever gets nothing gets what is not controlled no more than the rest.
+    case().declared(|_| {}).says(R::ExportControl, Failed, "it is not for the audience public");
     coded_nowhere(case());
     case().declared(|d| d.destinations = set(&["KP"])).says(R::ExportControl, Failed, "nothing goes to KP");
     let coded = |to: &'static [&'static str], audience: &'static str| {
@@ -295,10 +298,10 @@ fn export_control() {
     coded(&["JP"], "public").says(R::ExportControl, Failed, "not for the audience");
     case().declared(|d| d.export_code = Some("9X999".into())).says(R::ExportControl, Failed, "on no list");
     let place = "exif:GPSLatitude=\"1,17.5N\" exif:GPSLongitude=\"103,51.0E\">";
-    let near = tenant(Case::new(Confidential).with_xmp(place)).declared(|_| {});
+    let near = tenant(Case::new(Confidential).with_xmp(place)).declared(partners);
     near.says(R::ExportControl, Warning, "in or near Range");
     let south = "exif:GPSLatitude=\"1,17.5S\" exif:GPSLongitude=\"103,51.0E\">";
-    tenant(Case::new(Confidential).with_xmp(south)).declared(|_| {}).says(R::ExportControl, Passed, "allowed");
+    tenant(Case::new(Confidential).with_xmp(south)).declared(partners).says(R::ExportControl, Passed, "allowed");
 }
 
 #[test]
@@ -366,6 +369,12 @@ fn pii_redaction() {
     // A name is in it until its owner agreed.
     Case::new(Public).with_xmp(ADA).says(R::PiiRedaction, Failed, "1 × name");
     Case::new(Public).with_xmp(ADA).add(consent("Ada", |_| {})).says(R::PiiRedaction, Passed, "none found");
+    // Where nobody is known, nobody has agreed, unless its maker says that nobody is in it.
+    let mut nameless = Case::new(Public);
+    let data = json!({ "personInImage": [{ "description": "smiling" }] });
+    nameless.definition.assertions = vec![CustomAssertion { label: "org.example.people".into(), data }];
+    nameless.says(R::PiiRedaction, Failed, "1 × name");
+    nameless.declared(|_| {}).says(R::PiiRedaction, Passed, "none found");
 }
 
 #[test]

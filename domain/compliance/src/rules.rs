@@ -352,8 +352,14 @@ fn pii_redaction(input: &Input<'_>) -> RuleResult {
     let mut finding = Finding::new(RuleName::PiiRedaction, "no personal data that its audience must not see");
     let audience = input.audience();
     let purpose = input.purpose();
-    let all_agreed = input.found_persons.iter().all(|person| input.consents(person, purpose).any(|(_, c)| input.is_live(c)));
-    // Whoever agreed to this use agreed to be named; of those who did not, the name is one datum more.
+    let agreed = |person: &String| input.consents(person, purpose).any(|(_, consent)| input.is_live(consent));
+    // Whoever agreed to this use agreed to be named; of those who did not, the name is one datum more. Where nobody is known,
+    // nobody has agreed, unless its maker says that nobody is in it.
+    let all_agreed = if input.found_persons.is_empty() {
+        input.declaration().is_some_and(|(_, declaration)| declaration.persons.is_empty())
+    } else {
+        input.found_persons.iter().all(agreed)
+    };
     let found = redaction::found(input.record, input.extracted, input.definition, !all_agreed);
     if input.definition.metadata == MetadataInclusion::All && !found.is_empty() {
         finding.saw(None, "definition", "the claim repeats all metadata");

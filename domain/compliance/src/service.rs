@@ -8,7 +8,7 @@ mod standing;
 
 pub use evidence::NewClearance;
 pub use overrides::NewOverride;
-pub use recheck::{LOOK, Looked, RECHECK, RecheckOrder};
+pub use recheck::{LOOK, Looked, RECHECK, REMEASURE, RecheckOrder};
 
 use crate::{
     model::{Evidence, Override, Policy, Report},
@@ -135,14 +135,18 @@ impl Compliance {
             document::lock(unit.as_ref(), DocumentKind::CompliancePolicy, &actor.tenant).await?;
             let newest = unit.documents().get(DocumentKind::CompliancePolicy, &actor.tenant, &policy.name, None).await?;
             let data = serde_json::to_value(&policy).context("a policy cannot be written")?;
-            let present = newest.map_or(0, |newest| newest.version);
+            let present = newest.as_ref().map_or(0, |newest| newest.version);
+            let before = newest.and_then(|newest| serde_json::from_value::<Policy>(newest.data).ok());
             let new = NewVersion { name: policy.name.clone(), present, expected: None, data };
             let now = self.deps.clock.now();
             document::append(unit.as_ref(), actor, DocumentKind::CompliancePolicy, new, now).await?;
             let entry = Event::new("compliance_policy.put", "compliance_policy", &policy.name).after(&policy);
             self.deps.audit.append(unit.as_ref(), actor, entry).await?;
-            let key = recheck::by_policy(&policy.name);
-            self.recheck_later(unit.as_ref(), &actor.tenant, key, &format!("version:{}", present + 1)).await?;
+            // Other words for the same rules turn nothing.
+            if before.is_none_or(|before| before.rules != policy.rules) {
+                let order = RecheckOrder { key: recheck::by_policy(&policy.name), rules: Some(policy.rules.clone()) };
+                self.recheck_later(unit.as_ref(), &actor.tenant, order, &format!("version:{}", present + 1)).await?;
+            }
             unit.commit().await
         };
         retry::transaction(self.deps.entropy.as_ref(), attempt).await?;
@@ -181,7 +185,7 @@ impl Compliance {
             let policy = self.policy(unit.as_ref(), &actor.tenant, policy).await?;
             let settings = settings(unit.as_ref(), &actor.tenant).await?;
             let said = self.evaluate(unit.as_ref(), &record, &settings, &policy).await?;
-            self.keep(unit.as_ref(), &record, &said).await?;
+            self.keep(unit.as_ref(), &record, &said, true).await?;
             let report = said.report;
             let entry = Event::new("compliance.check", "manifest", manifest)
                 .tell("compliance.checked", &record)

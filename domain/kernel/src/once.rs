@@ -83,7 +83,7 @@ pub struct Claim {
     pub subject: String,
     /// The caller's key.
     pub key: String,
-    /// SHA-256 over method, path and body, hexadecimal.
+    /// A keyed hash over method, path and body, hexadecimal.
     pub fingerprint: String,
     /// This attempt at the request and no other.
     pub attempt: Uuid,
@@ -138,16 +138,16 @@ impl Claim {
         if stored.is_some_and(|stored| self.is_mine(&stored)) { Ok(()) } else { Err(Self::unknown()) }
     }
 
-    /// Stores the answer, unless another attempt has the key; or gives the key back where there is none to be stored.
-    pub async fn settle(&self, unit: &dyn UnitOfWork, answer: Option<(u16, Value)>, now: OffsetDateTime) -> Result<()> {
+    /// Stores the answer. A refusal is stored only when something was changed before it; else the key is as if it had never been
+    /// used. What another attempt has taken is left to it.
+    pub async fn settle(&self, unit: &dyn UnitOfWork, (status, body): (u16, Value), now: OffsetDateTime) -> Result<()> {
         let stored = unit.idempotency().get(&self.tenant, &self.subject, &self.key).await?;
-        if stored.is_some_and(|stored| !self.is_mine(&stored)) {
-            return Ok(());
+        match stored {
+            Some(stored) if !self.is_mine(&stored) => return Ok(()),
+            Some(_) => unit.idempotency().remove(&self.tenant, &self.subject, &self.key).await?,
+            None if status >= 400 => return Ok(()),
+            None => {}
         }
-        unit.idempotency().remove(&self.tenant, &self.subject, &self.key).await?;
-        if let Some((status, body)) = answer {
-            unit.idempotency().put(&self.record(status, body, now)).await?;
-        }
-        Ok(())
+        unit.idempotency().put(&self.record(status, body, now)).await.map(drop)
     }
 }

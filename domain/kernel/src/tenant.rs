@@ -76,7 +76,7 @@ pub struct ExportRules {
     pub denied_destinations: BTreeSet<String>,
     /// Classification codes, such as `5A002`, and the destinations to which they may go; to none when empty.
     pub controlled: BTreeMap<String, BTreeSet<String>>,
-    /// Audiences that must not get what is controlled.
+    /// Audiences that get nothing, whether it is controlled or not.
     pub denied_audiences: BTreeSet<String>,
     /// Areas whose location in content is worth a warning.
     pub areas: Vec<Area>,

@@ -1,11 +1,12 @@
 //! Trying a policy on what is stored.
 
 use crate::{
+    ask::LIMIT,
     expression::Deadline,
     facts,
     model::{Outcome, Policy, Verdict},
     rules::Compiled,
-    service::{LIMIT, Policies},
+    service::Policies,
 };
 use omt_audit::Event;
 use omt_jobs::{NewJob, Progress};

@@ -1,5 +1,6 @@
 //! Organisational policy: rules that a tenant writes about its manifests, in versions, and what they say of a manifest.
 
+mod ask;
 mod check;
 mod cost;
 mod dry_run;
@@ -10,6 +11,7 @@ pub mod rules;
 mod schema;
 mod service;
 mod shadow;
+mod stand;
 mod types;
 
 pub use dry_run::{DRY_RUN, DryRun, DryRunOrder};

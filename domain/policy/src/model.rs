@@ -109,6 +109,27 @@ fn yes() -> bool {
     true
 }
 
+/// A policy that is to be written.
+pub(crate) enum Given {
+    /// As somebody gives it.
+    New(Policy),
+    /// As a version that was written before says it.
+    Again(Policy),
+    /// The same, to be taken out of force.
+    Removed(Policy),
+}
+
+impl Given {
+    /// It; a new one only where it means something. What was allowed once stays so, whatever checks came since: it is put back when
+    /// something newer fails, and can be removed always. Reading expressions of a new one takes time.
+    pub(crate) fn checked(self) -> Result<Policy> {
+        match self {
+            Self::New(policy) => policy.validate().map(|()| policy),
+            Self::Again(policy) | Self::Removed(policy) => Ok(policy),
+        }
+    }
+}
+
 /// Why it cannot be said whether a rule holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -317,5 +338,24 @@ impl Policy {
         let parse =
             |text| serde_saphyr::from_str(text).map_err(|e| Error::internal(format!("a shipped policy cannot be read: {e}")));
         texts.into_iter().map(parse).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_allowed_once_is_put_back_as_it_was() {
+        // Written before types and costs were checked.
+        for expression in ["manifest.title > 3", "assertions.a.all(a, assertions.b.all(b, a > b))"] {
+            let rules =
+                json!([{ "name": "r", "rule_type": "custom_function", "severity": "error", "custom_function": expression }]);
+            let policy: Policy = serde_json::from_value(json!({ "name": "p", "rules": rules })).unwrap();
+            assert_eq!(Given::New(policy.clone()).checked().unwrap_err().code, "INVALID_POLICY");
+            assert_eq!(Given::Again(policy.clone()).checked().unwrap(), policy);
+            assert_eq!(Given::Removed(policy.clone()).checked().unwrap(), policy);
+        }
     }
 }

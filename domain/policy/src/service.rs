@@ -1,11 +1,11 @@
 //! The use cases: write policies in versions, ask what they say of content.
 
 use crate::{
-    expression::Deadline,
+    ask::{Ask, Desk, Kept},
     facts::{self, Facts, Verified},
-    model::{Policy, Severity, Verdict},
-    rules::Compiled,
-    shadow::{Findings, Tally},
+    model::{Given, Policy, Verdict},
+    shadow::{Findings, Watch},
+    stand::Said,
 };
 use async_trait::async_trait;
 use omt_audit::{AuditTrail, Event};
@@ -16,7 +16,6 @@ use omt_kernel::{
     document::{self, DocumentKind, NewVersion, VersionRecord},
     error::Context as _,
     manifest::ManifestRecord,
-    pool::WorkPool,
     port::{Clock, Database, Entropy, Page, Telemetry, UnitOfWork},
     record::VerificationRecord,
     retry,
@@ -30,15 +29,16 @@ use std::{
     time::Duration,
 };
 
-/// How long a policy's expressions may take, from when they are asked.
-pub(crate) const LIMIT: Duration = Duration::from_secs(2);
-/// How much longer an answer is waited for: nothing that runs looks at the time more seldom.
-const GRACE: Duration = Duration::from_millis(500);
-/// Threads that evaluate expressions and compile them, and how many may wait for one.
+/// Threads that evaluate expressions and compile them for those who read and write policies, and how many may wait for one.
 const THREADS: usize = 2;
 const WAITING: usize = 256;
-/// Memory for compiled policies, by the size of their rules.
-const COMPILED: u64 = 8 << 20;
+/// How long a verdict is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for guards: what readers ask is not in their way.
+const GUARD_THREADS: usize = 2;
+const GUARDS_WAITING: usize = 64;
+/// How long guards wait for all the policies that they ask about: a transaction is open meanwhile.
+const GUARD_PATIENCE: Duration = Duration::from_secs(3);
 /// Versions of which it is remembered which one is in force beside them.
 const BESIDE: u64 = 10_000;
 /// Kept verifications that are looked through for one that did not turn warnings into issues.
@@ -119,11 +119,13 @@ pub struct Policies {
     pub(crate) deps: Dependencies,
     shipped: Vec<Policy>,
     /// Expressions run here, and never on the executor.
-    pool: WorkPool,
-    compiled: moka::sync::Cache<(TenantId, String, u32), Arc<Compiled>>,
+    readers: Desk,
+    /// Those that guards and the gate before signing ask.
+    guards: Desk,
+    kept: Kept,
     /// Of a shadow version, which one is in force beside it. Versions never change.
     beside: moka::sync::Cache<(TenantId, String, u32), Option<u32>>,
-    tally: Tally,
+    watch: Arc<Watch>,
 }
 
 fn version_of(record: VersionRecord) -> Result<Version> {
@@ -140,16 +142,15 @@ fn version_of(record: VersionRecord) -> Result<Version> {
 impl Policies {
     /// The room, over its ports.
     pub fn new(deps: Dependencies) -> Result<Self> {
-        let weight = |(_, name, _): &(TenantId, String, u32), compiled: &Arc<Compiled>| {
-            u32::try_from(name.len() + compiled.policy.weight()).unwrap_or(u32::MAX)
-        };
+        let watch = Arc::new(Watch::start(deps.clock.clone(), deps.telemetry.clone())?);
         Ok(Self {
             deps,
             shipped: Policy::shipped()?,
-            pool: WorkPool::start(THREADS, WAITING)?,
-            compiled: moka::sync::Cache::builder().weigher(weight).max_capacity(COMPILED).build(),
+            readers: Desk::start(THREADS, WAITING, PATIENCE)?,
+            guards: Desk::start(GUARD_THREADS, GUARDS_WAITING, GUARD_PATIENCE)?,
+            kept: Kept::new(),
             beside: moka::sync::Cache::new(BESIDE),
-            tally: Tally::new(),
+            watch,
         })
     }
 
@@ -242,7 +243,7 @@ impl Policies {
         };
         let shadow = force.shadow.filter(|shadow| shadow.version == found.version);
         let now = self.deps.clock.now();
-        let findings = shadow.map(|shadow| self.tally.findings(&actor.tenant, name, shadow.version, now));
+        let findings = shadow.map(|shadow| self.watch.tally.findings(&actor.tenant, name, shadow.version, now));
         Ok(Shown { version: found, in_force: force.enforced.map(|version| version.version), findings })
     }
 
@@ -261,39 +262,35 @@ impl Policies {
 
     /// Makes a policy; 409 when there is one of its name.
     pub async fn create(&self, actor: &Actor, policy: Policy) -> Result<Version> {
-        self.write(actor, policy, false, None, Some(false)).await
+        self.write(actor, Given::New(policy), None, Some(false)).await
     }
 
     /// Adds a version of a policy.
     pub async fn update(&self, actor: &Actor, policy: Policy, expected: Option<i64>) -> Result<Version> {
-        self.write(actor, policy, false, expected, None).await
+        self.write(actor, Given::New(policy), expected, None).await
     }
 
     /// Takes a policy out of force. Its versions stay.
     pub async fn remove(&self, actor: &Actor, name: &str, expected: Option<i64>) -> Result<()> {
         let found = self.get(actor, name, None).await?;
-        self.write(actor, found.policy, true, expected, Some(true)).await.map(drop)
+        self.write(actor, Given::Removed(found.policy), expected, Some(true)).await.map(drop)
     }
 
-    /// Puts an earlier version in force again, as a new version.
+    /// Puts an earlier version in force again, as a new version: as it was, whatever new policies are checked for since.
     pub async fn roll_back(&self, actor: &Actor, name: &str, version: u32, expected: Option<i64>) -> Result<Version> {
         actor.require(Permission::AdminPolicies)?;
         let found = self.get(actor, name, Some(version)).await?;
-        self.write(actor, found.policy, false, expected, None).await
+        self.write(actor, Given::Again(found.policy), expected, None).await
     }
 
     /// Writes a version. `there` says whether the policy must be in force already.
-    async fn write(
-        &self,
-        actor: &Actor,
-        policy: Policy,
-        removed: bool,
-        expected: Option<i64>,
-        there: Option<bool>,
-    ) -> Result<Version> {
+    async fn write(&self, actor: &Actor, given: Given, expected: Option<i64>, there: Option<bool>) -> Result<Version> {
         actor.require(Permission::AdminPolicies)?;
-        // What was allowed once can be removed always.
-        let policy = if removed { policy } else { self.valid(policy).await? };
+        let removed = matches!(given, Given::Removed(_));
+        let policy = match given {
+            Given::New(_) => self.readers.run(move || given.checked()).await?,
+            known => known.checked()?,
+        };
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             document::lock(unit.as_ref(), DocumentKind::Policy, &actor.tenant).await?;
@@ -323,7 +320,7 @@ impl Policies {
 
     /// Refuses a policy that means nothing. Reading expressions takes time.
     pub(crate) async fn valid(&self, policy: Policy) -> Result<Policy> {
-        self.pool.run(move || policy.validate().map(|()| policy)).await
+        self.readers.run(move || Given::New(policy).checked()).await
     }
 
     /// What a policy says of a manifest. `verified` is what a verification of its signature said.
@@ -354,42 +351,20 @@ impl Policies {
             Some(shadow) => (shadow, force.enforced),
             None => (force.enforced.ok_or_else(missing)?, None),
         };
-        let verdict = self.judge(tenant, newest, &facts).await?;
+        let desk = &self.readers;
+        let verdict = desk.judge(self.ask(tenant, newest), &facts, desk.until()).await?;
         let in_force = match beside {
-            Some(version) => Some(self.judge(tenant, version, &facts).await?),
+            Some(version) => Some(desk.judge(self.ask(tenant, version), &facts, desk.until()).await?),
             None => None,
         };
         Ok(Answer { verdict, in_force })
     }
 
-    /// What a version says. Where its expressions take too long they cannot be said; they end soon after: no thread is lost.
-    async fn judge(&self, tenant: &TenantId, version: Version, facts: &Arc<Facts>) -> Result<Verdict> {
-        let compiled = self.compiled(tenant, version).await?;
-        let deadline = Deadline::after(LIMIT);
-        if !compiled.has_expressions() {
-            return Ok(compiled.evaluate(facts, &deadline));
-        }
-        let (policy, seen) = (compiled.clone(), facts.clone());
-        let work = self.pool.run(move || Ok(policy.evaluate(&seen, &deadline)));
-        match tokio::time::timeout(LIMIT + GRACE, work).await {
-            Ok(verdict) => verdict,
-            // Without time, only what needs none is said.
-            Err(_) => Ok(compiled.evaluate(facts, &Deadline::after(Duration::ZERO))),
-        }
-    }
-
-    /// A version whose expressions are compiled: once for each, as far as there is room.
-    async fn compiled(&self, tenant: &TenantId, version: Version) -> Result<Arc<Compiled>> {
-        let Version { policy, version: number, .. } = version;
-        let key = (tenant.clone(), policy.name.clone(), number);
-        let found = self.compiled.get(&key).filter(|found| found.policy == policy);
-        self.deps.telemetry.cache("policy", found.is_some());
-        if let Some(found) = found {
-            return Ok(found);
-        }
-        let made = self.pool.run(move || Ok(Arc::new(Compiled::new(policy, number)))).await?;
-        self.compiled.insert(key, made.clone());
-        Ok(made)
+    /// A version to be asked.
+    fn ask(&self, tenant: &TenantId, version: Version) -> Ask {
+        let ask = self.kept.ask(tenant, version);
+        self.deps.telemetry.cache("policy", ask.is_known());
+        ask
     }
 
     /// The newest kept verification of a signed manifest, if there ever was one. Not one that turned warnings into issues.
@@ -429,32 +404,6 @@ impl Policies {
         let signed_in_it = chain.is_some() && !workflow.open;
         Ok(signed_in_it.then(|| json!({ "workflow_id": workflow.id, "state": workflow.state })))
     }
-
-    /// Counts what a shadow says. It stands against nothing: neither does it that it cannot be asked.
-    async fn shadow(&self, record: &ManifestRecord, version: Version, facts: &Arc<Facts>) {
-        let (name, number) = (version.policy.name.clone(), version.version);
-        let verdict = match self.judge(&record.tenant, version, facts).await {
-            Ok(verdict) => verdict,
-            Err(error) => {
-                tracing::warn!(tenant = %record.tenant, policy = name, version = number, %error, "a shadow policy was not asked");
-                return;
-            }
-        };
-        self.deps.telemetry.shadow_policy(verdict.passed);
-        self.tally.note(&record.tenant, &verdict, self.deps.clock.now());
-        if !verdict.passed {
-            let broken = broken(&verdict).map(|rule| rule.rule.as_str()).collect::<Vec<_>>().join(", ");
-            tracing::info!(
-                tenant = %record.tenant, policy = name, version = number, manifest = %record.id, rules = broken,
-                "a shadow policy would stand against this"
-            );
-        }
-    }
-}
-
-/// The rules for which a verdict stands against content.
-fn broken(verdict: &Verdict) -> impl Iterator<Item = &crate::model::RuleVerdict> {
-    verdict.rules.iter().filter(|rule| !rule.passed && rule.severity == Severity::Error)
 }
 
 #[async_trait]
@@ -471,26 +420,27 @@ impl Standing for Policies {
         }
         let kept = self.verification(unit, record).await?;
         let facts = Arc::new(facts::of(record, kept.as_ref().into(), self.approval(unit, record).await?)?);
-        let mut out = Vec::new();
+        // One limit for all of them.
+        let until = self.guards.until();
+        let mut said = Said::default();
         for name in names {
             // A policy that is asked for and not there is not passed.
             let force = match self.force(unit, &record.tenant, name).await {
                 Ok(force) => force,
                 Err(error) if error.kind == Kind::NotFound => {
-                    out.push(format!("{name}: {}", error.message));
+                    said.missing(format!("{name}: {}", error.message));
                     continue;
                 }
                 Err(error) => return Err(error),
             };
+            // A transaction may be open: nobody waits for what stands against nothing.
             if let Some(shadow) = force.shadow {
-                self.shadow(record, shadow, &facts).await;
+                self.watch.look(self.ask(&record.tenant, shadow), record.id, facts.clone());
             }
             let Some(version) = force.enforced else { continue };
-            let verdict = self.judge(&record.tenant, version, &facts).await?;
-            out.extend(broken(&verdict).map(|rule| {
-                format!("{name}: {} at {}: expected {}, found {}", rule.rule, rule.location, rule.expected, rule.actual)
-            }));
+            let answer = self.guards.judge(self.ask(&record.tenant, version), &facts, until).await;
+            said.hear(name, answer)?;
         }
-        Ok(out)
+        said.reasons()
     }
 }

@@ -101,6 +101,25 @@ pub fn content_changed(definition: &Definition, instance: &Instance, fingerprint
     Some(Event::Changed { fingerprint: fingerprint.to_owned(), to, by: by.to_owned() })
 }
 
+/// What gives back the task of a stage that somebody keeps who cannot decide in it any more, such as a deputy after their time.
+/// `holder` is whoever has it, as they are now; `by` whoever gives it back.
+pub fn lapsed(
+    definition: &Definition,
+    instance: &Instance,
+    stage: &str,
+    holder: &Who,
+    facts: &Facts,
+    (now, by): (OffsetDateTime, &str),
+) -> Option<Event> {
+    if instance.claims.get(stage) != Some(&holder.subject) {
+        return None;
+    }
+    let desk = Desk { definition, instance, who: holder, facts, now };
+    let (transition, found) = desk.open_stage(stage).ok()?;
+    let has_place = desk.role_in(&found, holder).is_some() || desk.delegated(&transition, &found).is_some();
+    (!has_place).then(|| Event::Unclaimed { stage: stage.to_owned(), by: by.to_owned() })
+}
+
 /// The end of a transition whose effects were under way.
 pub fn finished(definition: &Definition, instance: &Instance) -> Option<Event> {
     let pending = instance.pending.as_ref()?;

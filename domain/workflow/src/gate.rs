@@ -1,7 +1,7 @@
 //! What approval means for a manifest: no signature without it where it is asked for, none of what was approved otherwise.
 
 use crate::{
-    definition::{Definition, Effect, StateKind},
+    definition::{Definition, Effect, Guard, StateKind, Transition},
     engine,
     guard::{Guards, compliance_policies},
     model::{Event, Instance, Refusal, Vote},
@@ -83,15 +83,8 @@ impl Gate {
         definition: &Definition,
         instance: &Instance,
     ) -> Result<()> {
-        let Some(publish) = definition.leaving(&instance.state).find(|t| t.effects.contains(&Effect::Sign)) else {
-            return Ok(());
-        };
-        let decided = instance.pending.as_ref().is_some_and(|pending| pending.action == publish.action);
-        if publish.role.is_none() && !decided {
-            let words = format!("several people agree to {} before this manifest is signed", publish.action);
-            return Err(Error::new(Kind::Conflict, "APPROVAL_REQUIRED", words));
-        }
-        let reasons = self.guards.against(unit, record, settings, instance, &publish.guards, false).await?;
+        let guards = signing_guards(definition, instance)?;
+        let reasons = self.guards.against(unit, record, settings, instance, &guards, false).await?;
         if reasons.is_empty() { Ok(()) } else { Err(Refusal::Guard(reasons).into()) }
     }
 
@@ -209,6 +202,7 @@ impl Governance for Gate {
             teller.voided(&from, deciders).await?;
         }
         teller.all_opened(&tasks.new).await?;
+        teller.begun(&tasks, None).await?;
         if matters {
             let entry = omt_audit::Event::new(name, "workflow", workflow.id).tell(told, after);
             let detail = serde_json::json!({ "from": from, "to": instance.state, "revision": instance.revision });
@@ -216,6 +210,27 @@ impl Governance for Gate {
         }
         Ok(())
     }
+}
+
+/// The guards that a signature is measured by now. One that was decided asks for those of its transition; one that nobody decided
+/// on leads nowhere yet, so it asks for those of every signing transition, and is refused where one of them waits for several.
+fn signing_guards(definition: &Definition, instance: &Instance) -> Result<Vec<Guard>> {
+    let signs = |t: &&Transition| t.effects.contains(&Effect::Sign);
+    let decided = instance.pending.as_ref().and_then(|pending| definition.transition(&instance.state, &pending.action));
+    if let Some(decided) = decided.filter(signs) {
+        return Ok(decided.guards.clone());
+    }
+    let mut guards = Vec::new();
+    for transition in definition.leaving(&instance.state).filter(signs) {
+        // Once all of its stages are complete it is decided, or was taken: without that, somebody is still asked.
+        if transition.role.is_none() {
+            let words = format!("several people agree to {} before this manifest is signed", transition.action);
+            return Err(Error::new(Kind::Conflict, "APPROVAL_REQUIRED", words));
+        }
+        let new = transition.guards.iter().filter(|guard| !guards.contains(*guard)).copied().collect::<Vec<_>>();
+        guards.extend(new);
+    }
+    Ok(guards)
 }
 
 /// Whether a workflow in this state is not over.
@@ -239,4 +254,79 @@ pub(crate) fn record(definition: &Definition, instance: &Instance) -> Result<Wor
         pending_since: instance.pending.as_ref().map(|_| instance.updated_at),
         data: serde_json::to_value(instance).context("a workflow cannot be written")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        definition::{Quorum, Stage, shipped},
+        engine_tests::{Dice, begin},
+        model::Pending,
+    };
+    use omt_kernel::{OffsetDateTime, manifest::Classification};
+    use std::collections::BTreeSet;
+
+    /// An approved workflow with two ways out: `publish` by several people, `express` by one.
+    fn two_ways(express_first: bool) -> (Definition, Instance) {
+        let mut definition = shipped().unwrap().remove(0);
+        let publish = definition.transitions.iter().position(|t| t.action == "publish").unwrap();
+        let mut express = definition.transitions[publish].clone();
+        (express.action, express.guards) = ("express".into(), vec![Guard::ClassificationAtMost(Classification::Public)]);
+        let stage = Stage {
+            name: "board".into(),
+            task: None,
+            role: "approver".into(),
+            groups: BTreeSet::new(),
+            quorum: Quorum::Count(2),
+            after: BTreeSet::new(),
+            due: None,
+        };
+        let several = &mut definition.transitions[publish];
+        (several.role, several.task, several.due, several.stages) = (None, None, None, vec![stage]);
+        several.guards = vec![Guard::PolicyPassed];
+        definition.transitions.insert(if express_first { publish } else { publish + 1 }, express);
+        let mut instance = begin(&definition, &mut Dice(7), OffsetDateTime::UNIX_EPOCH);
+        instance.state = "approved".into();
+        (definition, instance)
+    }
+
+    fn decided(instance: &mut Instance, action: &str) {
+        instance.pending = Some(Pending { action: action.into(), by: "user:1".into(), comments: None });
+    }
+
+    #[test]
+    fn a_signature_is_measured_by_what_was_decided() {
+        for express_first in [false, true] {
+            let (definition, mut instance) = two_ways(express_first);
+            // By hand, nobody goes around those who must agree.
+            let error = signing_guards(&definition, &instance).unwrap_err();
+            assert_eq!((error.kind, error.code), (Kind::Conflict, "APPROVAL_REQUIRED"));
+            assert!(error.message.contains("publish"), "{error}");
+            decided(&mut instance, "express");
+            let express = [Guard::ClassificationAtMost(Classification::Public)];
+            assert_eq!(signing_guards(&definition, &instance).unwrap(), express);
+            decided(&mut instance, "publish");
+            assert_eq!(signing_guards(&definition, &instance).unwrap(), [Guard::PolicyPassed]);
+        }
+    }
+
+    #[test]
+    fn a_signature_by_hand_is_measured_by_every_way_out() {
+        let (mut definition, mut instance) = two_ways(false);
+        for transition in definition.transitions.iter_mut().filter(|t| t.action == "publish") {
+            (transition.role, transition.stages) = (Some("approver".into()), vec![]);
+            transition.guards = vec![Guard::PolicyPassed, Guard::ClassificationAtMost(Classification::Public)];
+        }
+        let both = [Guard::PolicyPassed, Guard::ClassificationAtMost(Classification::Public)];
+        assert_eq!(signing_guards(&definition, &instance).unwrap(), both, "each once");
+        // What is under way and does not sign says nothing of signing.
+        decided(&mut instance, "archive");
+        assert_eq!(signing_guards(&definition, &instance).unwrap(), both);
+        // One way out, by one person: its guards, as ever.
+        let shipped = shipped().unwrap().remove(0);
+        instance.pending = None;
+        let publish = shipped.transition("approved", "publish").unwrap();
+        assert_eq!(signing_guards(&shipped, &instance).unwrap(), publish.guards);
+    }
 }

@@ -12,7 +12,8 @@ use std::{
 /// What says whether content passes policies.
 #[async_trait]
 pub trait Standing: Send + Sync {
-    /// The reasons why content does not pass these policies; none when it does.
+    /// The reasons why content does not pass these policies; none when it does. Where there was no time to say it, that is no reason but
+    /// an error of the kind `Unavailable`: whoever asks may ask again.
     async fn against(
         &self,
         unit: &dyn UnitOfWork,

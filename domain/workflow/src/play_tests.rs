@@ -136,6 +136,52 @@ fn a_lent_place_ends_with_its_time_and_with_its_owner() {
 }
 
 #[test]
+fn a_deputy_who_took_a_task_gives_it_back_after_their_time() {
+    let set = || {
+        let mut play = Play::new("default");
+        play.act(&who("author", &["creator"]), take("submit")).unwrap();
+        let (one, deputy) = (who("one", &["reviewer"]), who("deputy", &[]));
+        let ends = Some(play.now + Duration::hours(1));
+        let lend =
+            Command::Delegate { stage: "review".into(), to: Box::new(deputy.clone()), starts: play.now, ends, comments: None };
+        play.act(&one, lend).unwrap();
+        play.facts.delegators.insert("one".into(), one);
+        play.act(&deputy, Command::Claim { stage: "review".into() }).unwrap();
+        play
+    };
+    let lapsed = |play: &Play, holder: &Who| {
+        engine::lapsed(&play.definition, &play.instance, "review", holder, &play.facts, (play.now, "system"))
+    };
+    let (deputy, two) = (who("deputy", &[]), who("two", &["reviewer"]));
+    let mut play = set();
+    assert_eq!(lapsed(&play, &deputy), None, "it is their time");
+    play.now += Duration::hours(1);
+    assert_eq!(play.act(&two, take("review")), Err(Refusal::Claimed));
+    assert_eq!(lapsed(&play, &two), None, "they do not have it");
+    // Whoever has a place of their own by now keeps it.
+    assert_eq!(lapsed(&play, &who("deputy", &["reviewer"])), None);
+    let event = lapsed(&play, &deputy).unwrap();
+    engine::apply(&mut play.instance, &event, play.now);
+    assert_eq!(lapsed(&play, &deputy), None, "once");
+    assert_eq!(play.act(&two, take("review")).unwrap(), "in_review");
+    // Another place, lent for longer, is a place.
+    let mut longer = set();
+    longer.act(&two, Command::Unclaim { stage: "review".into() }).unwrap();
+    let lend = Command::Delegate {
+        stage: "review".into(),
+        to: Box::new(deputy.clone()),
+        starts: longer.now,
+        ends: None,
+        comments: None,
+    };
+    longer.act(&two, lend).unwrap();
+    longer.facts.delegators.insert("two".into(), two.clone());
+    longer.act(&deputy, Command::Claim { stage: "review".into() }).unwrap();
+    longer.now += Duration::hours(2);
+    assert_eq!(lapsed(&longer, &deputy), None);
+}
+
+#[test]
 fn a_task_that_is_taken_is_taken() {
     let mut play = Play::new("default");
     play.act(&who("author", &["creator"]), take("submit")).unwrap();

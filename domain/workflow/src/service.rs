@@ -1,6 +1,7 @@
 //! The use cases: begin a workflow, decide in it, read what happened. Each authorises, locks, lets the engine decide, and writes
 //! the events, the tasks that follow, the audit entries and the messages in one transaction.
 
+mod deciding;
 mod definitions;
 mod effects;
 mod messages;
@@ -15,9 +16,8 @@ pub use view::{HistoryItem, TaskSummary, Vote, WorkflowView};
 
 use crate::{
     definition::{Definition, Transition},
-    engine,
     guard::Guards,
-    model::{Attachment, Command, Event, Facts, Instance, Who},
+    model::{Attachment, Command, Event, Instance, Who},
     store::{self, Definitions, Tools},
 };
 use omt_audit::AuditTrail;
@@ -323,8 +323,14 @@ impl Workflows {
         let (outcome, began) = retry::transaction(self.deps.entropy.as_ref(), attempt).await?;
         if began {
             // The job that was made in the same transaction does this, should this process end now.
-            self.complete(&actor.tenant, id).await?;
-            return Ok(Outcome::Done(Box::new(self.get(actor, id).await?)));
+            if let Err(error) = self.complete(&actor.tenant, id).await {
+                tracing::warn!(workflow = %id, %error, "the effects of a decision could not be had at once");
+            }
+            // It is decided, whatever came of that: no answer says otherwise. What passes the job finishes (202 meanwhile); what
+            // cannot be had is in the history.
+            if let Ok(view) = self.get(actor, id).await {
+                return Ok(Outcome::Done(Box::new(view)));
+            }
         }
         Ok(outcome)
     }
@@ -399,15 +405,6 @@ impl Workflows {
         retry::transaction(self.deps.entropy.as_ref(), attempt).await
     }
 
-    async fn decide(&self, unit: &dyn UnitOfWork, actor: &Actor, bench: Bench, command: Command, name: &str) -> Result<Bench> {
-        let (who, facts) = (self.who(unit, actor).await?, self.facts(unit, &bench, &command).await?);
-        let events = engine::decide(&bench.definition, &bench.instance, command, &who, &facts, self.deps.clock.now())?;
-        if events.is_empty() {
-            return Ok(bench);
-        }
-        self.write(unit, actor, bench, events, name).await
-    }
-
     /// Writes what happened: events, tasks, the audit entry, a job for effects, messages.
     async fn write(&self, unit: &dyn UnitOfWork, actor: &Actor, bench: Bench, events: Vec<Event>, name: &str) -> Result<Bench> {
         let Bench { record, settings, definition, instance } = bench;
@@ -467,25 +464,6 @@ impl Workflows {
 
     async fn who(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<Who> {
         Ok(who(self.deps.people.actor(unit, actor).await?))
-    }
-
-    /// What is so now, as far as the command depends on it.
-    async fn facts(&self, unit: &dyn UnitOfWork, bench: &Bench, command: &Command) -> Result<Facts> {
-        let Bench { record, settings, definition, instance } = bench;
-        let guards = match command {
-            Command::Take { action, .. } => {
-                definition.transition(&instance.state, action).map(|t| t.guards.clone()).unwrap_or_default()
-            }
-            _ => Vec::new(),
-        };
-        let mut delegators = BTreeMap::new();
-        for delegation in &instance.delegations {
-            if let Some(person) = self.deps.people.find(unit, &instance.tenant, &delegation.from).await? {
-                delegators.insert(delegation.from.clone(), who(person));
-            }
-        }
-        let against = self.deps.guards.against(unit, record, settings, instance, &guards, true).await?;
-        Ok(Facts { fingerprint: fingerprint(record), against, delegators })
     }
 }
 

@@ -16,7 +16,10 @@ use omt_kernel::{
     port::{Clock, Entropy, UnitOfWork},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use time::Duration;
 
 /// Definitions: those that every tenant has, and each tenant's own.
@@ -123,6 +126,7 @@ pub(crate) fn instance(record: &WorkflowRecord) -> Result<Instance> {
 }
 
 /// What became of a workflow's tasks.
+#[derive(Default)]
 pub(crate) struct Tasks {
     /// Those that were not there before.
     pub(crate) new: Vec<TaskRecord>,
@@ -130,6 +134,8 @@ pub(crate) struct Tasks {
     pub(crate) kept: Vec<TaskRecord>,
     /// Those that are no more, as they were.
     pub(crate) gone: Vec<TaskRecord>,
+    /// By kept task, those to whom a place in it was lent from a moment on that came since it was looked at last.
+    pub(crate) begun: BTreeMap<TaskId, BTreeSet<String>>,
 }
 
 /// Adds events to a workflow, with the tasks that follow; the caller holds the lock. Gives the instance after them, and what became
@@ -178,7 +184,7 @@ pub(crate) async fn sync_tasks(
     let wanted: Vec<Waiting> =
         engine::waiting(definition, instance).into_iter().filter(|waiting| waiting.stage.task.is_some()).collect();
     let same = |task: &TaskRecord, waiting: &Waiting| task.visit == instance.visit && task.stage == waiting.stage.name;
-    let (now, mut out) = (tools.clock.now(), Tasks { new: Vec::new(), kept: Vec::new(), gone: Vec::new() });
+    let (now, mut out) = (tools.clock.now(), Tasks::default());
     for task in &old {
         if !wanted.iter().any(|waiting| same(task, waiting)) {
             unit.tasks().remove(&instance.tenant, task.id).await?;
@@ -191,7 +197,16 @@ pub(crate) async fn sync_tasks(
         if found != Some(&task) {
             unit.tasks().put(&task).await?;
         }
-        if found.is_none() { out.new.push(task) } else { out.kept.push(task) }
+        let Some(found) = found else {
+            out.new.push(task);
+            continue;
+        };
+        // From here on nobody else looks at that moment again.
+        let theirs = begun(instance, found, &task, now);
+        if !theirs.is_empty() {
+            out.begun.insert(task.id, theirs);
+        }
+        out.kept.push(task);
     }
     Ok(out)
 }
@@ -256,8 +271,14 @@ fn lent_at(instance: &Instance, stage: &str, now: OffsetDateTime) -> Option<Offs
     delegations.flat_map(|d| std::iter::once(d.starts).chain(d.ends)).filter(|at| *at > now).min()
 }
 
+/// Those for whom a task that was there waits since their time began.
+fn begun(instance: &Instance, old: &TaskRecord, task: &TaskRecord, now: OffsetDateTime) -> BTreeSet<String> {
+    let Some(since) = old.lent_at.filter(|at| *at <= now) else { return BTreeSet::new() };
+    &lent_since(instance, &task.stage, since, now) & &task.candidates
+}
+
 /// Those to whom a place in a stage was lent from a moment on, and still is.
-pub(crate) fn lent_since(instance: &Instance, stage: &str, since: OffsetDateTime, now: OffsetDateTime) -> BTreeSet<String> {
+fn lent_since(instance: &Instance, stage: &str, since: OffsetDateTime, now: OffsetDateTime) -> BTreeSet<String> {
     let begun = instance.delegations.iter().filter(|d| d.stage == stage && d.starts >= since && d.is_on(now));
     begun.map(|d| d.to.clone()).collect()
 }
@@ -284,6 +305,28 @@ mod tests {
         engine_tests::{Dice, begin},
         model::Delegation,
     };
+
+    struct At(OffsetDateTime);
+
+    impl Clock for At {
+        fn now(&self) -> OffsetDateTime {
+            self.0
+        }
+    }
+
+    struct Same;
+
+    impl Entropy for Same {
+        fn uuid_v7(&self, _: OffsetDateTime) -> uuid::Uuid {
+            uuid::Uuid::nil()
+        }
+        fn uuid_v4(&self) -> uuid::Uuid {
+            uuid::Uuid::nil()
+        }
+        fn secret(&self) -> [u8; 32] {
+            [0; 32]
+        }
+    }
 
     #[test]
     fn a_build_with_definitions_that_cannot_work_is_not_started() {
@@ -329,6 +372,19 @@ mod tests {
         assert_eq!(told(hours(2), hours(3)), ["user:1", "user:2"]);
         assert_eq!(told(hours(3), hours(3)), ["user:2"]);
         assert_eq!(told(hours(2), hours(5)), ["user:2"], "too late for the first");
+        // Whatever happens first after that moment says whose time began; nothing does a second time.
+        let tools = Tools { clock: &At(hours(1)), entropy: &Same };
+        let at = |old: Option<&TaskRecord>, at| task(&tools, &definition, &instance, &waiting, old, at);
+        let first = at(None, hours(1));
+        let (early, late) = (at(Some(&first), hours(1)), at(Some(&first), hours(3)));
+        let told = |old: &TaskRecord, new: &TaskRecord, now| begun(&instance, old, new, now).into_iter().collect::<Vec<_>>();
+        assert_eq!(told(&first, &early, hours(1)), Vec::<String>::new(), "before its time");
+        assert_eq!(told(&first, &late, hours(3)), ["user:1", "user:2"]);
+        assert_eq!(told(&late, &at(Some(&late), hours(3)), hours(3)), Vec::<String>::new(), "once");
+        let mut taken = instance.clone();
+        taken.claims.insert("review".into(), "user:7".into());
+        let theirs = task(&tools, &definition, &taken, &waiting, Some(&first), hours(3));
+        assert_eq!(begun(&taken, &first, &theirs, hours(3)), BTreeSet::new(), "it waits for somebody else");
         // Taken by somebody, it waits for nobody else.
         instance.claims.insert("review".into(), "user:7".into());
         assert_eq!(candidates(&instance, &waiting, hours(3)), ["user:7".to_owned()].into());

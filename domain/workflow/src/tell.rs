@@ -1,7 +1,10 @@
 //! Messages of a workflow to people: what waits for them, and what became of what they decided. Whoever changes a workflow has
 //! them written in the transaction of the change.
 
-use crate::model::Instance;
+use crate::{
+    model::{Delegation, Instance},
+    store::Tasks,
+};
 use omt_kernel::{Result, governance::TaskRecord, manifest::ManifestRecord, port::UnitOfWork};
 use omt_notify::{Notice, Notices};
 use serde_json::{Value, json};
@@ -38,6 +41,20 @@ impl Teller<'_> {
     pub(crate) async fn all_opened(&self, tasks: &[TaskRecord]) -> Result<()> {
         for task in tasks {
             self.opened(task, task.candidates.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// These tasks were there, and wait for more people now: for those whose time began, and for whom a place was just lent to.
+    pub(crate) async fn begun(&self, tasks: &Tasks, lent: Option<&Delegation>) -> Result<()> {
+        for task in &tasks.kept {
+            let mut theirs = tasks.begun.get(&task.id).cloned().unwrap_or_default();
+            // Lent from later on, it is told of then.
+            let lent = lent.filter(|lent| lent.stage == task.stage && task.candidates.contains(&lent.to));
+            theirs.extend(lent.map(|lent| lent.to.clone()));
+            if !theirs.is_empty() {
+                self.opened(task, theirs).await?;
+            }
         }
         Ok(())
     }

@@ -68,6 +68,11 @@ impl<C: Finish> ApiKeyRepository for Unit<C> {
         query.one(&self.connection).await.map_err(failed)?.map(from_row).transpose()
     }
 
+    async fn acting(&self, tenant: &TenantId, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
+        let query = rows::Entity::find_by_id(id.0).filter(rows::Column::Tenant.eq(tenant.as_str()));
+        query.one(&self.connection).await.map_err(failed)?.map(from_row).transpose()
+    }
+
     async fn made_by(&self, managed_by: &TenantId, subject: &str, page: Page) -> Result<Vec<ApiKeyRecord>> {
         let mut query = rows::Entity::find()
             .filter(rows::Column::ManagedBy.eq(managed_by.as_str()))

@@ -4,7 +4,7 @@ use crate::{
     Finish, Unit,
     entity::{
         accounts, audit_checkpoints as checkpoints, audit_entries as rows, audit_people as people, audit_places as places,
-        audit_waiting as waiting,
+        audit_retention as retention, audit_waiting as waiting,
     },
     failed, inserted, instant, micros, tenant_id,
 };
@@ -200,6 +200,11 @@ impl<C: Finish> AuditRepository for Unit<C> {
             places::Entity::delete_many().filter(places::Column::Id.is_in(ids())).exec(&self.connection).await.map_err(failed)?;
         }
         Ok(old.len() as u64)
+    }
+
+    async fn kept_for(&self) -> Result<u32> {
+        let found = retention::Entity::find().one(&self.connection).await.map_err(failed)?;
+        Ok(found.and_then(|row| u32::try_from(row.days).ok()).unwrap_or(0))
     }
 
     async fn forget_unmentioned(&self) -> Result<u64> {

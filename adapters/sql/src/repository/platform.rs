@@ -11,7 +11,11 @@ use omt_kernel::{
     port::{CertificateRepository, IdempotencyRepository, TenantRepository},
     record::{CertificateRecord, IdempotencyRecord},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait, LikeExpr, OnConflict},
+};
 use time::OffsetDateTime;
 
 #[async_trait]
@@ -96,6 +100,18 @@ impl<C: Finish> IdempotencyRepository for Unit<C> {
         idempotency::Entity::delete_many()
             .filter(idempotency::Column::Tenant.eq(tenant.as_str()))
             .filter(idempotency::Column::Subject.eq(subject))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn forget_naming(&self, tenant: &TenantId, text: &str) -> Result<()> {
+        let escaped: String = text.chars().flat_map(|c| if "%_\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
+        let pattern = LikeExpr::new(format!("%{escaped}%")).escape('\\');
+        idempotency::Entity::delete_many()
+            .filter(idempotency::Column::Tenant.eq(tenant.as_str()))
+            .filter(Expr::col(idempotency::Column::Body).cast_as("text").like(pattern))
             .exec(&self.connection)
             .await
             .map_err(failed)?;

@@ -76,6 +76,16 @@ fn assertions_name_people_and_places() {
     ada().says(R::PiiRedaction, Failed, "1 × name");
     ada().add(consent("Ada", |_| {})).says(R::PdpaConsent, Passed, "consent given");
     ada().add(consent("Ada", |_| {})).says(R::PiiRedaction, Passed, "none found");
+    // Details about a person in the file: extraction keeps the innermost names.
+    let details = "><Iptc4xmpExt:PersonInImageWDetails><rdf:Bag><rdf:li rdf:parseType=\"Resource\"><Iptc4xmpExt:PersonName><rdf:Alt>\
+                   <rdf:li xml:lang=\"x-default\">Ada</rdf:li></rdf:Alt></Iptc4xmpExt:PersonName></rdf:li></rdf:Bag>\
+                   </Iptc4xmpExt:PersonInImageWDetails>";
+    let ada = || Case::new(Public).with_xmp(details);
+    ada().says(R::PdpaConsent, Failed, "no live consent");
+    let found = ada().says(R::PiiRedaction, Failed, "1 × name");
+    assert_eq!(found.locations, ["metadata.xmp.Iptc4xmpExt:PersonName"]);
+    ada().add(consent("Ada", |_| {})).says(R::PdpaConsent, Passed, "consent given");
+    ada().add(consent("Ada", |_| {})).says(R::PiiRedaction, Passed, "none found");
     // Attribution is none, in assertions and in the file.
     case(json!({ "dc:creator": ["Cara"], "exif:Artist": "Cara" })).says(R::PiiRedaction, Passed, "none found");
     let credited = Case::new(Public).with_xmp("photoshop:Credit=\"Cara\"><dc:creator>Cara</dc:creator>");

@@ -3,7 +3,7 @@
 use super::{Finding, Input, day};
 use crate::{
     countries,
-    model::{Evidence, Rights, RuleName, RuleResult, Status},
+    model::{self, Evidence, Rights, RuleName, RuleResult, Status},
 };
 use omt_claims::metadata::Extracted;
 use omt_kernel::{EvidenceId, OffsetDateTime};
@@ -239,7 +239,7 @@ fn moment(days: &str, clock: &str) -> Option<OffsetDateTime> {
     let (clock, zone) = clock.split_at_checked(zone)?;
     let clock = if clock.len() == 5 { format!("{clock}:00") } else { clock.to_owned() };
     let zone = if zone.is_empty() { "Z" } else { zone };
-    OffsetDateTime::parse(&format!("{days}T{clock}{zone}"), &Rfc3339).ok()
+    OffsetDateTime::parse(&format!("{days}T{clock}{zone}"), &Rfc3339).ok().filter(|at| model::is_in_calendar(*at))
 }
 
 fn digits<T: std::str::FromStr>(text: &str) -> Option<T> {
@@ -267,5 +267,9 @@ mod tests {
             assert_eq!(date(text), None, "{text}");
         }
         assert_eq!(date("9999"), None, "there is no year after it");
+        assert!(date("9999-12-31T23:59:59Z").is_some());
+        for text in ["9999-12-31T23:59:59-23:59", "9999-12-31T23:59-00:01", "0000-01-01T00:00:00+23:59"] {
+            assert_eq!(date(text), None, "{text} lies outside of the calendar in UTC");
+        }
     }
 }

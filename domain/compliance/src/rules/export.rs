@@ -56,9 +56,10 @@ pub(super) fn control(input: &Input<'_>) -> RuleResult {
                 }
             }
         }
-        if rules.denied_audiences.contains(&declaration.audience) {
-            finding.say(Status::Failed, format!("{code} is not for the audience {}", declaration.audience));
-        }
+    }
+    // Also what is not controlled: the list says who gets nothing.
+    if rules.denied_audiences.contains(&declaration.audience) {
+        finding.say(Status::Failed, format!("{} is not for the audience {}", code.unwrap_or("it"), declaration.audience));
     }
     if finding.0.actual.is_empty() {
         finding.say(Status::Passed, "its destinations are allowed");

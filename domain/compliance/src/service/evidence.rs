@@ -1,7 +1,7 @@
 //! Records of evidence: who brings which, and what becomes of what depends on it.
 
-use super::{Compliance, settings};
-use crate::model::{Area, Clearance, Consent, Declaration, Evidence, Rights};
+use super::{Compliance, RecheckOrder, settings};
+use crate::model::{self, Area, Clearance, Consent, Declaration, Evidence, Rights};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, EvidenceId, FieldError, Kind, ManifestId, Permission, Result,
@@ -38,6 +38,15 @@ fn countries(field: &str, codes: &BTreeSet<String>) -> Result<()> {
 fn later(field: &str, at: Option<OffsetDateTime>, than: OffsetDateTime) -> Result<()> {
     match at {
         Some(at) if at <= than => Err(Error::unprocessable_field("INVALID_FIELD", field, "must be later")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a time that lies outside of the years that can be kept.
+pub(super) fn dated(field: &str, at: Option<OffsetDateTime>) -> Result<()> {
+    let words = "must lie in the years 0 to 9999, in UTC";
+    match at {
+        Some(at) if !model::is_in_calendar(at) => Err(Error::unprocessable_field("INVALID_FIELD", field, words)),
         _ => Ok(()),
     }
 }
@@ -85,6 +94,8 @@ impl Compliance {
         text("purpose", &consent.purpose, 128)?;
         text("scope", &consent.scope, 1_000)?;
         digest("document_sha256", &consent.document_sha256)?;
+        dated("given_at", Some(consent.given_at))?;
+        dated("expires_at", consent.expires_at)?;
         later("expires_at", consent.expires_at, consent.given_at)?;
         let key = format!("person:{}", consent.subject);
         self.add(actor, key, Evidence::Consent(consent)).await
@@ -95,6 +106,7 @@ impl Compliance {
         actor.require(Permission::ComplianceCheck)?;
         text("reason", &new.reason, 2_000)?;
         let now = self.deps.clock.now();
+        dated("expires_at", new.expires_at)?;
         later("expires_at", new.expires_at, now)?;
         let read = self.deps.database.read().await?;
         let record = self.looked_at(read.as_ref(), actor, new.manifest, seen).await?;
@@ -141,6 +153,8 @@ impl Compliance {
         text("holder", &rights.holder, 512)?;
         text("licence", &rights.licence, 512)?;
         countries("territories", &rights.territories)?;
+        dated("from", rights.from)?;
+        dated("until", rights.until)?;
         if let Some(from) = rights.from {
             later("until", rights.until, from)?;
         }
@@ -251,7 +265,7 @@ impl Compliance {
         let entry = Event::new(format!("evidence.{what}"), "evidence", record.id).after(&record.data);
         self.deps.audit.append(unit, actor, entry.detail(json!({ "kind": record.kind }))).await?;
         let what = format!("{}:{}", record.id, record.revision);
-        self.recheck_later(unit, &record.tenant, record.key.clone(), &what).await
+        self.recheck_later(unit, &record.tenant, RecheckOrder::new(record.key.clone()), &what).await
     }
 
     /// One record.
@@ -322,6 +336,7 @@ impl Compliance {
 mod tests {
     use super::*;
     use omt_kernel::manifest::Classification;
+    use time::macros::datetime;
 
     #[test]
     fn evidence_is_about_the_content_that_was_looked_at() {
@@ -333,5 +348,17 @@ mod tests {
         assert_eq!((error.kind, error.code), (Kind::Conflict, "OTHER_CONTENT"));
         assert!(error.message.contains(&"ab".repeat(32)) && error.message.contains(&"cd".repeat(32)), "{error}");
         assert!(digest("content_sha256", &"AB".repeat(32)).is_err());
+    }
+
+    #[test]
+    fn times_lie_in_the_calendar_in_utc() {
+        assert!(dated("until", None).is_ok());
+        for at in [datetime!(9999-12-31 23:59:59 UTC), datetime!(9999-12-31 23:59:59 +23:59), datetime!(0000-01-01 0:00 UTC)] {
+            assert!(dated("until", Some(at)).is_ok(), "{at}");
+        }
+        for at in [datetime!(9999-12-31 23:59:59 -23:59), datetime!(0000-01-01 0:00 +23:59)] {
+            let error = dated("until", Some(at)).unwrap_err();
+            assert_eq!((error.kind, error.code, error.fields[0].field.as_str()), (Kind::Unprocessable, "INVALID_FIELD", "until"));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Overrides: one person asks, another one agrees, both may, neither made the content; they end, and every later report shows them.
 
-use super::Compliance;
+use super::{Compliance, RecheckOrder, evidence::dated};
 use crate::model::{Override, RuleName};
 use omt_audit::Event;
 use omt_kernel::{
@@ -36,6 +36,7 @@ impl Compliance {
         if new.reason.trim().len() < 10 || new.reason.len() > 2_000 {
             return Err(Error::unprocessable_field("INVALID_FIELD", "reason", "must have 10 to 2000 bytes"));
         }
+        dated("expires_at", Some(new.expires_at))?;
         if new.expires_at <= now || new.expires_at - now > LONGEST {
             return Err(Error::unprocessable_field("INVALID_FIELD", "expires_at", "must be within the next 366 days"));
         }
@@ -108,8 +109,8 @@ impl Compliance {
                 .tell("compliance.override_approved", &manifest)
                 .after(&found);
             self.deps.audit.append(unit.as_ref(), actor, entry.detail(json!({ "rule": found.rule }))).await?;
-            let key = super::recheck::by_manifest(record.manifest);
-            self.recheck_later(unit.as_ref(), &actor.tenant, key, &format!("override:{id}")).await?;
+            let order = RecheckOrder::new(super::recheck::by_manifest(record.manifest));
+            self.recheck_later(unit.as_ref(), &actor.tenant, order, &format!("override:{id}")).await?;
             unit.commit().await?;
             Ok(found)
         };

@@ -1,6 +1,6 @@
 //! Compliance as workflows ask about it: what stands against a move, and what the claim says was passed.
 
-use super::Compliance;
+use super::{Compliance, RecheckOrder};
 use async_trait::async_trait;
 use omt_kernel::{Result, TenantSettings, manifest::ManifestRecord, port::UnitOfWork};
 use omt_workflow::{ComplianceStanding, Standing};
@@ -32,7 +32,7 @@ impl Compliance {
             };
             let said = self.evaluate(unit, record, settings, &policy).await?;
             if keep {
-                self.keep_and_tell(unit, record, &said).await?;
+                self.keep_and_tell(unit, record, &said, true).await?;
             }
             let bad = said.report.rules.iter().filter(|rule| !rule.status.lets_through());
             out.extend(bad.map(|rule| format!("{name}: {} is {}: {}", rule.rule, rule.status, rule.actual)));
@@ -71,7 +71,8 @@ impl ComplianceStanding for Compliance {
             return Ok(());
         }
         let what = format!("revision:{}", after.revision);
-        self.recheck_later(unit, &after.tenant, super::recheck::by_manifest(after.id), &what).await
+        let order = RecheckOrder::new(super::recheck::by_manifest(after.id));
+        self.recheck_later(unit, &after.tenant, order, &what).await
     }
 
     async fn passed(

@@ -114,6 +114,8 @@ pub trait ApiKeyRepository: Send + Sync {
     async fn list(&self, managed_by: &TenantId, page: Page) -> Result<Vec<ApiKeyRecord>>;
     /// An API key that this tenant's administrators manage.
     async fn get(&self, managed_by: &TenantId, id: ApiKeyId) -> Result<Option<ApiKeyRecord>>;
+    /// An API key that acts for this tenant, whoever manages it.
+    async fn acting(&self, tenant: &TenantId, id: ApiKeyId) -> Result<Option<ApiKeyRecord>>;
     /// API keys that this subject of the tenant made, revoked ones too, newest first.
     async fn made_by(&self, managed_by: &TenantId, subject: &str, page: Page) -> Result<Vec<ApiKeyRecord>>;
     /// Revokes an API key; false when there is no such unrevoked key.

@@ -202,6 +202,8 @@ pub trait TileStore: Send + Sync {
     async fn tile(&self, path: &str) -> Result<Option<Bytes>>;
     /// Removes an object, if there.
     async fn remove_tile(&self, path: &str) -> Result<()>;
+    /// Removes every partial form of a tile (`<path>.p/…`) that is still there.
+    async fn remove_partials(&self, path: &str) -> Result<()>;
 }
 
 /// A page of a list, newest first.
@@ -360,6 +362,8 @@ pub trait AuditRepository: Send + Sync {
     /// Removes entries that have expired, from the beginning of the log up to this place, at most `limit` of them; how many. The
     /// database refuses it while one of them is younger than the log's retention.
     async fn expire(&self, below: u64, limit: u32) -> Result<u64>;
+    /// For how many days the database holds on to entries, 0 for ever.
+    async fn kept_for(&self) -> Result<u32>;
     /// Forgets people of whom no entry is left, and who can act no more; how many.
     async fn forget_unmentioned(&self) -> Result<u64>;
     /// Finds an entry of the tenant.
@@ -394,6 +398,8 @@ pub trait IdempotencyRepository: Send + Sync {
     async fn remove(&self, tenant: &TenantId, subject: &str, key: &str) -> Result<()>;
     /// Forgets answers given to a subject.
     async fn forget_subject(&self, tenant: &TenantId, subject: &str) -> Result<()>;
+    /// Forgets the tenant's answers, given to anybody, in which this text stands.
+    async fn forget_naming(&self, tenant: &TenantId, text: &str) -> Result<()>;
     /// Forgets answers given before; how many.
     async fn forget(&self, before: OffsetDateTime) -> Result<u64>;
 }

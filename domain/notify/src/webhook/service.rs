@@ -261,6 +261,7 @@ impl Webhooks {
             let message = self.deps.entropy.uuid_v7(self.deps.clock.now());
             let data = json!({ "webhook_id": id });
             let delivery = self.outbox.put(unit.as_ref(), &endpoint.record, message, TEST, data, None).await?;
+            self.log(unit.as_ref(), actor, "test", &endpoint).await?;
             unit.commit().await?;
             Ok(delivery)
         };

@@ -60,13 +60,7 @@ impl Workflows {
         if news.over {
             teller.cancelled(&tasks.gone).await?;
         }
-        if let Some(lent) = &news.lent {
-            // Lent from later on, it is told of then.
-            let theirs = tasks.kept.iter().filter(|task| task.stage == lent.stage && task.candidates.contains(&lent.to));
-            for task in theirs {
-                teller.opened(task, [lent.to.clone()].into()).await?;
-            }
-        }
+        teller.begun(tasks, news.lent.as_ref()).await?;
         if from != instance.state { teller.moved(from).await } else { Ok(()) }
     }
 }

@@ -13,6 +13,7 @@ use omt_kernel::{
     retry,
 };
 use std::{collections::BTreeSet, sync::Arc};
+use time::UtcOffset;
 
 /// The most that a count says.
 const COUNTED: u32 = 1_000;
@@ -144,6 +145,8 @@ impl Workflows {
     /// Lets another decide in one's place.
     pub async fn lend(&self, actor: &Actor, id: TaskId, lend: Lend) -> Result<WorkflowView> {
         check_words("comments", lend.comments.as_deref())?;
+        check_moment("from", lend.starts)?;
+        check_moment("until", lend.ends)?;
         let read = self.deps.database.read().await?;
         let found = match lend.to.starts_with("user:") {
             true => self.deps.people.find(read.as_ref(), &actor.tenant, &lend.to).await?,
@@ -200,6 +203,14 @@ impl Workflows {
     }
 }
 
+/// Refuses a moment that lies beyond the calendar in UTC: by its offset it may, and nothing that is kept could hold it.
+fn check_moment(field: &str, at: Option<OffsetDateTime>) -> Result<()> {
+    if at.is_none_or(|at| at.checked_to_offset(UtcOffset::UTC).is_some()) {
+        return Ok(());
+    }
+    Err(Error::unprocessable_field("INVALID_FIELD", field, "lies beyond the year 9999 in UTC"))
+}
+
 /// Refuses what was meant for an earlier visit of the state.
 pub(super) fn check_visit(instance: &Instance, visit: Option<u32>) -> Result<()> {
     if visit.is_none_or(|visit| visit == instance.visit) {
@@ -234,6 +245,19 @@ mod tests {
         definition::shipped,
         engine_tests::{Dice, begin},
     };
+
+    #[test]
+    fn moments_are_such_in_utc() {
+        use time::format_description::well_known::Rfc3339;
+        let at = |text: &str| check_moment("until", Some(OffsetDateTime::parse(text, &Rfc3339).unwrap()));
+        check_moment("until", None).unwrap();
+        at("9999-12-31T23:59:59Z").unwrap();
+        at("9999-12-31T23:59:59+01:00").unwrap();
+        for beyond in ["9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59-00:01"] {
+            let error = at(beyond).unwrap_err();
+            assert_eq!((error.kind, error.code, &*error.fields[0].field), (Kind::Unprocessable, "INVALID_FIELD", "until"));
+        }
+    }
 
     #[test]
     fn a_task_of_an_earlier_visit_is_closed() {

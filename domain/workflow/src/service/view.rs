@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// The most of the history that a workflow shows by itself.
 const SHOWN: usize = 100;
+/// What the history calls an action whose effects could not be had ends so.
+const FAILED: &str = "_failed";
 
 /// A workflow.
 #[derive(Debug, Clone)]
@@ -49,6 +51,15 @@ pub struct WorkflowView {
     pub approval_chain: Vec<Vote>,
     /// What happened, oldest first; the last hundred.
     pub history: Vec<HistoryItem>,
+}
+
+impl WorkflowView {
+    /// Why the effects of the last decision could not be had, as a code and in words, where nothing happened since.
+    pub fn failure(&self) -> Option<(String, String)> {
+        let last = self.history.last().filter(|line| line.user_id.is_none() && line.action.ends_with(FAILED))?;
+        let (code, words) = last.comments.as_deref()?.split_once(": ")?;
+        Some((code.to_owned(), words.to_owned()))
+    }
 }
 
 /// A task of a workflow.
@@ -290,9 +301,11 @@ fn told(event: &Event) -> Option<Line> {
         },
         Event::Moved { action, by: who, comments, .. } => by(action, who, comments.clone()),
         Event::Began { .. } => return None,
-        Event::Failed { action, code, reason } => itself(format!("{action}_failed"), format!("{code}: {reason}")),
+        Event::Failed { action, code, reason } => itself(format!("{action}{FAILED}"), format!("{code}: {reason}")),
         Event::Changed { by: who, .. } => by("content_changed", who, None),
         Event::Claimed { by: who, stage } => by("claim", who, Some(stage.clone())),
+        // The platform gives back what a deputy keeps after their time.
+        Event::Unclaimed { by: who, stage } if who == "system" => itself("unclaim".to_owned(), stage.clone()),
         Event::Unclaimed { by: who, stage } => by("unclaim", who, Some(stage.clone())),
         Event::Delegated { delegation, comments } => by("delegate", &delegation.from, comments.clone()),
         Event::Escalated { stage, role } => itself("escalate".to_owned(), format!("{stage} to {role}")),
@@ -311,6 +324,50 @@ fn told(event: &Event) -> Option<Line> {
 mod tests {
     use super::*;
     use crate::model;
+
+    #[test]
+    fn a_failure_is_shown_until_something_else_happens() {
+        let failed = Event::Failed { action: "publish".into(), code: "NOT_A_DRAFT".into(), reason: "it is signed: so".into() };
+        let said = Event::Commented { by: "user:3".into(), comments: "A: b".into(), attachments: vec![] };
+        let shown = |events: &[&Event]| {
+            let item = |event: &&Event| {
+                let line = told(event).unwrap();
+                HistoryItem {
+                    sequence: 1,
+                    timestamp: OffsetDateTime::UNIX_EPOCH,
+                    user_id: line.by,
+                    user_name: None,
+                    on_behalf_of: None,
+                    from_state: String::new(),
+                    to_state: String::new(),
+                    action: line.action,
+                    comments: line.comments,
+                    attachments: vec![],
+                }
+            };
+            WorkflowView {
+                id: WorkflowId(uuid::Uuid::nil()),
+                manifest: ManifestId(uuid::Uuid::nil()),
+                definition: String::new(),
+                version: 1,
+                state: String::new(),
+                state_title: String::new(),
+                created_by: String::new(),
+                created_at: OffsetDateTime::UNIX_EPOCH,
+                updated_at: OffsetDateTime::UNIX_EPOCH,
+                revision: 1,
+                available_actions: vec![],
+                pending_action: None,
+                policies: vec![],
+                tasks: vec![],
+                approval_chain: vec![],
+                history: events.iter().map(item).collect(),
+            }
+            .failure()
+        };
+        assert_eq!(shown(&[&said, &failed]), Some(("NOT_A_DRAFT".to_owned(), "it is signed: so".to_owned())));
+        assert_eq!((shown(&[&failed, &said]), shown(&[])), (None, None));
+    }
 
     #[test]
     fn a_line_carries_the_evidence_and_the_place() {

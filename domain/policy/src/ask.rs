@@ -1,0 +1,207 @@
+//! Asking versions what they say: on threads apart, and for so long at most, whoever asks.
+
+use crate::{
+    expression::Deadline,
+    facts::Facts,
+    model::{Policy, Verdict},
+    rules::Compiled,
+    service::Version,
+};
+use omt_kernel::{Error, Kind, Result, TenantId, pool::WorkPool};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long a policy's expressions may take, from when they run.
+pub(crate) const LIMIT: Duration = Duration::from_secs(2);
+/// Memory for compiled policies, by the size of their rules.
+const COMPILED: u64 = 8 << 20;
+
+type Key = (TenantId, String, u32);
+
+/// That there was no time to decide. It says nothing about the content, so that asking again may help.
+pub(crate) fn undecided() -> Error {
+    Error::new(Kind::Unavailable, "POLICY_UNDECIDED", "a policy could not be asked in time; ask again").retry_after(2)
+}
+
+/// Versions whose expressions are compiled, as far as there is room. Its copies keep the same.
+#[derive(Clone)]
+pub(crate) struct Kept(moka::sync::Cache<Key, Arc<Compiled>>);
+
+impl Kept {
+    pub(crate) fn new() -> Self {
+        let weight = |(_, name, _): &Key, compiled: &Arc<Compiled>| {
+            u32::try_from(name.len() + compiled.policy.weight()).unwrap_or(u32::MAX)
+        };
+        Self(moka::sync::Cache::builder().weigher(weight).max_capacity(COMPILED).build())
+    }
+
+    fn find(&self, key: &Key, policy: &Policy) -> Option<Arc<Compiled>> {
+        self.0.get(key).filter(|found| found.policy == *policy)
+    }
+
+    /// A version to be asked.
+    pub(crate) fn ask(&self, tenant: &TenantId, version: Version) -> Ask {
+        let key = (tenant.clone(), version.policy.name.clone(), version.version);
+        let found = self.find(&key, &version.policy);
+        Ask { key, policy: version.policy, found, kept: self.clone() }
+    }
+}
+
+/// A version that is to be asked, and what was compiled of it before.
+pub(crate) struct Ask {
+    key: Key,
+    policy: Policy,
+    found: Option<Arc<Compiled>>,
+    kept: Kept,
+}
+
+impl Ask {
+    /// Whether it was compiled before.
+    pub(crate) fn is_known(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// Whose policy, its name and its version.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Whether there is anything in it that takes time.
+    fn takes_time(&self) -> bool {
+        self.policy.rules.iter().any(|rule| rule.custom_function.is_some())
+    }
+
+    /// It, compiled: once, as far as there is room. Computes, where it takes time.
+    pub(crate) fn compiled(self) -> Arc<Compiled> {
+        let Self { key, policy, found, kept } = self;
+        // Somebody who stood before this one in the queue may have done it.
+        found.or_else(|| kept.find(&key, &policy)).unwrap_or_else(|| {
+            let made = Arc::new(Compiled::new(policy, key.2));
+            kept.0.insert(key, made.clone());
+            made
+        })
+    }
+}
+
+/// Threads that compile expressions and run them, for one sort of those who ask.
+pub(crate) struct Desk {
+    pool: WorkPool,
+    wait: Duration,
+}
+
+impl Desk {
+    /// Threads, how many may wait for one, and how long an answer is waited for: in the queue, for compiling and for running.
+    pub(crate) fn start(threads: usize, waiting: usize, wait: Duration) -> Result<Self> {
+        Ok(Self { pool: WorkPool::start(threads, waiting)?, wait })
+    }
+
+    /// Until when somebody waits who asks from now on.
+    pub(crate) fn until(&self) -> Instant {
+        Instant::now() + self.wait
+    }
+
+    /// Runs what is no question.
+    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        self.pool.run(work).await
+    }
+
+    /// What a version says. Its expressions have their time from when they run: that it had to wait for a thread is no fault of theirs.
+    /// Without an answer by then, `undecided`.
+    pub(crate) async fn judge(&self, ask: Ask, facts: &Arc<Facts>, until: Instant) -> Result<Verdict> {
+        if !ask.takes_time() {
+            return Ok(ask.compiled().evaluate(facts, &Deadline::after(LIMIT)));
+        }
+        let seen = facts.clone();
+        let work = move || {
+            let left = || Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
+            // Nobody waits for it any more.
+            left().ok_or_else(undecided)?;
+            // Kept even when the time is over by then, so that asking again helps.
+            let compiled = ask.compiled();
+            let time = left().ok_or_else(undecided)?.min(LIMIT);
+            let verdict = compiled.evaluate(&seen, &Deadline::after(time));
+            // What was cut off then had less than its time.
+            left().map(|_| verdict).ok_or_else(undecided)
+        };
+        match tokio::time::timeout_at(until.into(), self.pool.run(work)).await {
+            Ok(Err(error)) if error.kind == Kind::Unavailable => Err(undecided()),
+            Ok(answer) => answer,
+            Err(_) => Err(undecided()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn ask(kept: &Kept, expression: &str) -> Ask {
+        let rules = json!([{ "name": "r", "rule_type": "custom_function", "severity": "error", "custom_function": expression }]);
+        let policy = serde_json::from_value(json!({ "name": "p", "rules": rules })).unwrap();
+        let version = Version { policy, version: 1, built_in: false, removed: false, created_by: None };
+        kept.ask(&TenantId::default_tenant(), version)
+    }
+
+    fn facts() -> Arc<Facts> {
+        Arc::new(Facts::new(json!({ "manifest": { "title": "A" } })))
+    }
+
+    /// Keeps the only thread of a desk at work for so long.
+    async fn occupied(desk: &Arc<Desk>, time: Duration) -> tokio::task::JoinHandle<Result<()>> {
+        let (began, begins) = tokio::sync::oneshot::channel();
+        let there = desk.clone();
+        let work = move || {
+            let _ = began.send(());
+            std::thread::sleep(time);
+            Ok(())
+        };
+        let task = tokio::spawn(async move { there.run(work).await });
+        begins.await.unwrap();
+        task
+    }
+
+    #[tokio::test]
+    async fn time_in_the_queue_is_not_the_expressions() {
+        let (desk, kept) = (Arc::new(Desk::start(1, 4, LONG).unwrap()), Kept::new());
+        let busy = occupied(&desk, LIMIT + Duration::from_millis(700)).await;
+        let verdict = desk.judge(ask(&kept, "manifest.title == 'A'"), &facts(), desk.until()).await.unwrap();
+        assert!(verdict.passed && verdict.rules[0].reason.is_none(), "{verdict:?}");
+        busy.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_may_ask_again() {
+        let wait = Duration::from_millis(100);
+        let (desk, kept) = (Arc::new(Desk::start(1, 1, wait).unwrap()), Kept::new());
+        let busy = occupied(&desk, 5 * wait).await;
+        let began = Instant::now();
+        // It waits in vain, and then there is no room for another.
+        for _ in 0..2 {
+            let error = desk.judge(ask(&kept, "true"), &facts(), desk.until()).await.unwrap_err();
+            assert_eq!((error.kind, error.code), (Kind::Unavailable, "POLICY_UNDECIDED"), "{error}");
+            assert!(error.retry_after.is_some());
+        }
+        assert!(began.elapsed() < 4 * wait);
+        busy.await.unwrap().unwrap();
+        // What nobody waits for any more is not done.
+        desk.run(|| Ok(())).await.unwrap();
+        assert!(!ask(&kept, "true").is_known());
+        let verdict = desk.judge(ask(&kept, "true"), &facts(), Instant::now() + LONG).await.unwrap();
+        assert!(verdict.passed && ask(&kept, "true").is_known());
+    }
+
+    #[tokio::test]
+    async fn what_needs_no_expressions_needs_no_thread() {
+        let (desk, kept) = (Arc::new(Desk::start(1, 1, LONG).unwrap()), Kept::new());
+        let busy = occupied(&desk, Duration::from_millis(300)).await;
+        let mut plain = ask(&kept, "true");
+        plain.policy.rules.clear();
+        assert!(desk.judge(plain, &facts(), Instant::now()).await.unwrap().passed);
+        busy.await.unwrap().unwrap();
+    }
+}
