@@ -12,6 +12,8 @@ tests/services/services.sh start "$cache" "$work"
 # shellcheck source=/dev/null
 . "$work/env"
 
+# Much of an end-to-end test is waiting.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 times=()
 run() { # name, command...
   local began=$SECONDS name=$1; shift

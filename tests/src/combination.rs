@@ -16,6 +16,13 @@ pub struct Combination {
     pub redis: bool,
 }
 
+impl Combination {
+    /// How often something is killed here: so often on the embedded default, and a third as often on each further one.
+    pub fn kills(self, most: usize) -> usize {
+        if self.name == ALL[0].name { most } else { most.div_ceil(3) }
+    }
+}
+
 /// All of them, the embedded default first.
 pub const ALL: [Combination; 6] = [
     Combination { name: "embedded", postgres: false, s3: false, redis: false },

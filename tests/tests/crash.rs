@@ -1,6 +1,6 @@
 //! `kill -9` at each write step of a signing: nothing acknowledged is lost, and no record points at a missing blob.
 
-use omt_tests::{PASSWORD, Server, address, fixture, form, id, kill_at_write};
+use omt_tests::{PASSWORD, Server, address, combination, fixture, form, id, kill_at_write};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use std::{
@@ -47,7 +47,8 @@ async fn nothing_acknowledged_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged: Vec<(String, String)> = Vec::new();
     let mut by_strace = 0;
-    for round in 0..KILLS {
+    let kills = combination::current().kills(KILLS);
+    for round in 0..kills {
         let mut server = Killed::start(dir.path()).await;
         let draft = server.request("POST", "/api/v1/manifests").multipart(form(
             "a.jpg",
@@ -56,7 +57,7 @@ async fn nothing_acknowledged_is_lost() {
         ));
         let draft: Value = draft.send().await.unwrap().json().await.unwrap();
         let pid = server.child.id();
-        let strace = kill_at_write(pid, 1 + round % 30);
+        let strace = kill_at_write(pid, 1 + round * KILLS / kills % 30);
         by_strace += usize::from(strace.is_some());
         if strace.is_none() {
             // Without strace: after a time that sweeps over a signing.
@@ -96,7 +97,7 @@ async fn nothing_acknowledged_is_lost() {
             other => panic!("{other:?}"),
         }
     }
-    eprintln!("{by_strace} of {KILLS} kills at a write step, {} manifests acknowledged", acknowledged.len());
+    eprintln!("{by_strace} of {kills} kills at a write step, {} manifests acknowledged", acknowledged.len());
     let server = Killed::start(dir.path()).await;
     for (id, asset) in &acknowledged {
         let record: Value = server.request("GET", &format!("/api/v1/manifests/{id}")).send().await.unwrap().json().await.unwrap();

@@ -4,7 +4,7 @@ use crate::{
     webhooks::{HERE, Receiver, subscribe},
     workflow::Person,
 };
-use omt_tests::{Server, fixture, id, kill_at_write, ok};
+use omt_tests::{Server, combination, fixture, id, kill_at_write, ok};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
@@ -27,7 +27,8 @@ async fn publishing_survives_kill() {
     server.user("carla", json!({ "roles": ["creator"] })).await;
     server.user("max", json!({ "roles": ["manager"] })).await;
     let mut published = Vec::new();
-    for round in 0..KILLS {
+    let kills = combination::current().kills(KILLS);
+    for round in 0..kills {
         let creator = Person { server: &server, token: server.token("carla").await, id: String::new() };
         let manager = Person { server: &server, token: server.token("max").await, id: String::new() };
         let draft = creator.draft("a.png", fixture("a.png"), &[]).await;
@@ -36,7 +37,7 @@ async fn publishing_survives_kill() {
         manager.moves(&workflow, "review", "in_review").await;
         manager.moves(&workflow, "approve", "approved").await;
         // At one write after another, where the system lets us; else at one time after another.
-        let strace = kill_at_write(server.child.id(), 1 + 2 * round);
+        let strace = kill_at_write(server.child.id(), 1 + 2 * round * KILLS / kills);
         let path = format!("/api/v1/workflows/{}/transition", workflow["workflow_id"].as_str().unwrap());
         let publish = manager.request("POST", &path).json(&json!({ "action": "publish" }));
         let under_way = tokio::spawn(publish.send());
