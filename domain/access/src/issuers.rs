@@ -6,7 +6,7 @@ use omt_kernel::{Error, Kind, Result, TenantId, port::IssuerClient};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeSet, sync::Arc, time::Duration as StdDuration};
+use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration as StdDuration};
 use time::OffsetDateTime;
 use tokio::{sync::Mutex, time::Instant};
 
@@ -56,6 +56,12 @@ pub struct OidcSettings {
     /// The tenant of its users.
     #[serde(default = "TenantId::default_tenant")]
     pub tenant: TenantId,
+    /// The claim that says of which of `tenants` somebody is, where the issuer has users of several.
+    #[serde(default)]
+    pub tenant_claim: Option<String>,
+    /// Tenants by the values of that claim. Whoever has another value, or values of two tenants, is refused.
+    #[serde(default)]
+    pub tenants: BTreeMap<String, TenantId>,
     /// The claim with groups or roles: a text, or a list of texts.
     #[serde(default = "default_role_claim")]
     pub role_claim: String,
@@ -306,6 +312,17 @@ fn is_local(url: &str) -> bool {
         .any(|prefix| url.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/'])))
 }
 
+/// Of which tenant somebody is, by what the operator said of the issuer; never by a name that a token brings along.
+fn tenant_of(settings: &OidcSettings, claims: &Map<String, Value>) -> Result<TenantId> {
+    let Some(claim) = &settings.tenant_claim else { return Ok(settings.tenant.clone()) };
+    let values = texts(claims.get(claim));
+    let found: BTreeSet<&TenantId> = values.iter().filter_map(|value| settings.tenants.get(value)).collect();
+    match found.into_iter().collect::<Vec<_>>().as_slice() {
+        [one] => Ok((*one).clone()),
+        _ => Err(refused("the token is of no tenant here, or of several")),
+    }
+}
+
 /// What claims say of somebody.
 pub(crate) fn read(issuer: &Issuer, claims: &Map<String, Value>) -> Result<Stranger> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty() && text.len() <= 254);
@@ -315,7 +332,7 @@ pub(crate) fn read(issuer: &Issuer, claims: &Map<String, Value>) -> Result<Stran
     let number = |name: &str| claims.get(name).and_then(Value::as_i64);
     let at = number("auth_time").or_else(|| number("iat")).and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
     Ok(Stranger {
-        tenant: issuer.settings.tenant.clone(),
+        tenant: tenant_of(&issuer.settings, claims)?,
         identity: format!("oidc:{}|{subject}", issuer.settings.issuer),
         subject: subject.to_owned(),
         username: name.to_owned(),
@@ -361,6 +378,8 @@ mod tests {
             audience: vec!["omt".into()],
             jwks_url: None,
             tenant: TenantId::default_tenant(),
+            tenant_claim: None,
+            tenants: BTreeMap::new(),
             role_claim: default_role_claim(),
             token_use: None,
             client_id: Some("console".into()),
@@ -389,5 +408,32 @@ mod tests {
             (kept.asked, kept.found.as_mut().unwrap().0) = (None, old);
         }
         assert_eq!(issuers.discovery(corp).await.unwrap()["issuer"], ISSUER);
+    }
+
+    #[test]
+    fn a_claim_picks_among_the_tenants_that_the_operator_named() {
+        let tenant = |name: &str| TenantId::parse(name).unwrap();
+        let settings = OidcSettings {
+            issuer: ISSUER.into(),
+            audience: vec!["omt".into()],
+            jwks_url: None,
+            tenant: TenantId::default_tenant(),
+            tenant_claim: Some("org".into()),
+            tenants: [("Acme Ltd".to_owned(), tenant("acme")), ("News".to_owned(), tenant("news"))].into(),
+            role_claim: default_role_claim(),
+            token_use: None,
+            client_id: None,
+            client_secret: None,
+            name: None,
+        };
+        let of = |claims: Value| tenant_of(&settings, claims.as_object().unwrap()).map_err(|error| error.code);
+        assert_eq!(of(json!({ "org": "Acme Ltd" })), Ok(tenant("acme")));
+        assert_eq!(of(json!({ "org": ["Elsewhere", "News"] })), Ok(tenant("news")));
+        // A tenant's own name is no value that the operator gave, and nobody is of two.
+        for bad in [json!({ "org": "acme" }), json!({ "org": "default" }), json!({}), json!({ "org": ["Acme Ltd", "News"] })] {
+            assert_eq!(of(bad.clone()), Err("INVALID_TOKEN"), "{bad}");
+        }
+        let plain = OidcSettings { tenant_claim: None, ..settings };
+        assert_eq!(tenant_of(&plain, &Map::new()).map_err(|error| error.code), Ok(TenantId::default_tenant()));
     }
 }

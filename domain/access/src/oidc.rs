@@ -98,6 +98,9 @@ impl Access {
     async fn take_in_stranger(&self, stranger: &Stranger, now: OffsetDateTime) -> Result<UserRecord> {
         let tenant = &stranger.tenant;
         let read = self.deps.database.read().await?;
+        if read.tenants().settings(tenant).await?.is_none() {
+            return Err(unauthenticated("UNKNOWN_TENANT", "the issuer's users are of a tenant that does not exist"));
+        }
         let filter = omt_kernel::access::UserFilter { identity: Some(stranger.identity.clone()), ..Default::default() };
         let page = omt_kernel::port::Page { after: None, limit: 1 };
         let known = read.users().list(tenant, &filter, page).await?.pop();
