@@ -13,7 +13,7 @@ tests/services/services.sh start "$cache" "$work"
 . "$work/env"
 
 # Much of an end-to-end test is waiting.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))}
 times=()
 run() { # name, command...
   local began=$SECONDS name=$1; shift

@@ -3,7 +3,10 @@
 use omt_tests::{Server, fixture, id};
 use reqwest::StatusCode;
 use serde_json::Value;
-use std::process::{Command, Stdio};
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
+};
 
 #[tokio::test]
 async fn first_start_restart_and_sigterm() {
@@ -54,13 +57,20 @@ async fn a_made_up_password_is_printed_once_and_secrets_stay_out_of_the_log() {
     let start = || {
         let mut command = Server::command(dir.path(), "[log]\nlevel = \"trace\"\n");
         command.env_remove("OMT_ADMIN__PASSWORD").env_remove("OMT_LOG__LEVEL").arg("serve");
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        // A file, since nobody reads a pipe while the server writes.
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        command.stdout(Stdio::piped()).stderr(log).spawn().unwrap()
     };
-    let stop = |child: std::process::Child| {
-        std::thread::sleep(std::time::Duration::from_secs(4));
+    let stop = |mut child: std::process::Child| {
+        let (mut out, mut text) = (BufReader::new(child.stdout.take().unwrap()), String::new());
+        while !text.contains("listening on") {
+            assert!(out.read_line(&mut text).unwrap() > 0, "{text}");
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
         assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-        let output = child.wait_with_output().unwrap();
-        (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+        out.read_to_string(&mut text).unwrap();
+        child.wait().unwrap();
+        (text, String::from_utf8_lossy(&std::fs::read(dir.path().join("log")).unwrap()).into_owned())
     };
     let (first, log) = stop(start());
     let password = first.lines().find_map(|l| l.split("password: ").nth(1)).expect("a password").to_owned();

@@ -6,7 +6,11 @@ use omt_kernel::{Error, Kind, Result, TenantId, port::IssuerClient};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration as StdDuration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration as StdDuration,
+};
 use time::OffsetDateTime;
 use tokio::{sync::Mutex, time::Instant};
 
