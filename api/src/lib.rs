@@ -2,6 +2,7 @@
 
 mod blob_response;
 mod extract;
+mod found;
 mod multipart;
 mod once;
 mod openapi;

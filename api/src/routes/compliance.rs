@@ -3,6 +3,7 @@
 use crate::{
     ApiState,
     extract::{Caller, CallerWith, IfMatch, may},
+    found::Found,
     problem::{Problem, ProblemBody},
     wire::{self, PageQuery, Paged},
 };
@@ -355,12 +356,8 @@ pub async fn records(
 
 /// One record of evidence.
 #[utoipa::path(get, path = "/api/v1/compliance/records/{id}", tag = "compliance", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = EvidenceBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn get_record(
-    state: web::Data<ApiState>,
-    caller: Caller<may::SeeEvidence>,
-    id: web::Path<Uuid>,
-) -> Result<HttpResponse, Problem> {
-    Ok(record(state.compliance.evidence(&caller.0, EvidenceId(*id)).await?, HttpResponse::Ok()))
+pub async fn get_record(found: Found<may::SeeEvidence, EvidenceRecord>) -> HttpResponse {
+    record(found.thing, HttpResponse::Ok())
 }
 
 /// Takes a consent, a clearance or a right back. The record stays and says when; everything that depends on it is looked at again.

@@ -3,6 +3,7 @@
 use crate::{
     ApiState,
     extract::{Caller, may},
+    found::Found,
     problem::{Problem, ProblemBody},
     wire::{PageQuery, Paged},
 };
@@ -118,12 +119,8 @@ pub async fn list(
 
 /// One job, with its progress.
 #[utoipa::path(get, path = "/api/v1/admin/jobs/{id}", tag = "admin", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = Job), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn get(
-    state: web::Data<ApiState>,
-    caller: Caller<may::AdminJobRead>,
-    id: web::Path<Uuid>,
-) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(Job::from(state.jobs.get(&caller.0, JobId(*id)).await?)))
+pub async fn get(job: Found<may::AdminJobRead, JobRecord>) -> HttpResponse {
+    HttpResponse::Ok().json(Job::from(job.thing))
 }
 
 /// Queues a dead or cancelled job again, with all its attempts.

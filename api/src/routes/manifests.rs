@@ -4,6 +4,7 @@ use crate::{
     ApiState,
     blob_response::{self, Serving},
     extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
+    found::Found,
     multipart::{self, Form, Shape},
     problem::{Problem, ProblemBody},
     wire::{self, Manifest, PageQuery, Paged},
@@ -248,13 +249,9 @@ pub async fn sign(
 /// A manifest's record.
 #[utoipa::path(get, path = "/api/v1/manifests/{id}", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = Manifest, headers(("ETag" = String, description = "The revision"))), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn get(
-    state: web::Data<ApiState>,
-    caller: Caller<may::ManifestRead>,
-    id: web::Path<Uuid>,
-) -> Result<HttpResponse, Problem> {
-    let record = state.manifests.get(&caller.0, ManifestId(*id)).await?;
-    Ok(HttpResponse::Ok().insert_header(etag(&record)).json(Manifest::from(&record)))
+pub async fn get(found: Found<may::ManifestRead, ManifestRecord>) -> HttpResponse {
+    let record = found.thing;
+    HttpResponse::Ok().insert_header(etag(&record)).json(Manifest::from(&record))
 }
 
 /// Which manifests to list.
@@ -438,11 +435,11 @@ pub async fn archive(
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206, content_type = "application/octet-stream", body = Vec<u8>), (status = 304), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 416)))]
 pub async fn content(
     state: web::Data<ApiState>,
-    caller: Caller<may::ManifestRead>,
+    found: Found<may::ManifestRead, ManifestRecord>,
     request: HttpRequest,
-    id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
-    let record = state.manifests.get(&caller.0, ManifestId(*id)).await?;
+    let Found { actor, thing: record, .. } = found;
+    let id = record.id;
     let link = format!("<{}/api/v1/manifests/{id}/manifest.c2pa>; rel=\"c2pa-manifest\"", state.public_url);
     let serving = Serving {
         blob: Manifests::served(&record)?,
@@ -450,7 +447,7 @@ pub async fn content(
         file_name: record.file_name.clone().unwrap_or_else(|| id.to_string()),
         link: record.signed.is_some().then_some(link),
     };
-    blob_response::serve(&state.manifests, &caller.0, &request, serving).await
+    blob_response::serve(&state.manifests, &actor, &request, serving).await
 }
 
 /// The manifest store alone.
@@ -458,16 +455,16 @@ pub async fn content(
     responses((status = 200, content_type = "application/c2pa", body = Vec<u8>), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED")))]
 pub async fn manifest_store(
     state: web::Data<ApiState>,
-    caller: Caller<may::ManifestRead>,
+    found: Found<may::ManifestRead, ManifestRecord>,
     request: HttpRequest,
-    id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
-    let record = state.manifests.get(&caller.0, ManifestId(*id)).await?;
+    let Found { actor, thing: record, .. } = found;
+    let id = record.id;
     let signed = record.signed.as_ref();
     let signed = signed
         .ok_or_else(|| Error::new(Kind::Conflict, "NOT_SIGNED", "the manifest is not signed, so there is no manifest store"))?;
     let serving = Serving { blob: &signed.manifest_store, mime: "application/c2pa", file_name: format!("{id}.c2pa"), link: None };
-    blob_response::serve(&state.manifests, &caller.0, &request, serving).await
+    blob_response::serve(&state.manifests, &actor, &request, serving).await
 }
 
 /// The verification report on a signed manifest, made now or from the cache.

@@ -3,12 +3,17 @@
 use crate::{
     ApiState,
     extract::{Caller, CallerWith, IfMatch, may},
+    found::Found,
     problem::{Problem, ProblemBody},
     wire::{self, PageQuery, Paged, Session, User},
 };
 use actix_web::{HttpResponse, http::header, web};
 use omt_access::{Explanation, NewUser, UserChange};
-use omt_kernel::{Error, ManifestId, Permission, SessionId, UserId, access::UserFilter, manifest::Classification};
+use omt_kernel::{
+    Error, ManifestId, Permission, SessionId, UserId,
+    access::{UserFilter, UserRecord},
+    manifest::Classification,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -152,12 +157,8 @@ pub async fn list(
 
 /// One user.
 #[utoipa::path(get, path = "/api/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = User), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn get(
-    state: web::Data<ApiState>,
-    caller: Caller<may::AdminUserRead>,
-    id: web::Path<Uuid>,
-) -> Result<HttpResponse, Problem> {
-    Ok(one(state.access.user(&caller.0, UserId(*id)).await?, HttpResponse::Ok()))
+pub async fn get(user: Found<may::AdminUserRead, UserRecord>) -> HttpResponse {
+    one(user.thing, HttpResponse::Ok())
 }
 
 /// Changes a user. Roles that are taken away are gone everywhere within a second.

@@ -3,6 +3,7 @@
 use crate::{
     ApiState,
     extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
+    found::Found,
     problem::{Problem, ProblemBody},
     wire::{self, PageQuery, Paged},
 };
@@ -232,12 +233,8 @@ pub async fn event_types(_: Caller<may::SeeConfiguration>) -> Result<HttpRespons
 
 /// One webhook.
 #[utoipa::path(get, path = "/api/v1/webhooks/{id}", tag = "webhooks", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = Webhook), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn get(
-    state: web::Data<ApiState>,
-    caller: Caller<may::SeeConfiguration>,
-    id: web::Path<Uuid>,
-) -> Result<HttpResponse, Problem> {
-    Ok(one(state.webhooks.get(&caller.0, EndpointId(*id)).await?, None, HttpResponse::Ok()))
+pub async fn get(endpoint: Found<may::SeeConfiguration, Endpoint>) -> HttpResponse {
+    one(endpoint.thing, None, HttpResponse::Ok())
 }
 
 /// Changes a webhook.

@@ -3,6 +3,7 @@
 use crate::{
     ApiState,
     extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
+    found::Found,
     problem::{Problem, ProblemBody},
     wire::{PageQuery, Paged},
 };
@@ -335,14 +336,10 @@ pub async fn list(
 
 /// One workflow, with what the caller could do now.
 #[utoipa::path(get, path = "/api/v1/workflows/{id}", tag = "workflows", params(("id" = Uuid, Path,)), security(("bearer" = [])), responses((status = 200, body = Workflow), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn get(
-    state: web::Data<ApiState>,
-    caller: Caller<may::ManifestRead>,
-    id: web::Path<Uuid>,
-) -> Result<HttpResponse, Problem> {
-    let view = state.workflows.get(&caller.0, WorkflowId(*id)).await?;
+pub async fn get(found: Found<may::ManifestRead, WorkflowView>) -> HttpResponse {
+    let view = found.thing;
     let mut response = HttpResponse::Ok();
-    Ok(response.insert_header((header::ETAG, format!("\"{}\"", view.revision))).json(Workflow::from(view)))
+    response.insert_header((header::ETAG, format!("\"{}\"", view.revision))).json(Workflow::from(view))
 }
 
 /// Takes a transition, or agrees to it where several must. What it does besides, such as signing, is done when this answers 200;
