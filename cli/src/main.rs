@@ -17,6 +17,10 @@ use fault::Fault;
 use std::{path::PathBuf, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
+/// Much of the work is many small values that live for one request; this allocator takes a good part less time for them (`make bench`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Signs, stores, verifies and governs C2PA manifests with post-quantum protection.
 #[derive(Parser)]
 #[command(name = "openmediatrust", version)]
