@@ -9,7 +9,7 @@ use apalis_postgres::PostgresStorage;
 use apalis_redis::{ConnectionManager, RedisStorage};
 use apalis_sqlite::SqliteStorage;
 use async_trait::async_trait;
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{FutureExt, Stream, future::BoxFuture, stream};
 use omt_kernel::{Error, JobId, Kind, Result, port::JobTransport, url::without_secret};
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -17,13 +17,24 @@ use sqlx::{
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, task::JoinSet};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
 
 /// A worker without a sign of life for twice this gives back its tickets.
 const HEARTBEAT: Duration = Duration::from_secs(3);
-/// How often a worker looks for tickets.
-const POLL: Duration = Duration::from_millis(40);
+/// How often a worker looks for tickets that another process sent; its own process rings.
+const POLL: Duration = Duration::from_secs(1);
+/// After a ring it looks once more, since a look that was under way when the ticket came did not see it.
+const AGAIN: Duration = Duration::from_millis(25);
 /// Tickets taken in one look.
 const BATCH: usize = 100;
 /// How many times as many jobs that wait for other hosts run at once.
@@ -68,6 +79,26 @@ pub struct ApalisQueue {
     backend: Backend,
     name: String,
     description: String,
+    /// Wakes this process's own workers, by kind. An idle queue costs each kind one look a second and not the many that a quick start
+    /// would need.
+    bells: Mutex<BTreeMap<String, Arc<Notify>>>,
+}
+
+/// When to look for tickets: when somebody rings, and now and then.
+fn looks(bell: Arc<Notify>) -> impl Stream<Item = ()> + Unpin + Send + Sync {
+    let next = move |rung| {
+        let bell = bell.clone();
+        async move {
+            let rung = if rung {
+                tokio::time::sleep(AGAIN).await;
+                false
+            } else {
+                tokio::time::timeout(POLL, bell.notified()).await.is_ok()
+            };
+            Some(((), rung))
+        }
+    };
+    Box::pin(stream::unfold(false, next))
 }
 
 fn unavailable(error: impl Display) -> Error {
@@ -91,7 +122,11 @@ impl ApalisQueue {
                 return Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", words));
             }
         };
-        Ok(Self { backend, name: name.to_owned(), description })
+        Ok(Self { backend, name: name.to_owned(), description, bells: Mutex::default() })
+    }
+
+    fn bell(&self, kind: &str) -> Arc<Notify> {
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner).entry(kind.to_owned()).or_default().clone()
     }
 
     fn storage(&self, kind: &str) -> Storage {
@@ -145,6 +180,7 @@ impl ApalisQueue {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> BoxFuture<'static, Result<()>> {
         let storage = self.storage(taker.kind);
+        let bell = self.bell(taker.kind);
         let signal = async move {
             stop.await;
             Ok::<(), WorkerError>(())
@@ -152,7 +188,7 @@ impl ApalisQueue {
         macro_rules! run {
             ($storage:expr) => {
                 WorkerBuilder::new(worker)
-                    .backend($storage.poll_with_interval(POLL))
+                    .backend($storage.poll_with_stream(looks(bell)))
                     .data(taker)
                     .concurrency(concurrency)
                     .build(take)
@@ -236,7 +272,9 @@ impl JobTransport for ApalisQueue {
             Storage::Sqlite(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
             Storage::Postgres(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
             Storage::Redis(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
-        }
+        }?;
+        self.bell(kind).notify_one();
+        Ok(())
     }
 
     fn describe(&self) -> String {

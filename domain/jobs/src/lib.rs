@@ -5,6 +5,7 @@
 //! and gives signs of life, and a job without them is taken over by another. Attempts are counted when they begin, so a job that
 //! kills its workers ends as well.
 
+mod ledger;
 mod model;
 pub mod rules;
 mod runner;

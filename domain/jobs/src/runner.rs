@@ -1,6 +1,7 @@
 //! Running jobs: telling workers, doing, and keeping the row true while it is done.
 
 use crate::{
+    ledger::Ledger,
     model::{Handler, JobError, NewJob, Progress},
     rules, service,
 };
@@ -35,6 +36,7 @@ pub struct Runner {
     telemetry: Arc<dyn Telemetry>,
     /// Names this process in rows; new at each start.
     worker: String,
+    ledger: Ledger,
     /// Slots known to be taken, to ask only once.
     slots: Mutex<BTreeMap<&'static str, i64>>,
 }
@@ -50,7 +52,8 @@ impl Runner {
         worker: String,
     ) -> Self {
         let handlers = handlers.into_iter().map(|handler| (handler.kind(), handler)).collect();
-        Self { database, clock, entropy, handlers, telemetry, worker, slots: Mutex::default() }
+        let ledger = Ledger::new(database.clone(), &worker);
+        Self { database, clock, entropy, handlers, telemetry, worker, ledger, slots: Mutex::default() }
     }
 
     /// The kinds it does.
@@ -143,20 +146,13 @@ impl Runner {
     /// Does the job of a ticket, if it is due, nobody else has it, and its kind is known here.
     pub async fn run(&self, id: JobId, kind: &str) -> Result<()> {
         let Some(handler) = self.handlers.get(kind).cloned() else { return Ok(()) };
-        let now = self.clock.now();
-        let unit = self.database.begin().await?;
-        let claimed = unit.jobs().claim(id, &self.worker, now, now + LEASE).await?;
-        unit.commit().await?;
-        let Some(job) = claimed else { return Ok(()) };
+        let Some(job) = self.ledger.claim(id, self.clock.now()).await? else { return Ok(()) };
         let progress = Progress::default();
         let Some(end) = self.attempt(handler, &job, &progress).await else {
             tracing::info!(job = %id, kind = job.kind, "a job was cancelled or taken over while it ran");
             return Ok(());
         };
-        let unit = self.database.begin().await?;
-        let kept = unit.jobs().end(id, &self.worker, &end, progress.get().as_ref(), self.clock.now()).await?;
-        unit.commit().await?;
-        if !kept {
+        if !self.ledger.end(id, self.clock.now(), end, progress.get()).await? {
             tracing::warn!(job = %id, kind = job.kind, "a job ended after another worker took it over");
         }
         Ok(())

@@ -1,0 +1,124 @@
+//! What attempts write about themselves, several in one transaction: a commit waits for the disk, and whatever is to be written
+//! meanwhile shares the next one.
+
+use omt_kernel::{
+    Error, JobId, OffsetDateTime, Result,
+    job::{AttemptEnd, JobRecord, LEASE},
+    port::{Database, UnitOfWork},
+};
+use serde_json::Value;
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::oneshot;
+
+/// The beginning or the end of an attempt.
+enum Entry {
+    Claim,
+    End(AttemptEnd, Option<Value>),
+}
+
+/// What came of it.
+enum Written {
+    /// The job, where this worker got it.
+    Claimed(Option<Box<JobRecord>>),
+    /// Whether this worker still had it.
+    Ended(bool),
+}
+
+struct Line {
+    job: JobId,
+    at: OffsetDateTime,
+    entry: Entry,
+    answer: oneshot::Sender<Result<Written>>,
+}
+
+/// The beginnings and ends of one process's attempts.
+pub(crate) struct Ledger {
+    database: Arc<dyn Database>,
+    /// Names this process in rows.
+    worker: Arc<str>,
+    lines: Mutex<Vec<Line>>,
+    /// Held by whoever writes for all.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Ledger {
+    pub(crate) fn new(database: Arc<dyn Database>, worker: &str) -> Self {
+        Self { database, worker: worker.into(), lines: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// Takes a job that is due and that nobody else has; none otherwise.
+    pub(crate) async fn claim(&self, job: JobId, at: OffsetDateTime) -> Result<Option<JobRecord>> {
+        match self.write(job, at, Entry::Claim).await? {
+            Written::Claimed(job) => Ok(job.map(|job| *job)),
+            Written::Ended(_) => Err(Error::internal("a claim was answered as an end")),
+        }
+    }
+
+    /// Ends an attempt; false when the job was taken away meanwhile.
+    pub(crate) async fn end(&self, job: JobId, at: OffsetDateTime, end: AttemptEnd, progress: Option<Value>) -> Result<bool> {
+        match self.write(job, at, Entry::End(end, progress)).await? {
+            Written::Ended(kept) => Ok(kept),
+            Written::Claimed(_) => Err(Error::internal("an end was answered as a claim")),
+        }
+    }
+
+    async fn write(&self, job: JobId, at: OffsetDateTime, entry: Entry) -> Result<Written> {
+        let (answer, written) = oneshot::channel();
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(Line { job, at, entry, answer });
+        {
+            let _turn = self.turn.lock().await;
+            // Empty where somebody wrote this line with theirs.
+            let lines = mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
+            if !lines.is_empty() {
+                let (database, worker) = (self.database.clone(), self.worker.clone());
+                // A task of its own: others wait for it too, even when this caller is gone.
+                let writing = tokio::spawn(async move { write_all(database.as_ref(), &worker, lines).await });
+                writing.await.map_err(|e| Error::internal("writing what jobs did ended in a defect").caused_by(e))?;
+            }
+        }
+        written.await.map_err(|e| Error::internal("writing what a job did ended in a defect").caused_by(e))?
+    }
+}
+
+/// Writes all in one transaction, or each in its own where that fails, so that one that cannot be written keeps none of the others.
+async fn write_all(database: &dyn Database, worker: &str, mut lines: Vec<Line>) {
+    // Every worker locks rows in the same order.
+    lines.sort_by_key(|line| line.job.0);
+    if lines.len() > 1 {
+        match transaction(database, worker, &lines).await {
+            Ok(written) => return lines.into_iter().zip(written).for_each(|(line, written)| tell(line, Ok(written))),
+            Err(error) => tracing::debug!(%error, lines = lines.len(), "what jobs did is written one by one"),
+        }
+    }
+    for line in lines {
+        let written = transaction(database, worker, std::slice::from_ref(&line)).await.map(|mut written| written.pop());
+        let written = written.and_then(|written| written.ok_or_else(|| Error::internal("nothing was written")));
+        tell(line, written);
+    }
+}
+
+fn tell(line: Line, written: Result<Written>) {
+    // Who asked may have stopped waiting.
+    let _ = line.answer.send(written);
+}
+
+async fn transaction(database: &dyn Database, worker: &str, lines: &[Line]) -> Result<Vec<Written>> {
+    let unit = database.begin().await?;
+    let mut written = Vec::with_capacity(lines.len());
+    for line in lines {
+        written.push(one(unit.as_ref(), worker, line).await?);
+    }
+    unit.commit().await?;
+    Ok(written)
+}
+
+async fn one(unit: &dyn UnitOfWork, worker: &str, line: &Line) -> Result<Written> {
+    let jobs = unit.jobs();
+    Ok(match &line.entry {
+        Entry::Claim => Written::Claimed(jobs.claim(line.job, worker, line.at, line.at + LEASE).await?.map(Box::new)),
+        Entry::End(end, progress) => Written::Ended(jobs.end(line.job, worker, end, progress.as_ref(), line.at).await?),
+    })
+}
