@@ -140,16 +140,16 @@ async fn add(database: &SqlDatabase, job: &JobRecord) -> bool {
 
 async fn claim(database: &SqlDatabase, id: JobId, worker: &str, at: OffsetDateTime) -> Option<JobRecord> {
     let unit = database.begin().await.unwrap();
-    let claimed = unit.jobs().claim(id, worker, at, at + LEASE).await.unwrap();
+    let claimed = unit.jobs().claim(&[id], worker, at, at + LEASE).await.unwrap();
     unit.commit().await.unwrap();
-    claimed
+    claimed.into_iter().next()
 }
 
 async fn end(database: &SqlDatabase, id: JobId, worker: &str, end: AttemptEnd) -> bool {
     let unit = database.begin().await.unwrap();
-    let ended = unit.jobs().end(id, worker, &end, None, now()).await.unwrap();
+    let ended = unit.jobs().end(&[id], worker, &end, None, now()).await.unwrap();
     unit.commit().await.unwrap();
-    ended
+    ended == [id]
 }
 
 async fn get(database: &SqlDatabase, id: JobId) -> JobRecord {

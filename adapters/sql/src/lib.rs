@@ -6,7 +6,10 @@
 #[cfg(test)]
 mod contract;
 mod entity;
+mod later;
 mod repository;
+
+use later::{Line, Waits};
 
 use async_trait::async_trait;
 use omt_kernel::{
@@ -228,7 +231,7 @@ async fn advisory_lock(connection: &impl ConnectionTrait, name: &str) -> std::re
 
 /// One transaction, or a plain connection for reads.
 pub(crate) struct Unit<C> {
-    pub(crate) connection: C,
+    pub(crate) connection: Line<C>,
 }
 
 #[async_trait]
@@ -238,14 +241,14 @@ impl Database for SqlDatabase {
         let options =
             TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
         let connection = self.write.begin_with_options(options).await.map_err(unavailable("begin a transaction"))?;
-        Ok(Box::new(Unit { connection }))
+        Ok(Box::new(Unit { connection: Line::new(connection) }))
     }
     async fn read(&self) -> Result<Box<dyn UnitOfWork>> {
-        Ok(Box::new(Unit { connection: self.read.clone() }))
+        Ok(Box::new(Unit { connection: Line::new(self.read.clone()) }))
     }
     async fn replica(&self) -> Result<Box<dyn UnitOfWork>> {
         let Some(replica) = &self.replica else { return self.read().await };
-        Ok(Box::new(Unit { connection: replica.clone() }))
+        Ok(Box::new(Unit { connection: Line::new(replica.clone()) }))
     }
     async fn check(&self) -> Result<()> {
         let status = self.schema_status().await?;
@@ -265,7 +268,7 @@ impl Database for SqlDatabase {
 
 /// How a unit ends.
 #[async_trait]
-pub(crate) trait Finish: ConnectionTrait + Send + Sync + 'static {
+pub(crate) trait Finish: ConnectionTrait + Waits + Send + Sync + 'static {
     async fn finish(self) -> Result<()>;
 }
 
@@ -353,7 +356,7 @@ impl<C: Finish> UnitOfWork for Unit<C> {
         Ok(())
     }
     async fn commit(self: Box<Self>) -> Result<()> {
-        self.connection.finish().await
+        self.connection.end().await.map_err(failed)?.finish().await
     }
 }
 

@@ -4,10 +4,11 @@
 use omt_kernel::{
     Error, JobId, OffsetDateTime, Result,
     job::{AttemptEnd, JobRecord, LEASE},
-    port::{Database, UnitOfWork},
+    port::Database,
 };
 use serde_json::Value;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     mem,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -17,6 +18,13 @@ use tokio::sync::oneshot;
 enum Entry {
     Claim,
     End(AttemptEnd, Option<Value>),
+}
+
+impl Entry {
+    /// Whether the job was done, and there is nothing more to say of it.
+    fn is_plain(&self) -> bool {
+        matches!(self, Self::End(AttemptEnd::Done, None))
+    }
 }
 
 /// What came of it.
@@ -84,9 +92,7 @@ impl Ledger {
 }
 
 /// Writes all in one transaction, or each in its own where that fails, so that one that cannot be written keeps none of the others.
-async fn write_all(database: &dyn Database, worker: &str, mut lines: Vec<Line>) {
-    // Every worker locks rows in the same order.
-    lines.sort_by_key(|line| line.job.0);
+async fn write_all(database: &dyn Database, worker: &str, lines: Vec<Line>) {
     if lines.len() > 1 {
         match transaction(database, worker, &lines).await {
             Ok(written) => return lines.into_iter().zip(written).for_each(|(line, written)| tell(line, Ok(written))),
@@ -105,20 +111,34 @@ fn tell(line: Line, written: Result<Written>) {
     let _ = line.answer.send(written);
 }
 
+/// What came of each line, in their order. Claims are one statement, and so are the ends of those that did their job and say no more.
 async fn transaction(database: &dyn Database, worker: &str, lines: &[Line]) -> Result<Vec<Written>> {
     let unit = database.begin().await?;
+    let jobs = unit.jobs();
+    let ids =
+        |wanted: fn(&Entry) -> bool| lines.iter().filter(|line| wanted(&line.entry)).map(|line| line.job).collect::<Vec<_>>();
+    // The latest of their times: what is due at an earlier one is due then.
+    let at = lines.iter().map(|line| line.at).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (claims, done) = (ids(|entry| matches!(entry, Entry::Claim)), ids(Entry::is_plain));
+    let mut claimed = BTreeMap::new();
+    if !claims.is_empty() {
+        claimed.extend(jobs.claim(&claims, worker, at, at + LEASE).await?.into_iter().map(|job| (job.id.0, Box::new(job))));
+    }
+    let mut ended = BTreeSet::new();
+    if !done.is_empty() {
+        ended.extend(jobs.end(&done, worker, &AttemptEnd::Done, None, at).await?.into_iter().map(|id| id.0));
+    }
     let mut written = Vec::with_capacity(lines.len());
     for line in lines {
-        written.push(one(unit.as_ref(), worker, line).await?);
+        written.push(match &line.entry {
+            // Of two tickets for a job, one gets it.
+            Entry::Claim => Written::Claimed(claimed.remove(&line.job.0)),
+            entry if entry.is_plain() => Written::Ended(ended.remove(&line.job.0)),
+            Entry::End(end, progress) => {
+                Written::Ended(!jobs.end(&[line.job], worker, end, progress.as_ref(), line.at).await?.is_empty())
+            }
+        });
     }
     unit.commit().await?;
     Ok(written)
-}
-
-async fn one(unit: &dyn UnitOfWork, worker: &str, line: &Line) -> Result<Written> {
-    let jobs = unit.jobs();
-    Ok(match &line.entry {
-        Entry::Claim => Written::Claimed(jobs.claim(line.job, worker, line.at, line.at + LEASE).await?.map(Box::new)),
-        Entry::End(end, progress) => Written::Ended(jobs.end(line.job, worker, end, progress.as_ref(), line.at).await?),
-    })
 }

@@ -91,8 +91,7 @@ impl<C: Finish> AuditRepository for Unit<C> {
             request_id: Set(entry.request_id.clone()),
             leaf: Set(entry.leaf.clone()),
         };
-        rows::Entity::insert(row).exec_without_returning(&self.connection).await.map_err(failed)?;
-        Ok(())
+        self.connection.later(rows::Entity::insert(row)).await.map_err(failed)
     }
 
     async fn person(&self, tenant: &TenantId, subject: &str) -> Result<Option<AuditPerson>> {

@@ -71,7 +71,7 @@ impl<C: Finish> BlobRepository for Unit<C> {
         // A blob that is known stays where it is.
         let used =
             OnConflict::columns([rows::Column::Tenant, rows::Column::Sha256]).update_column(rows::Column::LastUsedAt).to_owned();
-        rows::Entity::insert_many(known).on_conflict(used).exec_without_returning(&self.connection).await.map_err(failed)?;
+        self.connection.later(rows::Entity::insert_many(known).on_conflict(used)).await.map_err(failed)?;
         let uses = blobs.iter().map(|(blob, role)| blob_uses::ActiveModel {
             tenant: Set(tenant.to_string()),
             sha256: Set(blob.sha256.clone()),
@@ -79,10 +79,7 @@ impl<C: Finish> BlobRepository for Unit<C> {
             role: Set(role.as_str().to_owned()),
         });
         let ignore = OnConflict::new().do_nothing().to_owned();
-        match blob_uses::Entity::insert_many(uses).on_conflict(ignore).exec_without_returning(&self.connection).await {
-            Ok(_) | Err(DbErr::RecordNotInserted) => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
+        self.connection.later(blob_uses::Entity::insert_many(uses).on_conflict(ignore)).await.map_err(failed)
     }
 
     async fn touch(&self, tenant: &TenantId, sha256: &str, now: OffsetDateTime) -> Result<()> {

@@ -14,7 +14,7 @@ use omt_kernel::{
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, ExprTrait, OnConflict},
+    sea_query::{Expr, ExprTrait, LockBehavior, LockType, OnConflict, Query},
 };
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -81,9 +81,12 @@ fn is_due(now: OffsetDateTime) -> Condition {
         .add(is(JobState::Running).and(rows::Column::LeaseUntil.lt(micros(now))))
 }
 
-/// This worker's attempt at this job.
-fn held(id: JobId, worker: &str) -> Condition {
-    Condition::all().add(rows::Column::Id.eq(id.0)).add(is(JobState::Running)).add(rows::Column::Worker.eq(worker))
+/// This worker's attempts at these jobs.
+fn held(ids: &[JobId], worker: &str) -> Condition {
+    Condition::all()
+        .add(rows::Column::Id.is_in(ids.iter().map(|id| id.0)))
+        .add(is(JobState::Running))
+        .add(rows::Column::Worker.eq(worker))
 }
 
 /// Whatever constraint refuses the row.
@@ -156,36 +159,41 @@ impl<C: Finish> JobRepository for Unit<C> {
         Ok(())
     }
 
-    async fn claim(&self, id: JobId, worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Option<JobRecord>> {
+    async fn claim(&self, ids: &[JobId], worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Vec<JobRecord>> {
         let spent = || rows::Column::Attempts.into_expr().gte(Expr::col(rows::Column::MaxAttempts));
+        // What another worker is just taking is not waited for: it would not be due any more.
+        let free = Query::select()
+            .column(rows::Column::Id)
+            .from(rows::Entity)
+            .and_where(rows::Column::Id.is_in(ids.iter().map(|id| id.0)))
+            .cond_where(is_due(now))
+            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+            .to_owned();
         let claimed = rows::Entity::update_many()
             .col_expr(rows::Column::State, Expr::value(JobState::Running.as_str()))
             .col_expr(rows::Column::Attempts, Expr::col(rows::Column::Attempts).add(1))
             .col_expr(rows::Column::Worker, Expr::value(worker))
             .col_expr(rows::Column::LeaseUntil, Expr::value(micros(lease)))
             .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
-            .filter(rows::Column::Id.eq(id.0))
-            .filter(is_due(now))
+            .filter(rows::Column::Id.in_subquery(free.clone()))
             .filter(spent().not())
             .exec_with_returning(&self.connection)
             .await
             .map_err(failed)?;
-        if let Some(row) = claimed.into_iter().next() {
-            return from_row(row).map(Some);
+        if claimed.len() < ids.len() {
+            // A job whose workers died at every attempt is poison, whatever kills them.
+            rows::Entity::update_many()
+                .col_expr(rows::Column::State, Expr::value(JobState::Dead.as_str()))
+                .col_expr(rows::Column::Error, Expr::value("its workers ended without an answer, at the last attempt too"))
+                .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
+                .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
+                .filter(rows::Column::Id.in_subquery(free))
+                .filter(spent())
+                .exec(&self.connection)
+                .await
+                .map_err(failed)?;
         }
-        // A job whose workers died at every attempt is poison, whatever kills them.
-        rows::Entity::update_many()
-            .col_expr(rows::Column::State, Expr::value(JobState::Dead.as_str()))
-            .col_expr(rows::Column::Error, Expr::value("its workers ended without an answer, at the last attempt too"))
-            .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
-            .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
-            .filter(rows::Column::Id.eq(id.0))
-            .filter(is_due(now))
-            .filter(spent())
-            .exec(&self.connection)
-            .await
-            .map_err(failed)?;
-        Ok(None)
+        claimed.into_iter().map(from_row).collect()
     }
 
     async fn renew(&self, id: JobId, worker: &str, lease: OffsetDateTime, progress: Option<&Value>) -> Result<bool> {
@@ -193,18 +201,18 @@ impl<C: Finish> JobRepository for Unit<C> {
         if let Some(progress) = progress {
             update = update.col_expr(rows::Column::Progress, Expr::value(progress.clone()));
         }
-        let done = update.filter(held(id, worker)).exec(&self.connection).await.map_err(failed)?;
+        let done = update.filter(held(&[id], worker)).exec(&self.connection).await.map_err(failed)?;
         Ok(done.rows_affected == 1)
     }
 
     async fn end(
         &self,
-        id: JobId,
+        ids: &[JobId],
         worker: &str,
         end: &AttemptEnd,
         progress: Option<&Value>,
         now: OffsetDateTime,
-    ) -> Result<bool> {
+    ) -> Result<Vec<JobId>> {
         let mut update = rows::Entity::update_many()
             .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
             .col_expr(rows::Column::LeaseUntil, Expr::value(Option::<i64>::None));
@@ -232,8 +240,8 @@ impl<C: Finish> JobRepository for Unit<C> {
                 .col_expr(rows::Column::AnnouncedAt, Expr::value(Option::<i64>::None))
                 .col_expr(rows::Column::Error, Expr::value(cut(why))),
         };
-        let done = update.filter(held(id, worker)).exec(&self.connection).await.map_err(failed)?;
-        Ok(done.rows_affected == 1)
+        let ended = update.filter(held(ids, worker)).exec_with_returning(&self.connection).await.map_err(failed)?;
+        Ok(ended.into_iter().map(|row| JobId(row.id)).collect())
     }
 
     async fn get(&self, id: JobId) -> Result<Option<JobRecord>> {

@@ -153,8 +153,7 @@ impl<C: Finish> Unit<C> {
 #[async_trait]
 impl<C: Finish> ManifestRepository for Unit<C> {
     async fn insert(&self, record: &ManifestRecord) -> Result<()> {
-        rows::Entity::insert(to_row(record)?).exec_without_returning(&self.connection).await.map_err(failed)?;
-        Ok(())
+        self.connection.later(rows::Entity::insert(to_row(record)?)).await.map_err(failed)
     }
 
     async fn get(&self, tenant: &TenantId, id: ManifestId) -> Result<Option<ManifestRecord>> {
@@ -243,8 +242,7 @@ impl<C: Finish> VerificationRepository for Unit<C> {
             verified_by: Set(record.verified_by.clone()),
             created_at: Set(micros(record.created_at)),
         };
-        verifications::Entity::insert(row).exec_without_returning(&self.connection).await.map_err(failed)?;
-        Ok(())
+        self.connection.later(verifications::Entity::insert(row)).await.map_err(failed)
     }
 
     async fn count(&self, tenant: &TenantId, since: OffsetDateTime) -> Result<u64> {

@@ -427,19 +427,20 @@ pub trait JobRepository: Send + Sync {
     async fn due(&self, kinds: &[&str], now: OffsetDateTime, limit: u32) -> Result<Vec<DueJob>>;
     /// Notes that workers were told of them.
     async fn announced(&self, ids: &[JobId], now: OffsetDateTime) -> Result<()>;
-    /// Gives a due job to a worker and counts the attempt; none when there is nothing to do (any more).
-    async fn claim(&self, id: JobId, worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Option<JobRecord>>;
+    /// Gives jobs to a worker and counts the attempts; those that are not due (any more), or that another is just taking, are left
+    /// out.
+    async fn claim(&self, ids: &[JobId], worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Vec<JobRecord>>;
     /// A sign of life, with progress where there is some; false when the job is no longer this worker's.
     async fn renew(&self, id: JobId, worker: &str, lease: OffsetDateTime, progress: Option<&serde_json::Value>) -> Result<bool>;
-    /// Ends this worker's attempt, with the last word on its progress; false when the job is no longer its.
+    /// Ends this worker's attempts in the same way, with the last word on their progress; jobs that are no longer its are left out.
     async fn end(
         &self,
-        id: JobId,
+        ids: &[JobId],
         worker: &str,
         end: &AttemptEnd,
         progress: Option<&serde_json::Value>,
         now: OffsetDateTime,
-    ) -> Result<bool>;
+    ) -> Result<Vec<JobId>>;
     /// Finds a job.
     async fn get(&self, id: JobId) -> Result<Option<JobRecord>>;
     /// Newest first.
