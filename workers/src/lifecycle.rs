@@ -20,9 +20,9 @@ const PAGE: u32 = 200;
 /// Blobs moved at once.
 const AT_ONCE: usize = 4;
 
-/// Moves each blob to the tier that its tenant's rules give it. A move copies, reads the copy back and compares its SHA-256, locks it
-/// where the store does that, switches the record in a transaction, and only then removes the original; cut off anywhere, the blob is whole in at least one
-/// tier, and doing it again ends it.
+/// Moves each blob to the tier that its tenant's rules give it. A move copies, reads the copy back and compares its SHA-256,
+/// locks it where the store does that, switches the record in a transaction, and only then removes the original; cut off
+/// anywhere, the blob is whole in at least one tier, and doing it again ends it.
 pub struct Lifecycle {
     /// The database.
     pub database: Arc<dyn Database>,

@@ -28,6 +28,17 @@ fn restores_take(endpoint: &str, seconds: Option<u32>) {
     assert!(done.status.success(), "{done:?}");
 }
 
+/// Waits until it is restored: another test may have set how long that takes.
+async fn restored(store: &S3BlobStore, name: &omt_kernel::manifest::BlobRef) {
+    for _ in 0..200 {
+        if let Availability::Restored(_) = store.availability(&TenantId::default_tenant(), name).await.unwrap() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it is not restored");
+}
+
 async fn is_refused(store: &S3BlobStore, name: &omt_kernel::manifest::BlobRef) {
     let tenant = TenantId::default_tenant();
     let wanted =
@@ -98,6 +109,7 @@ async fn large_blobs_are_archived_in_parts() {
     store.settle(&tenant, &name).await.unwrap();
     assert_eq!(store.availability(&tenant, &name).await.unwrap(), Availability::Archived);
     store.restore(&tenant, &name).await.unwrap();
+    restored(&store, &name).await;
     assert!(bytes_of(&store.open(&tenant, &name).await.unwrap()) == bytes);
     store.delete(&tenant, &name).await.unwrap();
 }
@@ -131,6 +143,7 @@ async fn moves_into_an_archive_end_well_wherever_they_were_cut_off() {
         tiers.remove(&tenant, &name, Tier::Hot).await.unwrap();
         assert_eq!(tiers.open(&tenant, &name).await.unwrap_err().code, ARCHIVED);
         tiers.restore(&tenant, &name).await.unwrap();
+        restored(&cold, &name).await;
         assert_eq!(bytes_of(&tiers.open(&tenant, &name).await.unwrap()), bytes);
     }
     // Other bytes under its name are found out before they are archived, and go.

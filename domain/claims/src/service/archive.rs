@@ -104,10 +104,12 @@ impl Manifests {
                 let event = Event::new("content.restore", "job", id).detail(json!({ "sha256": blob.sha256 }));
                 self.deps.audit.append(unit.as_ref(), actor, event).await?;
                 unit.commit().await?;
-                Ok(Some(Restoring { job: id, state: JobState::Queued, requested_at: now, retry_after: usual.max(1) }))
+                Ok(Some(id))
             });
-            if let Some(restoring) = made.await? {
-                return Ok(restoring);
+            if let Some(id) = made.await?
+                && let Some(job) = self.deps.database.read().await?.jobs().get(id).await?
+            {
+                return Ok(Restoring::of(&job, usual, self.deps.clock.now()));
             }
         }
         Err(archived(1))
