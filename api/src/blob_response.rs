@@ -3,9 +3,12 @@
 use crate::problem::Problem;
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header};
 use futures_util::TryStreamExt;
-use omt_claims::service::Manifests;
-use omt_kernel::{Actor, manifest::BlobRef};
+use omt_claims::service::{Fetched, Manifests, Restoring};
+use omt_kernel::{Actor, OffsetDateTime, manifest::BlobRef, storage::ARCHIVED};
+use serde::Serialize;
 use std::ops::Range;
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// How a blob is to be served.
 pub struct Serving<'a> {
@@ -96,12 +99,53 @@ pub async fn serve(
         }
         _ => {}
     }
-    let stream = manifests.read(actor, serving.blob, range.clone()).await?;
+    let stream = match manifests.read(actor, serving.blob, range.clone()).await? {
+        Fetched::Now(stream) => stream,
+        Fetched::Later(restoring) => return Ok(later(&restoring)),
+    };
     response
         .insert_header((header::CONTENT_TYPE, serving.mime))
         .insert_header((header::CONTENT_DISPOSITION, disposition(&serving.file_name)))
         .no_chunking(range.end - range.start);
     Ok(response.streaming(stream.map_err(Problem)))
+}
+
+/// Content that is in an archive and on its way out of it.
+#[derive(Serialize, ToSchema)]
+pub struct Restore {
+    /// Always `CONTENT_ARCHIVED`.
+    #[schema(example = "CONTENT_ARCHIVED")]
+    code: &'static str,
+    /// What happens, in words.
+    detail: &'static str,
+    /// The job that has it restored.
+    job: Uuid,
+    /// Where that stands: `queued` or `running`.
+    #[schema(example = "queued")]
+    state: &'static str,
+    /// When it was first asked for.
+    #[serde(with = "time::serde::rfc3339")]
+    requested_at: OffsetDateTime,
+    /// Seconds after which it should be there, as in `Retry-After`; asking earlier does no harm.
+    #[schema(example = 43200)]
+    retry_after: u32,
+}
+
+/// 202: the same request will do when the content is restored.
+pub fn later(restoring: &Restoring) -> HttpResponse {
+    let body = Restore {
+        code: ARCHIVED,
+        detail: "the content is in an archive and is being restored; ask again after retry_after seconds",
+        job: restoring.job.0,
+        state: restoring.state.as_str(),
+        requested_at: restoring.requested_at,
+        retry_after: restoring.retry_after,
+    };
+    HttpResponse::Accepted()
+        .insert_header((header::RETRY_AFTER, restoring.retry_after))
+        .insert_header((header::LOCATION, format!("/api/v1/admin/jobs/{}", restoring.job)))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(body)
 }
 
 /// `attachment` with the name in both spellings of RFC 6266.

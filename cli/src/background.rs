@@ -11,8 +11,8 @@ use omt_jobs::{Handler, Runner};
 use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
 use omt_workers::{
-    Archive, AuditExpiry, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Look, Mailings, OldMessages, Recheck,
-    Remeasure, Retention, Sweep, Timers,
+    Archive, AuditExpiry, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Look, Mailings, ObjectLocks,
+    OldMessages, Recheck, Remeasure, Restores, Retention, Sweep, Timers,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
@@ -74,6 +74,18 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
                 days: config.audit.retention_days,
             },
             every: seconds(config.audit.expire_every_seconds),
+        }),
+        Arc::new(Restores {
+            database: database.clone(),
+            blobs: blobs.clone(),
+            clock: clock.clone(),
+            look_every: settings.restore_look_seconds,
+        }),
+        Arc::new(ObjectLocks {
+            database: database.clone(),
+            blobs: blobs.clone(),
+            clock: clock.clone(),
+            every: seconds(settings.lock_every_seconds),
         }),
         Arc::new(Sweep {
             database,

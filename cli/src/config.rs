@@ -7,6 +7,7 @@ use figment::{
 };
 use omt_access::OidcSettings;
 use omt_audit::Level;
+use omt_blob::S3Url;
 use omt_crypto::ProviderName;
 use omt_directory::LdapSettings;
 use omt_kernel::{TenantId, TenantSettings, storage::Tier};
@@ -128,6 +129,10 @@ pub struct Lifecycle {
     pub sweep_every_seconds: u32,
     /// Seconds that an object without a record is left alone.
     pub sweep_after_seconds: u32,
+    /// Seconds between looks whether archived content is restored.
+    pub restore_look_seconds: u32,
+    /// Seconds between looks at what the stores lock.
+    pub lock_every_seconds: u32,
 }
 
 /// `[workflow]`
@@ -420,7 +425,22 @@ impl Config {
             return Err(Fault::new("public_url must be an http: or https: URL without a final slash"));
         }
         let lifecycle = &self.lifecycle;
-        let periods = [lifecycle.move_every_seconds, lifecycle.retention_every_seconds, lifecycle.sweep_every_seconds];
+        let periods = [
+            lifecycle.move_every_seconds,
+            lifecycle.retention_every_seconds,
+            lifecycle.sweep_every_seconds,
+            lifecycle.restore_look_seconds,
+            lifecycle.lock_every_seconds,
+        ];
+        for (key, tier) in [("blob.url", Tier::Hot), ("blob.warm_url", Tier::Warm)] {
+            // One that cannot be read says so where it is opened.
+            if self.tier_url(tier).parse::<S3Url>().is_ok_and(|url| url.archives()) {
+                return Err(Fault::new(format!(
+                    "{key}: what is stored as GLACIER or DEEP_ARCHIVE must be restored before it can be read; only blob.cold_url may \
+                     have such a storage_class"
+                )));
+            }
+        }
         if periods.contains(&0) || self.workflow.timers_every_seconds == 0 || self.workflow.compliance_every_seconds == 0 {
             return Err(Fault::new("the periods of [lifecycle] and [workflow] must be at least 1 second"));
         }
@@ -540,6 +560,23 @@ mod tests {
         assert_eq!(config.tenant_defaults, TenantSettings::default());
         assert_eq!(config.public_url(), "http://127.0.0.1:8080");
         assert_eq!(config.limits.max_upload_bytes, 4 << 30);
+    }
+
+    #[test]
+    fn archives_are_for_the_cold_tier() {
+        let with = |toml: &str| {
+            let config: Config = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml)).extract().unwrap();
+            config.check().map_err(|fault| fault.to_string())
+        };
+        for class in ["GLACIER", "DEEP_ARCHIVE"] {
+            for key in ["url", "warm_url"] {
+                let error = with(&format!("[blob]\n{key} = \"s3://media?storage_class={class}\"")).unwrap_err();
+                assert!(error.contains(&format!("blob.{key}")) && error.contains("cold_url"), "{error}");
+            }
+            with(&format!("[blob]\ncold_url = \"s3://media?storage_class={class}&restored_days=9\"")).unwrap();
+        }
+        with("[blob]\nurl = \"s3://media?storage_class=STANDARD_IA\"").unwrap();
+        assert!(with("[lifecycle]\nlock_every_seconds = 0").is_err());
     }
 
     #[test]

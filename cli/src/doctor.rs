@@ -96,8 +96,16 @@ async fn buckets(config: &Config, show: &mut impl FnMut(&str, Finding)) {
             let words = format!("{tier} tier, {}", finding.subject);
             show("bucket", finding.fault.map_or(Ok(words.clone()), |(fault, mend)| Err((format!("{words}: {fault}"), mend))));
         }
+        for remark in bucket.remarks() {
+            show("bucket", Ok(format!("{tier} tier, {remark}")));
+        }
         match bucket.missing_rules().await {
             Ok(missing) if missing.is_empty() => show("bucket", Ok(format!("{tier} tier, lifecycle rules"))),
+            // Nothing else removes old versions.
+            Ok(_) if bucket.needs_rules() => {
+                let words = format!("{tier} tier, object lock without lifecycle rules: deleted content would be kept for ever");
+                show("bucket", Err((words, "run `openmediatrust storage apply`")));
+            }
             // Without them the sweep does the same, once a day.
             Ok(_) => {
                 show("bucket", Ok(format!("{tier} tier, without lifecycle rules; `openmediatrust storage apply` writes them")))

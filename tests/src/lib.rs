@@ -6,7 +6,7 @@
 pub mod combination;
 pub mod http;
 
-use reqwest::{Client, RequestBuilder, Response, StatusCode, multipart};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, header, multipart};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader},
@@ -64,6 +64,13 @@ pub fn service(variable: &str) -> Option<String> {
     let found = std::env::var(variable).ok();
     assert!(found.is_some() || std::env::var_os("OMT_TEST_POSTGRES").is_none(), "services are running, but not {variable}");
     found
+}
+
+/// A client for what lies in moto's buckets, which wants a credential and checks none.
+pub fn moto_client() -> Client {
+    let credential = "AWS4-HMAC-SHA256 Credential=omt-test/20261121/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+    let headers = [(header::AUTHORIZATION, header::HeaderValue::from_static(credential))].into_iter().collect();
+    Client::builder().no_proxy().default_headers(headers).build().expect("a client")
 }
 
 /// The Python of the independent judges, where `OMT_JUDGES` names its environment. A wrong name is an error.
@@ -146,6 +153,12 @@ impl Server {
         self.child.wait().expect("it ends");
         let Parts { dir, config } = take(self);
         Self::launch(dir, &config).await
+    }
+
+    /// Kills the server at once and starts another on the same data with another configuration.
+    pub async fn restart_with(mut self, config: &str) -> Self {
+        config.clone_into(&mut self.config);
+        self.crash_and_restart().await
     }
 
     /// The directory of temporary files.

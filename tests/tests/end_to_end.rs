@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod archive;
 mod audit;
 mod authorization;
 mod badges;
@@ -19,6 +20,7 @@ mod hybrid;
 mod idempotency;
 mod jobs;
 mod life;
+mod locks;
 mod manifests;
 mod oidc;
 mod persons;

@@ -1,5 +1,6 @@
 //! Moves idle blobs to cheaper storage.
 
+use crate::locking::{lock_as_needed, remove_moved};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use omt_jobs::{Handler, JobError, Progress, Schedule};
@@ -20,8 +21,8 @@ const PAGE: u32 = 200;
 const AT_ONCE: usize = 4;
 
 /// Moves each blob to the tier that its tenant's rules give it. A move copies, reads the copy back and compares its SHA-256,
-/// switches the record in a transaction, and only then removes the original; cut off anywhere, the blob is whole in at least one
-/// tier, and doing it again ends it.
+/// locks it where the store does that, switches the record in a transaction, and only then removes the original; cut off
+/// anywhere, the blob is whole in at least one tier, and doing it again ends it.
 pub struct Lifecycle {
     /// The database.
     pub database: Arc<dyn Database>,
@@ -49,22 +50,36 @@ impl Lifecycle {
         let archived = !uses.is_empty() && uses.iter().all(|u| u.state == ManifestState::Archived);
         let tiers = uses.iter().map(|u| {
             let idle = settings.tiers_for(u.classification).tier(blob.last_used_at, archived, now);
-            // Never into a tier that must not hold it.
-            let open = Tier::ALL.into_iter().filter(|tier| *tier <= idle && settings.may_hold(*tier, u.classification));
+            let locked = (u.held || u.retain_until.is_some()) && self.blobs.locks_in(blob.tier);
+            // Never into a tier that must not hold it, nor out of the store that keeps it; and evidence is read at once for ever.
+            let open = Tier::ALL.into_iter().filter(|tier| {
+                *tier <= idle
+                    && settings.may_hold(*tier, u.classification)
+                    && !(u.evidence && self.blobs.archives(*tier))
+                    && !(locked && !self.blobs.locks_in(*tier))
+            });
             open.max().unwrap_or(Tier::Hot)
         });
         Ok(tiers.min().unwrap_or(Tier::Hot))
     }
 
     async fn move_blob(&self, blob: &StoredBlob, to: Tier) -> Result<()> {
-        self.blobs.copy(&blob.tenant, &blob.blob, blob.tier, to).await?;
+        let (database, blobs) = (self.database.as_ref(), self.blobs.as_ref());
+        blobs.copy(&blob.tenant, &blob.blob, blob.tier, to).await?;
+        if blobs.locks_in(to) {
+            // After the copy is there: a hold that comes now finds it, and one that came before is seen here.
+            lock_as_needed(database, blobs, (&blob.tenant, &blob.blob), &[to], self.clock.now()).await?;
+        }
         let unit = self.database.begin().await?;
         let switched = unit.blobs().set_tier(&blob.tenant, &blob.blob.sha256, blob.tier, to).await?;
         unit.commit().await?;
-        if switched {
-            self.blobs.remove(&blob.tenant, &blob.blob, blob.tier).await?;
+        match switched {
+            false => Ok(()),
+            true if blobs.locks_in(blob.tier) || blobs.archives(to) => {
+                remove_moved(database, blobs, blob, to, self.clock.now()).await
+            }
+            true => blobs.remove(&blob.tenant, &blob.blob, blob.tier).await,
         }
-        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use omt_kernel::{
     Result,
     job::JobRecord,
     port::{Clock, Database, Listed, TieredStore},
-    storage::Tier,
+    storage::{Tier, lock_name},
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -38,14 +38,42 @@ struct Tally {
     bytes: u64,
     young: u64,
     kept: u64,
+    brought_back: u64,
     uploads_aborted: u64,
 }
 
 impl Sweep {
+    /// Whether this was uploaded again after the same bytes had been archived: then it is in use, and this copy is the one to keep.
+    async fn came_again(&self, object: &Listed, tier: Tier, recorded: Tier) -> Result<bool> {
+        if tier > recorded || !self.blobs.archives(recorded) {
+            return Ok(false);
+        }
+        let archived = self.blobs.modified(&object.tenant, &object.blob, recorded).await?;
+        Ok(archived.is_some_and(|at| at < object.modified))
+    }
+
+    /// Has the record name this copy, if it is whole. The archived one goes with the next sweep.
+    async fn bring_back(&self, object: &Listed, tier: Tier, recorded: Tier) -> Result<bool> {
+        self.blobs.verify(&object.tenant, &object.blob, tier).await?;
+        let unit = self.database.begin().await?;
+        unit.lock(&lock_name(&object.tenant, &object.blob.sha256)).await?;
+        // Whoever moves it removes this copy under the same lock.
+        let there = self.blobs.modified(&object.tenant, &object.blob, tier).await?.is_some();
+        let done = there && unit.blobs().set_tier(&object.tenant, &object.blob.sha256, recorded, tier).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
     async fn look_at(&self, object: &Listed, tier: Tier, before: OffsetDateTime, tally: &mut Tally) -> Result<()> {
         tally.objects += 1;
         let known = self.database.read().await?.blobs().find(&object.tenant, &object.blob.sha256).await?;
         if known.as_ref().is_some_and(|blob| blob.tier == tier) {
+            return Ok(());
+        }
+        if let Some(elsewhere) = &known
+            && self.came_again(object, tier, elsewhere.tier).await?
+        {
+            tally.brought_back += u64::from(self.bring_back(object, tier, elsewhere.tier).await?);
             return Ok(());
         }
         // A blob in another tier than its record says must be whole there before this copy goes.

@@ -1,6 +1,9 @@
 //! What every blob store must do, run over each adapter: always over a directory, over S3 where `OMT_TEST_S3` and
 //! `OMT_TEST_MOTO` name a bucket (see `tests/services`).
 
+mod archive;
+mod lock;
+
 use crate::{FileBlobStore, S3BlobStore};
 use bytes::Bytes;
 use futures_util::TryStreamExt;

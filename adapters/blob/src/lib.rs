@@ -4,7 +4,10 @@ mod file;
 mod gate;
 mod s3;
 mod s3_admin;
+mod s3_archive;
+mod s3_lock;
 mod s3_presign;
+mod s3_stock;
 mod s3_url;
 mod tiered;
 mod tiles;
@@ -15,7 +18,7 @@ mod contract;
 pub use file::FileBlobStore;
 pub use s3::S3BlobStore;
 pub use s3_admin::BucketFinding;
-pub use s3_url::S3Url;
+pub use s3_url::{LockRetention, Retrieval, S3Url};
 pub use tiered::TieredBlobStore;
 
 use omt_kernel::{Error, Kind, Result, port::BlobStock, storage::Tier};
@@ -43,7 +46,9 @@ pub fn tier_url(hot: &str, tier: Tier) -> String {
     }
     let (place, query) = hot.split_once('?').unwrap_or((hot, ""));
     let class = if tier == Tier::Warm { "STANDARD_IA" } else { "GLACIER_IR" };
-    let kept: Vec<&str> = query.split('&').filter(|p| !p.is_empty() && !p.starts_with("storage_class=")).collect();
+    // What belongs to another class goes with it.
+    let own = |p: &&str| !["storage_class=", "restored_days=", "retrieval="].iter().any(|name| p.starts_with(name));
+    let kept: Vec<&str> = query.split('&').filter(|p| !p.is_empty()).filter(own).collect();
     let query = [kept.as_slice(), &[&format!("storage_class={class}")]].concat().join("&");
     format!("{}/.{tier}?{query}", place.trim_end_matches('/'))
 }

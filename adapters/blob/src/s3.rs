@@ -3,7 +3,10 @@
 //! S3 answers a `PUT` when the object is durable. Objects are named by their digest, so a retried upload writes the same bytes
 //! under the same name.
 
-use crate::s3_url::{Encryption, S3Url};
+use crate::{
+    s3_archive::Head,
+    s3_url::{Encryption, S3Url},
+};
 use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
@@ -23,6 +26,7 @@ use omt_kernel::{
     error::Context,
     manifest::BlobRef,
     port::{BlobStock, BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, Put, TemporaryFile},
+    storage::{ARCHIVED, Availability, archived},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -36,7 +40,9 @@ use tokio::io::AsyncWriteExt;
 const SINGLE: u64 = 32 << 20;
 /// The usual part; S3 allows 10,000 of them.
 const PART: u64 = 16 << 20;
-const MAX_PARTS: u64 = 9_000;
+pub(crate) const MAX_PARTS: u64 = 9_000;
+/// Far below what one copy may have, so that none takes long to answer.
+const COPY_PART: u64 = 256 << 20;
 /// Smaller objects are opened in memory.
 const IN_MEMORY: u64 = 8 << 20;
 /// What comes back broken is asked for again so often.
@@ -46,6 +52,8 @@ const DOWNLOADS: u32 = 3;
 pub struct S3BlobStore {
     pub(crate) client: Client,
     pub(crate) url: S3Url,
+    /// Larger objects are copied within the bucket in parts, of this size.
+    pub(crate) copy_part: u64,
     spool: PathBuf,
 }
 
@@ -77,7 +85,7 @@ impl S3BlobStore {
         if let Some(endpoint) = &url.endpoint {
             config = config.endpoint_url(endpoint);
         }
-        Ok(Self { client: Client::from_conf(config.build()), url: url.clone(), spool: spool.to_owned() })
+        Ok(Self { client: Client::from_conf(config.build()), url: url.clone(), copy_part: COPY_PART, spool: spool.to_owned() })
     }
 
     pub(crate) fn key(&self, tenant: &TenantId, blob: &BlobRef) -> Result<String> {
@@ -90,7 +98,7 @@ impl S3BlobStore {
     }
 
     /// An object of ours; none for what else lies in the bucket.
-    fn listed(&self, object: &Object) -> Option<Listed> {
+    pub(crate) fn listed(&self, object: &Object) -> Option<Listed> {
         let key = object.key()?.strip_prefix(&self.url.prefix)?;
         let mut parts = key.split('/');
         let (tenant, shard, digest) = (parts.next()?, parts.next()?, parts.next()?);
@@ -114,17 +122,15 @@ impl S3BlobStore {
         }
     }
 
+    /// The class of new objects. What is going to be archived is read back first, so it begins in the bucket's default class.
     fn storage_class(&self) -> Option<StorageClass> {
-        self.url.storage_class.as_deref().map(StorageClass::from)
+        self.url.storage_class.as_deref().filter(|_| !self.url.archives()).map(StorageClass::from)
     }
 
-    /// The object's size and when it was stored, if there is one.
-    pub(crate) async fn head(&self, key: &str) -> Result<Option<(u64, OffsetDateTime)>> {
+    /// What the service says about an object, if there is one.
+    pub(crate) async fn head(&self, key: &str) -> Result<Option<Head>> {
         match self.client.head_object().bucket(&self.url.bucket).key(key).send().await {
-            Ok(found) => {
-                let size = found.content_length().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
-                Ok(Some((size, found.last_modified().map_or(OffsetDateTime::UNIX_EPOCH, instant))))
-            }
+            Ok(found) => Ok(Some(Head::from(found))),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(failed("look for a blob", &error)),
         }
@@ -213,7 +219,14 @@ impl S3BlobStore {
         if range.is_empty() {
             return Ok(stream::empty().boxed());
         }
-        let part = Part { client: self.client.clone(), bucket: self.url.bucket.clone(), key: key.to_owned(), range, cuts: 0 };
+        let part = Part {
+            client: self.client.clone(),
+            bucket: self.url.bucket.clone(),
+            key: key.to_owned(),
+            range,
+            cuts: 0,
+            restore_seconds: self.url.restore_seconds(),
+        };
         let body = part.open().await?;
         let chunks = stream::unfold(Some((part, body)), |state| async move {
             let (mut part, mut body) = state?;
@@ -231,7 +244,7 @@ impl S3BlobStore {
         let mut attempt = 1;
         loop {
             match self.download_once(key, blob).await {
-                Err(error) if error.kind == Kind::Unavailable && attempt < DOWNLOADS => {
+                Err(error) if error.kind == Kind::Unavailable && error.code != ARCHIVED && attempt < DOWNLOADS => {
                     tracing::warn!(%error, attempt, "a download failed");
                     tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
                     attempt += 1;
@@ -280,6 +293,8 @@ struct Part {
     range: Range<u64>,
     /// How often it was cut off since it last brought anything.
     cuts: u32,
+    /// How long a restore takes, should it be archived.
+    restore_seconds: u32,
 }
 
 impl Part {
@@ -288,6 +303,7 @@ impl Part {
         match self.client.get_object().bucket(&self.bucket).key(&self.key).range(range).send().await {
             Ok(answer) => Ok(answer.body),
             Err(error) if is_missing(&error) => Err(Error::internal("a blob is missing")),
+            Err(error) if error.code() == Some("InvalidObjectState") => Err(archived(self.restore_seconds)),
             Err(error) => Err(failed("read a blob", &error)),
         }
     }
@@ -358,7 +374,7 @@ where
 impl BlobStore for S3BlobStore {
     async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put> {
         let key = self.key(tenant, blob)?;
-        if self.head(&key).await?.is_some_and(|(size, _)| size == blob.size) {
+        if self.head(&key).await?.is_some_and(|head| head.size == blob.size) {
             return Ok(Put::Present);
         }
         let path = match &content {
@@ -376,7 +392,7 @@ impl BlobStore for S3BlobStore {
         }
         // A service that lost a part must not pass for one that kept it.
         match self.head(&key).await? {
-            Some((size, _)) if size == blob.size => Ok(Put::Written),
+            Some(head) if head.size == blob.size => Ok(Put::Written),
             _ => {
                 Err(Error::new(Kind::Unavailable, "BLOB_DAMAGED", "the blob store kept another size than was sent")
                     .retry_after(5))
@@ -392,7 +408,15 @@ impl BlobStore for S3BlobStore {
         self.download(&self.key(tenant, blob)?, blob).await
     }
 
+    fn locks(&self) -> bool {
+        self.url.object_lock
+    }
+
     async fn direct_download(&self, tenant: &TenantId, blob: &BlobRef, wanted: &DirectDownload) -> Result<Option<String>> {
+        // Whoever fetched it would hear of it in the service's words.
+        if matches!(self.availability(tenant, blob).await?, Availability::Archived | Availability::Restoring) {
+            return Err(archived(self.url.restore_seconds()));
+        }
         self.get_url(tenant, blob, wanted).await.map(Some)
     }
 
@@ -409,7 +433,7 @@ impl BlobStore for S3BlobStore {
     }
 
     async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool> {
-        Ok(self.head(&self.key(tenant, blob)?).await?.is_some_and(|(size, _)| size == blob.size))
+        Ok(self.head(&self.key(tenant, blob)?).await?.is_some_and(|head| head.size == blob.size))
     }
 
     async fn check(&self) -> Result<()> {
@@ -423,59 +447,5 @@ impl BlobStore for S3BlobStore {
 
     fn describe(&self) -> String {
         self.url.to_string()
-    }
-}
-
-#[async_trait]
-impl BlobStock for S3BlobStore {
-    async fn delete(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {
-        let key = self.key(tenant, blob)?;
-        match self.client.delete_object().bucket(&self.url.bucket).key(key).send().await {
-            Ok(_) => Ok(()),
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(failed("remove a blob", &error)),
-        }
-    }
-
-    async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>> {
-        Ok(self.head(&self.key(tenant, blob)?).await?.map(|(_, at)| at))
-    }
-
-    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>> {
-        // Names that begin with a dot are other tiers and direct uploads, and a slash comes after them.
-        let mut start = Some(format!("{}{}", self.url.prefix, after.unwrap_or("/")));
-        loop {
-            let page = self
-                .client
-                .list_objects_v2()
-                .bucket(&self.url.bucket)
-                .prefix(&self.url.prefix)
-                .set_start_after(start)
-                .max_keys(limit.min(1000).cast_signed())
-                .send()
-                .await
-                .map_err(|e| failed("list the bucket", &e))?;
-            let found: Vec<Listed> = page.contents().iter().filter_map(|object| self.listed(object)).collect();
-            // A page may hold nothing of ours, and not be the last.
-            if !found.is_empty() || page.is_truncated() != Some(true) {
-                return Ok(found);
-            }
-            start = page.contents().last().and_then(|object| object.key()).map(str::to_owned);
-        }
-    }
-
-    async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64> {
-        let begun = self.client.list_multipart_uploads().bucket(&self.url.bucket).prefix(&self.url.prefix).send().await;
-        let mut aborted = 0;
-        for upload in begun.map_err(|e| failed("list uploads", &e))?.uploads() {
-            let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
-            if upload.initiated().map_or(OffsetDateTime::UNIX_EPOCH, instant) >= before {
-                continue;
-            }
-            let done = self.client.abort_multipart_upload().bucket(&self.url.bucket).key(key).upload_id(id).send().await;
-            done.map_err(|e| failed("abort an upload", &e))?;
-            aborted += 1;
-        }
-        Ok(aborted + self.unstage_older(before).await?)
     }
 }

@@ -9,7 +9,7 @@ use aws_sdk_s3::{
     primitives::ByteStream as Body,
     types::{
         AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
-        LifecycleRuleFilter,
+        LifecycleRuleFilter, NoncurrentVersionExpiration, RestoreRequest,
     },
 };
 use omt_kernel::{OffsetDateTime, Result};
@@ -28,7 +28,7 @@ pub struct BucketFinding {
     pub fault: Option<(String, &'static str)>,
 }
 
-fn finding(subject: &'static str, fault: Option<(String, &'static str)>) -> BucketFinding {
+pub(crate) fn finding(subject: &'static str, fault: Option<(String, &'static str)>) -> BucketFinding {
     BucketFinding { subject, fault }
 }
 
@@ -43,12 +43,19 @@ impl S3BlobStore {
         }
         let mut out = vec![finding("bucket", None)];
         let key = format!("{}.doctor-{}", self.url.prefix, uuid::Uuid::new_v4());
+        let mut locked = None;
         let probe = async {
             let put = self.client.put_object().bucket(bucket).key(&key).body(Body::from_static(b"ok")).send().await;
             put.map_err(|e| failed("write to the bucket", &e))?;
             let got =
                 self.client.get_object().bucket(bucket).key(&key).send().await.map_err(|e| failed("read from the bucket", &e))?;
             let at = got.last_modified().map(instant);
+            if self.url.archives() {
+                self.try_restoring(&key).await?;
+            }
+            if self.url.object_lock {
+                locked = Some(self.examine_lock(&key).await);
+            }
             self.client
                 .delete_object()
                 .bucket(bucket)
@@ -74,12 +81,44 @@ impl S3BlobStore {
                 out.push(finding("clock", (skew.abs() > MAX_SKEW_SECONDS).then_some((fault, "set the system clock (NTP)"))));
             }
             Err(error) => {
-                let mend = "allow s3:GetObject, PutObject, DeleteObject, ListBucket, ListBucketMultipartUploads and AbortMultipartUpload";
+                let mend = match self.url.archives() {
+                    true => {
+                        "allow s3:GetObject, PutObject, DeleteObject, RestoreObject, ListBucket, ListBucketMultipartUploads and AbortMultipartUpload"
+                    }
+                    false => {
+                        "allow s3:GetObject, PutObject, DeleteObject, ListBucket, ListBucketMultipartUploads and AbortMultipartUpload"
+                    }
+                };
                 out.push(finding("permissions", Some((error.to_string(), mend))));
             }
         }
+        out.extend(locked);
         out.push(finding("public access", self.public_access().await));
         out
+    }
+
+    /// Whether this server may restore objects: one that is not archived cannot be, and says so only to who may.
+    async fn try_restoring(&self, key: &str) -> Result<()> {
+        let request = RestoreRequest::builder().days(1).build();
+        match self.client.restore_object().bucket(&self.url.bucket).key(key).restore_request(request).send().await {
+            Err(error) if error.code() != Some("InvalidObjectState") => Err(failed("restore from the bucket", &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Words about what is particular to this bucket; none when nothing is.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if let Some(class) = self.url.storage_class.as_deref().filter(|_| self.url.archives()) {
+            let hours = self.url.restore_seconds().div_ceil(3600);
+            out.push(format!("class {class}: content is restored before it is read, which may take {hours} hours"));
+        }
+        out
+    }
+
+    /// Whether its rules do what nothing else does: the versions that a bucket with object lock keeps go by them alone.
+    pub fn needs_rules(&self) -> bool {
+        self.url.object_lock
     }
 
     /// Whether the bucket's content could be read by anybody.
@@ -104,7 +143,8 @@ impl S3BlobStore {
         }
     }
 
-    /// The rules that the bucket should have: uploads that never ended go after a day, by themselves too.
+    /// The rules that the bucket should have: uploads that never ended go after a day, by themselves too. With object lock, so do
+    /// versions that were deleted or replaced, and markers that hide nothing any more; the bucket keeps those that are locked.
     fn rules(&self) -> Result<Vec<LifecycleRule>> {
         use omt_kernel::error::Context as _;
         let place =
@@ -120,7 +160,17 @@ impl S3BlobStore {
         let direct = rule("direct-uploads", format!("{}.uploads/", self.url.prefix))
             .expiration(LifecycleExpiration::builder().days(1).build())
             .build();
-        Ok(vec![parts.context("a lifecycle rule is incomplete")?, direct.context("a lifecycle rule is incomplete")?])
+        let mut rules = vec![parts, direct];
+        if self.url.object_lock {
+            let old = NoncurrentVersionExpiration::builder().noncurrent_days(1).build();
+            rules.push(
+                rule("old-versions", self.url.prefix.clone())
+                    .noncurrent_version_expiration(old)
+                    .expiration(LifecycleExpiration::builder().expired_object_delete_marker(true).build())
+                    .build(),
+            );
+        }
+        rules.into_iter().map(|rule| rule.context("a lifecycle rule is incomplete")).collect()
     }
 
     async fn present_rules(&self) -> Result<Vec<LifecycleRule>> {
@@ -153,11 +203,16 @@ impl S3BlobStore {
     /// The names of our rules that the bucket lacks, or has in another form.
     pub async fn missing_rules(&self) -> Result<Vec<String>> {
         let present = self.present_rules().await?;
+        let marker =
+            |rule: &LifecycleRule| rule.expiration().and_then(LifecycleExpiration::expired_object_delete_marker) == Some(true);
         let same = |a: &LifecycleRule, b: &LifecycleRule| {
             a.id() == b.id()
                 && a.status() == b.status()
                 && a.abort_incomplete_multipart_upload() == b.abort_incomplete_multipart_upload()
                 && a.expiration().and_then(LifecycleExpiration::days) == b.expiration().and_then(LifecycleExpiration::days)
+                && marker(a) == marker(b)
+                && a.noncurrent_version_expiration().and_then(NoncurrentVersionExpiration::noncurrent_days)
+                    == b.noncurrent_version_expiration().and_then(NoncurrentVersionExpiration::noncurrent_days)
                 && a.filter().and_then(LifecycleRuleFilter::prefix) == b.filter().and_then(LifecycleRuleFilter::prefix)
         };
         let missing = self.rules()?.into_iter().filter(|rule| !present.iter().any(|found| same(found, rule)));

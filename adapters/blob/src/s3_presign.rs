@@ -55,7 +55,7 @@ impl S3BlobStore {
 
     pub(crate) async fn staged(&self, tenant: &TenantId, sha256: &str, max: u64) -> Result<Option<(BlobRef, Content)>> {
         let key = self.staging_key(tenant, sha256);
-        let Some((size, _)) = self.head(&key).await? else { return Ok(None) };
+        let Some(size) = self.head(&key).await?.map(|head| head.size) else { return Ok(None) };
         if size > max {
             return Err(Error::new(Kind::TooLarge, "CONTENT_TOO_LARGE", format!("the upload is over the limit of {max} bytes")));
         }

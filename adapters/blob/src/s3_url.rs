@@ -1,4 +1,4 @@
-//! `s3://BUCKET/PREFIX?region=…&endpoint=…&path_style=true&sse=…&kms_key=…`
+//! `s3://BUCKET/PREFIX?region=…&endpoint=…&path_style=true&sse=…&kms_key=…&storage_class=…&object_lock=true…`
 
 use omt_kernel::{Error, Kind};
 use std::{fmt, str::FromStr};
@@ -13,6 +13,27 @@ pub enum Encryption {
     S3,
     /// SSE-KMS, with this key or the account's default one.
     Kms(Option<String>),
+}
+
+/// How quickly, and at what price, archived objects are restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retrieval {
+    /// Within hours.
+    #[default]
+    Standard,
+    /// Cheapest, within a day or two.
+    Bulk,
+    /// Within minutes; not out of DEEP_ARCHIVE.
+    Expedited,
+}
+
+/// Who may end an object's retention early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockRetention {
+    /// Those with a permission of their own.
+    Governance,
+    /// Nobody, the account's owner included.
+    Compliance,
 }
 
 /// Where a bucket is and how to talk to it. Credentials are not part of it: they come from the environment, a profile or the
@@ -31,8 +52,37 @@ pub struct S3Url {
     pub path_style: bool,
     /// Encryption at rest.
     pub encryption: Encryption,
-    /// The storage class of new objects; the bucket's default when absent.
+    /// The storage class of objects; the bucket's default when absent.
     pub storage_class: Option<String>,
+    /// Days that a restored copy of an archived object can be read.
+    pub restored_days: u16,
+    /// How archived objects are restored.
+    pub retrieval: Retrieval,
+    /// Objects under a legal hold get one in the bucket.
+    pub object_lock: bool,
+    /// Objects whose retention is known get that in the bucket, too.
+    pub lock_retention: Option<LockRetention>,
+}
+
+/// Days that a restored copy can be read when the URL does not say.
+const RESTORED_DAYS: u16 = 3;
+
+impl S3Url {
+    /// Whether its objects must be restored before they can be read.
+    pub fn archives(&self) -> bool {
+        matches!(self.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"))
+    }
+
+    /// Seconds that a restore takes at most, as a rule.
+    pub fn restore_seconds(&self) -> u32 {
+        let hours = |n: u32| n * 3600;
+        match (self.storage_class.as_deref(), self.retrieval) {
+            (Some("GLACIER"), Retrieval::Expedited) => 300,
+            (Some("GLACIER"), Retrieval::Standard) => hours(5),
+            (Some("GLACIER"), Retrieval::Bulk) | (_, Retrieval::Standard | Retrieval::Expedited) => hours(12),
+            (_, Retrieval::Bulk) => hours(48),
+        }
+    }
 }
 
 fn bad(reason: impl fmt::Display) -> Error {
@@ -60,8 +110,12 @@ impl FromStr for S3Url {
             path_style: false,
             encryption: Encryption::default(),
             storage_class: None,
+            restored_days: RESTORED_DAYS,
+            retrieval: Retrieval::default(),
+            object_lock: false,
+            lock_retention: None,
         };
-        let mut kms_key = None;
+        let (mut kms_key, mut restores) = (None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or_else(|| bad(format!("{pair:?} has no value")))?;
             match (name, value) {
@@ -76,14 +130,35 @@ impl FromStr for S3Url {
                 ("sse", "s3") => out.encryption = Encryption::S3,
                 ("sse", "kms") => out.encryption = Encryption::Kms(None),
                 ("sse", _) => return Err(bad("sse is s3 or kms")),
-                ("storage_class", "STANDARD" | "STANDARD_IA" | "ONEZONE_IA" | "INTELLIGENT_TIERING" | "GLACIER_IR") => {
-                    out.storage_class = Some(value.to_owned());
-                }
+                (
+                    "storage_class",
+                    "STANDARD" | "STANDARD_IA" | "ONEZONE_IA" | "INTELLIGENT_TIERING" | "GLACIER_IR" | "GLACIER" | "DEEP_ARCHIVE",
+                ) => out.storage_class = Some(value.to_owned()),
                 ("storage_class", _) => {
                     return Err(bad(
-                        "storage_class is STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING or GLACIER_IR: others cannot be read at once",
+                        "storage_class is STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING, GLACIER_IR, GLACIER or DEEP_ARCHIVE",
                     ));
                 }
+                ("restored_days", value) => {
+                    let days = value.parse().ok().filter(|days| (1..=365).contains(days));
+                    out.restored_days = days.ok_or_else(|| bad("restored_days is a number from 1 to 365"))?;
+                    restores = Some("restored_days");
+                }
+                ("retrieval", value) => {
+                    out.retrieval = match value {
+                        "standard" => Retrieval::Standard,
+                        "bulk" => Retrieval::Bulk,
+                        "expedited" => Retrieval::Expedited,
+                        _ => return Err(bad("retrieval is standard, bulk or expedited")),
+                    };
+                    restores = Some("retrieval");
+                }
+                ("object_lock", "true") => out.object_lock = true,
+                ("object_lock", "false") => out.object_lock = false,
+                ("object_lock", _) => return Err(bad("object_lock is true or false")),
+                ("lock_retention", "governance") => out.lock_retention = Some(LockRetention::Governance),
+                ("lock_retention", "compliance") => out.lock_retention = Some(LockRetention::Compliance),
+                ("lock_retention", _) => return Err(bad("lock_retention is governance or compliance")),
                 ("kms_key", value) => kms_key = Some(value.to_owned()),
                 (name, _) => return Err(bad(format!("there is no parameter {name:?}"))),
             }
@@ -92,6 +167,15 @@ impl FromStr for S3Url {
             (Encryption::Kms(key), given) => *key = given,
             (_, Some(_)) => return Err(bad("kms_key needs sse=kms")),
             _ => {}
+        }
+        if let Some(parameter) = restores.filter(|_| !out.archives()) {
+            return Err(bad(format!("{parameter} needs storage_class=GLACIER or DEEP_ARCHIVE; others are read at once")));
+        }
+        if out.retrieval == Retrieval::Expedited && out.storage_class.as_deref() == Some("DEEP_ARCHIVE") {
+            return Err(bad("nothing is restored out of DEEP_ARCHIVE by retrieval=expedited; take standard or bulk"));
+        }
+        if out.lock_retention.is_some() && !out.object_lock {
+            return Err(bad("lock_retention needs object_lock=true"));
         }
         Ok(out)
     }
@@ -119,6 +203,21 @@ mod tests {
     }
 
     #[test]
+    fn archives_say_how_long_a_restore_takes() {
+        for (query, archives, seconds) in [
+            ("", false, 43_200),
+            ("storage_class=GLACIER_IR", false, 43_200),
+            ("storage_class=GLACIER&retrieval=expedited", true, 300),
+            ("storage_class=GLACIER&restored_days=30", true, 18_000),
+            ("storage_class=DEEP_ARCHIVE", true, 43_200),
+            ("storage_class=DEEP_ARCHIVE&retrieval=bulk", true, 172_800),
+        ] {
+            let url: S3Url = format!("s3://media?{query}").parse().unwrap();
+            assert_eq!((url.archives(), url.restore_seconds()), (archives, seconds), "{query}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (url, part) in [
             ("s3:/media", "s3://"),
@@ -128,6 +227,15 @@ mod tests {
             ("s3://media?path_style=1", "path_style"),
             ("s3://media?kms_key=k", "sse=kms"),
             ("s3://media?sse", "value"),
+            ("s3://media?storage_class=REDUCED_REDUNDANCY", "DEEP_ARCHIVE"),
+            ("s3://media?restored_days=3", "storage_class"),
+            ("s3://media?storage_class=GLACIER&restored_days=0", "from 1"),
+            ("s3://media?storage_class=GLACIER_IR&retrieval=bulk", "read at once"),
+            ("s3://media?storage_class=GLACIER&retrieval=now", "expedited"),
+            ("s3://media?storage_class=DEEP_ARCHIVE&retrieval=expedited", "bulk"),
+            ("s3://media?object_lock=yes", "true"),
+            ("s3://media?object_lock=true&lock_retention=ever", "compliance"),
+            ("s3://media?lock_retention=governance", "object_lock=true"),
         ] {
             let error = url.parse::<S3Url>().unwrap_err().to_string();
             assert!(error.contains(part), "{url}: {error}");

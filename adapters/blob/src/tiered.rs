@@ -7,7 +7,7 @@ use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
     manifest::BlobRef,
     port::{BlobStock, BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, Put, TieredStore},
-    storage::Tier,
+    storage::{ARCHIVED, Availability, Lock, Locked, Tier},
 };
 use sha2::{Digest, Sha256};
 use std::{ops::Range, path::Path, sync::Arc};
@@ -70,6 +70,9 @@ impl BlobStore for TieredBlobStore {
         }
         Ok(false)
     }
+    fn locks(&self) -> bool {
+        Tier::ALL.into_iter().any(|tier| self.store(tier).locks())
+    }
     async fn direct_download(&self, tenant: &TenantId, blob: &BlobRef, wanted: &DirectDownload) -> Result<Option<String>> {
         self.holder(tenant, blob).await?.direct_download(tenant, blob, wanted).await
     }
@@ -106,7 +109,10 @@ impl TieredStore for TieredBlobStore {
     async fn copy(&self, tenant: &TenantId, blob: &BlobRef, from: Tier, to: Tier) -> Result<()> {
         let content = self.store(from).open(tenant, blob).await?;
         self.store(to).put(tenant, blob, content).await?;
-        let copied = self.verify(tenant, blob, to).await;
+        let copied = match self.verify(tenant, blob, to).await {
+            Ok(()) => self.store(to).settle(tenant, blob).await,
+            other => other,
+        };
         if copied.as_ref().is_err_and(|e| e.code == "BLOB_DAMAGED") {
             self.store(to).delete(tenant, blob).await?;
         }
@@ -114,7 +120,13 @@ impl TieredStore for TieredBlobStore {
     }
 
     async fn verify(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()> {
-        let mut chunks = self.store(tier).read(tenant, blob, 0..blob.size).await?;
+        let mut chunks = match self.store(tier).read(tenant, blob, 0..blob.size).await {
+            // It was settled, and it is settled only after it was read back.
+            Err(error) if error.code == ARCHIVED && self.archives(tier) && self.store(tier).exists(tenant, blob).await? => {
+                return Ok(());
+            }
+            other => other?,
+        };
         let mut hash = Sha256::new();
         while let Some(chunk) = chunks.try_next().await? {
             hash.update(&chunk);
@@ -139,5 +151,29 @@ impl TieredStore for TieredBlobStore {
 
     async fn abort_tier_uploads(&self, tier: Tier, before: OffsetDateTime) -> Result<u64> {
         self.store(tier).abort_uploads(before).await
+    }
+
+    fn archives(&self, tier: Tier) -> bool {
+        self.store(tier).archives()
+    }
+
+    async fn availability(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Availability> {
+        self.holder(tenant, blob).await?.availability(tenant, blob).await
+    }
+
+    async fn restore(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()> {
+        self.holder(tenant, blob).await?.restore(tenant, blob).await
+    }
+
+    fn locks_in(&self, tier: Tier) -> bool {
+        self.store(tier).locks()
+    }
+
+    async fn lock(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier, lock: Lock) -> Result<Locked> {
+        self.store(tier).lock(tenant, blob, lock).await
+    }
+
+    async fn is_locked(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier, lock: Lock) -> Result<bool> {
+        self.store(tier).is_locked(tenant, blob, lock).await
     }
 }

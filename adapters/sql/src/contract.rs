@@ -1,6 +1,7 @@
 //! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
 
 mod governance;
+mod uses;
 
 use crate::SqlDatabase;
 use async_trait::async_trait;
@@ -28,6 +29,7 @@ use std::{
     time::Duration as StdDuration,
 };
 use time::Duration;
+use uses::uses_say_what_is_held_and_until_when;
 use uuid::Uuid;
 
 /// How many migrations there were before stored blobs were listed.
@@ -101,6 +103,7 @@ contract!(
     evidence_is_found_by_what_it_is_about,
     messages_reach_their_audience,
     webhooks_are_their_tenants,
+    uses_say_what_is_held_and_until_when,
 );
 
 fn now() -> OffsetDateTime {
@@ -325,7 +328,10 @@ async fn unique_jobs_live_once(database: Arc<SqlDatabase>) {
     assert!(add(&database, &job("a")).await && add(&database, &job("a")).await, "jobs without a key are never the same");
     claim(&database, first.id, "w", now()).await.unwrap();
     assert!(!add(&database, &keyed("k")).await, "it runs");
+    let living = async || database.read().await.unwrap().jobs().living("k").await.unwrap().map(|job| job.id);
+    assert_eq!(living().await, Some(first.id));
     assert!(end(&database, first.id, "w", AttemptEnd::Done).await);
+    assert_eq!(living().await, None);
     let second = keyed("k");
     assert!(add(&database, &second).await, "it is done");
     // A dead one cannot come back beside one that lives.

@@ -2,7 +2,7 @@
 
 use crate::{
     ApiState,
-    blob_response::{self, Serving},
+    blob_response::{self, Restore, Serving},
     extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
     found::Found,
     multipart::{self, Form, Shape},
@@ -432,7 +432,7 @@ pub async fn archive(
 
 /// The content: the signed asset, or a draft's source. Takes range requests.
 #[utoipa::path(get, path = "/api/v1/manifests/{id}/content", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,), ("Range" = Option<String>, Header, example = "bytes=0-1023")),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206, content_type = "application/octet-stream", body = Vec<u8>), (status = 304), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 416)))]
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 202, body = Restore, description = "The content is archived and is being restored; `Retry-After` says when to ask again"), (status = 206, content_type = "application/octet-stream", body = Vec<u8>), (status = 304), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 416)))]
 pub async fn content(
     state: web::Data<ApiState>,
     found: Found<may::ManifestRead, ManifestRecord>,
@@ -469,7 +469,7 @@ pub async fn manifest_store(
 
 /// The verification report on a signed manifest, made now or from the cache.
 #[utoipa::path(get, path = "/api/v1/manifests/{id}/report", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
-    responses((status = 200, body = VerificationReport), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED")))]
+    responses((status = 200, body = VerificationReport), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED"), (status = 503, body = ProblemBody, description = "CONTENT_ARCHIVED: the content is being restored")))]
 pub async fn report(
     state: web::Data<ApiState>,
     caller: Caller<may::ManifestRead>,
@@ -483,7 +483,7 @@ pub async fn report(
 
 /// All manifests in C2PA's crJSON.
 #[utoipa::path(get, path = "/api/v1/manifests/{id}/crjson", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
-    responses((status = 200, body = Object), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED, MANIFEST_UNREADABLE")))]
+    responses((status = 200, body = Object), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_SIGNED, MANIFEST_UNREADABLE"), (status = 503, body = ProblemBody, description = "CONTENT_ARCHIVED: the content is being restored")))]
 pub async fn crjson(
     state: web::Data<ApiState>,
     caller: Caller<may::ManifestRead>,

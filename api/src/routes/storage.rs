@@ -2,11 +2,13 @@
 
 use crate::{
     ApiState,
+    blob_response::{Restore, later},
     extract::{Caller, CallerWith, IfMatch, may},
     problem::{Problem, ProblemBody},
     wire::Manifest,
 };
 use actix_web::{HttpResponse, http::header, web};
+use omt_claims::service::Fetched;
 use omt_kernel::{
     ManifestId, OffsetDateTime,
     manifest::{BlobRef, ManifestRecord},
@@ -65,13 +67,16 @@ pub struct ContentUrl {
 
 /// A URL of the blob store for the content, good for five minutes, so that large files do not pass through this server.
 #[utoipa::path(get, path = "/api/v1/manifests/{id}/content-url", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
-    responses((status = 200, body = ContentUrl), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NO_DIRECT_ACCESS"), (status = 410, body = ProblemBody, description = "CONTENT_DELETED")))]
+    responses((status = 200, body = ContentUrl), (status = 202, body = Restore, description = "The content is archived and is being restored; `Retry-After` says when to ask again"), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NO_DIRECT_ACCESS"), (status = 410, body = ProblemBody, description = "CONTENT_DELETED")))]
 pub async fn content_url(
     state: web::Data<ApiState>,
     caller: Caller<may::ManifestRead>,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
-    let (url, expires_at) = state.manifests.content_url(&caller.0, ManifestId(*id)).await?;
+    let (url, expires_at) = match state.manifests.content_url(&caller.0, ManifestId(*id)).await? {
+        Fetched::Now(found) => found,
+        Fetched::Later(restoring) => return Ok(later(&restoring)),
+    };
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(ContentUrl { url, expires_at }))
 }
 

@@ -1,6 +1,7 @@
 //! The use cases: upload, sign, verify, list, change, archive. Each authorises, loads, lets a pure rule decide, does the heavy
 //! work on the pool, stores blobs, and then commits the record and the stored answer in one transaction.
 
+mod archive;
 mod direct;
 mod drafts;
 mod redaction;
@@ -10,6 +11,7 @@ mod storage;
 mod upload;
 mod verification;
 
+pub use archive::{Fetched, Restoring};
 pub use drafts::Changes;
 pub use redaction::Redaction;
 pub use signing::{Offline, SignRequest};
@@ -145,10 +147,11 @@ impl Manifests {
     }
 
     /// Streams a part of a blob of the actor's tenant. The caller has read the record that names it.
-    pub async fn read(&self, actor: &Actor, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
+    pub async fn read(&self, actor: &Actor, blob: &BlobRef, range: Range<u64>) -> Result<Fetched<ByteStream>> {
         actor.require(Permission::ManifestRead)?;
         self.touch(&actor.tenant, blob).await?;
-        self.deps.blobs.read(&actor.tenant, blob, range).await
+        let read = self.deps.blobs.read(&actor.tenant, blob, range).await;
+        self.fetched(actor, blob, read).await
     }
 
     /// Waits until no other large file is being worked on, when this one is large.

@@ -11,6 +11,8 @@ pub mod rules;
 mod runner;
 mod service;
 
-pub use model::{ARCHIVE, ArchiveOrder, Handler, JobError, NewJob, Progress, Schedule};
+pub use model::{
+    ARCHIVE, ArchiveOrder, Handler, JobError, LockOrder, NewJob, OBJECT_LOCK, Progress, RESTORE, RestoreOrder, Schedule,
+};
 pub use runner::Runner;
 pub use service::{Jobs, enqueue};

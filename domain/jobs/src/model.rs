@@ -1,7 +1,7 @@
 //! Jobs to be made, and those who do them.
 
 use async_trait::async_trait;
-use omt_kernel::{Error, JobId, OffsetDateTime, Result, TenantId, job::JobRecord};
+use omt_kernel::{Error, JobId, OffsetDateTime, Result, TenantId, job::JobRecord, manifest::BlobRef};
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
@@ -116,4 +116,31 @@ pub struct ArchiveOrder {
     pub project: Option<String>,
     /// Classification.
     pub classification: Option<omt_kernel::manifest::Classification>,
+}
+
+/// The kind of jobs that have archived content restored.
+pub const RESTORE: &str = "restore";
+
+/// The kind of jobs that lock blobs in their stores.
+pub const OBJECT_LOCK: &str = "object_lock";
+
+/// What such a job has restored: a blob of the job's tenant.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RestoreOrder {
+    /// The blob.
+    pub blob: BlobRef,
+}
+
+impl RestoreOrder {
+    /// While a job with this key lives, the blob is being restored.
+    pub fn key(&self, tenant: &TenantId) -> String {
+        format!("{RESTORE}:{tenant}:{}", self.blob.sha256)
+    }
+}
+
+/// What such a job looks at: blobs of the job's tenant that a manifest needs, or needed.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LockOrder {
+    /// The blobs.
+    pub blobs: Vec<BlobRef>,
 }

@@ -1,6 +1,9 @@
 //! Stored blobs: which tier holds them, and which manifests need them.
 
-use crate::{ManifestId, TenantId, manifest::BlobRef, manifest::Classification, manifest::ManifestState};
+use crate::{
+    Error, Kind, ManifestId, TenantId,
+    manifest::{BlobRef, Classification, ManifestState},
+};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use time::{Duration, OffsetDateTime};
@@ -99,6 +102,61 @@ pub struct BlobUse {
     pub classification: Classification,
     /// Where it is in its life.
     pub state: ManifestState,
+    /// It needs the blob as its evidence, too.
+    pub evidence: bool,
+    /// It is under a legal hold.
+    pub held: bool,
+    /// Until when it is kept at least, once it is archived.
+    pub retain_until: Option<OffsetDateTime>,
+}
+
+/// The code of errors that mean: the bytes are there, and must be restored before they can be read.
+pub const ARCHIVED: &str = "CONTENT_ARCHIVED";
+
+/// Bytes that must be restored before they can be read, which usually takes so many seconds.
+pub fn archived(seconds: u32) -> Error {
+    let words = "the content is in an archive and must be restored before it can be read";
+    Error::new(Kind::Unavailable, ARCHIVED, words).retry_after(seconds)
+}
+
+/// When a blob's bytes can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// At once, and for as long as it is there.
+    AtOnce,
+    /// After they were restored, which nobody has asked for.
+    Archived,
+    /// When the restore that is under way has ended.
+    Restoring,
+    /// At once, until then; it is not always known.
+    Restored(Option<OffsetDateTime>),
+}
+
+/// What the store itself is to keep a blob from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lock {
+    /// A legal hold: nobody deletes it until that is released.
+    pub held: bool,
+    /// Nobody deletes it before.
+    pub retain_until: Option<OffsetDateTime>,
+}
+
+impl Lock {
+    /// What all who need a blob ask for together.
+    pub fn of(uses: &[BlobUse]) -> Self {
+        Self { held: uses.iter().any(|one| one.held), retain_until: uses.iter().filter_map(|one| one.retain_until).max() }
+    }
+}
+
+/// What locking a blob did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locked {
+    /// The store locks nothing, or does not have the blob.
+    Nothing,
+    /// It was locked like that already.
+    AsBefore,
+    /// It is now.
+    Changed,
 }
 
 /// When blobs move to cheaper storage.
@@ -154,6 +212,23 @@ pub struct Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_what_all_uses_ask_for() {
+        let at = |days| OffsetDateTime::UNIX_EPOCH + Duration::days(days);
+        let needs = |held, retain_until| BlobUse {
+            manifest: ManifestId(uuid::Uuid::nil()),
+            classification: Classification::Internal,
+            state: ManifestState::Archived,
+            evidence: false,
+            held,
+            retain_until,
+        };
+        assert_eq!(Lock::of(&[]), Lock::default());
+        assert_eq!(Lock::of(&[needs(false, None)]), Lock::default());
+        let all = [needs(false, Some(at(9))), needs(true, None), needs(false, Some(at(3)))];
+        assert_eq!(Lock::of(&all), Lock { held: true, retain_until: Some(at(9)) });
+    }
 
     #[test]
     fn idle_blobs_move_down() {

@@ -25,7 +25,7 @@ fn page(limit: u32) -> Page {
     Page { after: None, limit }
 }
 
-fn manifest(department: Option<&str>, project: &str) -> ManifestRecord {
+pub(super) fn manifest(department: Option<&str>, project: &str) -> ManifestRecord {
     ManifestRecord {
         id: ManifestId(Uuid::now_v7()),
         tenant: tenant(),

@@ -19,6 +19,7 @@ use sea_orm::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 fn tenant(text: &str) -> Result<TenantId> {
     TenantId::parse(text).map_err(omt_kernel::Error::internal)
@@ -120,22 +121,41 @@ impl<C: Finish> BlobRepository for Unit<C> {
     }
 
     async fn uses(&self, tenant: &TenantId, sha256: &str) -> Result<Vec<BlobUse>> {
-        let needed = Query::select()
-            .column(blob_uses::Column::ManifestId)
-            .from(blob_uses::Entity)
-            .and_where(blob_uses::Column::Tenant.eq(tenant.as_str()))
-            .and_where(blob_uses::Column::Sha256.eq(sha256))
-            .to_owned();
+        let needs = |role: Option<BlobRole>| {
+            Query::select()
+                .column(blob_uses::Column::ManifestId)
+                .from(blob_uses::Entity)
+                .and_where(blob_uses::Column::Tenant.eq(tenant.as_str()))
+                .and_where(blob_uses::Column::Sha256.eq(sha256))
+                .and_where_option(role.map(|role| blob_uses::Column::Role.eq(role.as_str())))
+                .to_owned()
+        };
         let found = manifests::Entity::find()
             .filter(manifests::Column::Tenant.eq(tenant.as_str()))
-            .filter(manifests::Column::Id.in_subquery(needed))
+            .filter(manifests::Column::Id.in_subquery(needs(None)))
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        let evidence: Vec<Uuid> = manifests::Entity::find()
+            .select_only()
+            .column(manifests::Column::Id)
+            .filter(manifests::Column::Tenant.eq(tenant.as_str()))
+            .filter(manifests::Column::Id.in_subquery(needs(Some(BlobRole::ManifestStore))))
+            .into_tuple()
             .all(&self.connection)
             .await
             .map_err(failed)?;
         found
             .into_iter()
             .map(|row| {
-                Ok(BlobUse { manifest: ManifestId(row.id), classification: word(&row.classification)?, state: word(&row.state)? })
+                Ok(BlobUse {
+                    manifest: ManifestId(row.id),
+                    classification: word(&row.classification)?,
+                    state: word(&row.state)?,
+                    evidence: evidence.contains(&row.id),
+                    held: row.legal_hold.is_some(),
+                    retain_until: row.retain_until.map(instant).transpose()?,
+                })
             })
             .collect()
     }

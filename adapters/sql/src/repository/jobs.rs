@@ -126,6 +126,14 @@ impl<C: Finish> JobRepository for Unit<C> {
         inserted(rows::Entity::insert(to_row(job)).on_conflict(ignore()).exec_without_returning(&self.connection).await)
     }
 
+    async fn living(&self, unique_key: &str) -> Result<Option<JobRecord>> {
+        let found = rows::Entity::find()
+            .filter(rows::Column::UniqueKey.eq(unique_key))
+            .filter(rows::Column::State.is_in([JobState::Queued.as_str(), JobState::Running.as_str()]))
+            .one(&self.connection);
+        found.await.map_err(failed)?.map(from_row).transpose()
+    }
+
     async fn take_slot(&self, kind: &str, slot: i64, now: OffsetDateTime) -> Result<bool> {
         let row = job_slots::ActiveModel { kind: Set(kind.to_owned()), slot: Set(slot), taken_at: Set(micros(now)) };
         inserted(job_slots::Entity::insert(row).on_conflict(ignore()).exec_without_returning(&self.connection).await)
@@ -282,16 +290,10 @@ impl<C: Finish> JobRepository for Unit<C> {
 
     async fn replay(&self, id: JobId, now: OffsetDateTime) -> Result<bool> {
         let Some(job) = self.get_job(id).await? else { return Ok(false) };
-        if let Some(key) = &job.unique_key {
-            let living = rows::Entity::find()
-                .filter(rows::Column::UniqueKey.eq(key))
-                .filter(rows::Column::State.is_in([JobState::Queued.as_str(), JobState::Running.as_str()]))
-                .one(&self.connection)
-                .await
-                .map_err(failed)?;
-            if living.is_some() {
-                return Ok(false);
-            }
+        if let Some(key) = &job.unique_key
+            && self.living(key).await?.is_some()
+        {
+            return Ok(false);
         }
         let done = rows::Entity::update_many()
             .col_expr(rows::Column::State, Expr::value(JobState::Queued.as_str()))

@@ -1,7 +1,7 @@
 //! Content that comes and goes without passing through this server: URLs of the blob store, for a short time, for one tenant and
 //! one digest.
 
-use super::{Manifests, Uploaded};
+use super::{Fetched, Manifests, Uploaded};
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, OffsetDateTime, Permission, Result,
     manifest::BlobRef,
@@ -27,7 +27,7 @@ fn check_digest(field: &str, sha256: &str) -> Result<()> {
 
 impl Manifests {
     /// A URL for a manifest's content, and when it ends.
-    pub async fn content_url(&self, actor: &Actor, id: ManifestId) -> Result<(String, OffsetDateTime)> {
+    pub async fn content_url(&self, actor: &Actor, id: ManifestId) -> Result<Fetched<(String, OffsetDateTime)>> {
         let record = self.get(actor, id).await?;
         let blob = Self::served(&record)?;
         self.touch(&actor.tenant, blob).await?;
@@ -38,8 +38,8 @@ impl Manifests {
             disposition: "attachment".to_owned(),
         };
         let ends = self.deps.clock.now() + EXPIRES;
-        let url = self.deps.blobs.direct_download(&actor.tenant, blob, &wanted).await?;
-        url.map(|url| (url, ends)).ok_or_else(unsupported)
+        let url = self.deps.blobs.direct_download(&actor.tenant, blob, &wanted).await;
+        self.fetched(actor, blob, url.and_then(|url| url.map(|url| (url, ends)).ok_or_else(unsupported))).await
     }
 
     /// A request by which content of this digest and size can be uploaded, and when it ends.

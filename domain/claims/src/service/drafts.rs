@@ -119,6 +119,7 @@ impl Manifests {
             if let Some(stored) = stored {
                 self.note_uses(unit.as_ref(), &next, stored).await?;
             }
+            self.note_locks(unit.as_ref(), old, &next).await?;
             match &signing {
                 Some(signing) => {
                     self.deps.governance.signing(unit.as_ref(), old, signing.settings).await?;

@@ -69,7 +69,7 @@ impl Manifests {
         let mut stored = Stored::default();
         if !redaction.properties.is_empty() {
             let _turn = self.turn(record.source.size).await?;
-            let content = blobs.open(tenant, &record.source).await?;
+            let content = self.open(actor, &record.source).await?;
             let source = record.source.clone();
             let work = move || rewrite(content, source, &redaction.properties);
             let (file, inspected) = self.deps.pool.run(work).await?;

@@ -176,10 +176,10 @@ impl Manifests {
             // What really happened stands in the place of what the draft said about it.
             definition.assertions.retain(|assertion| !is_workflow_label(&assertion.label));
         }
-        let content = self.deps.blobs.open(&actor.tenant, &record.source).await?;
+        let content = self.open(actor, &record.source).await?;
         let mut contents = Vec::new();
         for ingredient in &record.ingredients {
-            contents.push(self.deps.blobs.open(&actor.tenant, &ingredient.blob).await?);
+            contents.push(self.open(actor, &ingredient.blob).await?);
         }
         let (this, draft, thumbnails) = (self.clone(), record.clone(), settings.thumbnails);
         let signed = self

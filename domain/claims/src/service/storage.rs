@@ -1,16 +1,20 @@
 //! Legal holds, and what storage is used.
 
 use super::{Manifests, drafts::Change};
+use omt_jobs::{LockOrder, NewJob, OBJECT_LOCK};
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
+    error::Context as _,
     manifest::{BlobRef, LegalHold, ManifestRecord},
     port::{BlobStore, Content, Put, UnitOfWork},
     storage::{self, BlobRole, Usage},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most characters of a hold's reason.
 const MAX_REASON: usize = 500;
+/// How often locking is tried, which is for some hours; from then on the daily look does it.
+const LOCK_ATTEMPTS: u32 = 20;
 
 /// The blobs that a record names, and what for.
 fn blobs(record: &ManifestRecord) -> Vec<(&BlobRef, BlobRole)> {
@@ -62,6 +66,29 @@ impl Manifests {
             }
         }
         unit.blobs().add_uses(&record.tenant, record.id, &uses, record.updated_at).await
+    }
+
+    /// Has the blob store lock what a manifest needs, or release it, where it locks and the change bears on that: in the change's own
+    /// transaction, so that no hold is placed that the store never hears of.
+    pub(super) async fn note_locks(&self, unit: &dyn UnitOfWork, old: &ManifestRecord, next: &ManifestRecord) -> Result<()> {
+        let held = old.legal_hold.is_some() || next.legal_hold.is_some();
+        if !self.deps.blobs.locks() || !(held || old.archived != next.archived) {
+            return Ok(());
+        }
+        let named: BTreeMap<&str, &BlobRef> =
+            blobs(old).into_iter().chain(blobs(next)).map(|(blob, _)| (blob.sha256.as_str(), blob)).collect();
+        let order = LockOrder { blobs: named.into_values().cloned().collect() };
+        let new = NewJob {
+            tenant: Some(next.tenant.clone()),
+            kind: OBJECT_LOCK,
+            payload: serde_json::to_value(order).context("an order cannot be written")?,
+            // None: one that runs just now may have looked before this change.
+            unique_key: None,
+            priority: 5,
+            run_at: self.deps.clock.now(),
+            max_attempts: LOCK_ATTEMPTS,
+        };
+        omt_jobs::enqueue(unit, self.deps.clock.as_ref(), self.deps.entropy.as_ref(), new).await.map(drop)
     }
 }
 

@@ -151,12 +151,13 @@ impl Manifests {
             return Err(Error::new(Kind::Conflict, code, words));
         };
         super::storage::check_content(record)?;
-        let content = self.deps.blobs.open(&actor.tenant, &signed.asset).await?;
+        let content = self.open(actor, &signed.asset).await?;
         let sidecar = if signed.embedded {
             None
         } else {
             let range = 0..signed.manifest_store.size;
-            let chunks = self.deps.blobs.read(&actor.tenant, &signed.manifest_store, range).await?;
+            let read = self.deps.blobs.read(&actor.tenant, &signed.manifest_store, range).await;
+            let chunks = self.fetched(actor, &signed.manifest_store, read).await?.now()?;
             let bytes: Vec<Bytes> = chunks.try_collect().await?;
             Some(bytes.concat().into())
         };

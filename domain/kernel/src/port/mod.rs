@@ -19,7 +19,7 @@ use crate::{
     job::{AttemptEnd, DueJob, JobFilter, JobRecord},
     manifest::{BlobRef, Heading, ManifestFilter, ManifestRecord},
     record::{CertificateRecord, IdempotencyRecord, VerificationRecord},
-    storage::{BlobRole, BlobUse, StoredBlob, Tier, Usage},
+    storage::{Availability, BlobRole, BlobUse, Lock, Locked, StoredBlob, Tier, Usage},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -100,13 +100,18 @@ pub enum Put {
 pub trait BlobStore: Send + Sync {
     /// Stores `content`, whose digest and size the caller has computed. Durable when it returns.
     async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put>;
-    /// Streams a part of a blob.
+    /// Streams a part of a blob. Fails with [`crate::storage::ARCHIVED`] when it must be restored first.
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream>;
-    /// The blob as something that can be read and sought locally.
+    /// The blob as something that can be read and sought locally. Fails likewise.
     async fn open(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content>;
     /// Whether it is there with the right size.
     async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool>;
-    /// A URL by which a blob can be fetched without us for a time; none where the store has no such URLs.
+    /// Whether the store keeps blobs itself from being deleted, where they are locked (see [`Lock`]).
+    fn locks(&self) -> bool {
+        false
+    }
+    /// A URL by which a blob can be fetched without us for a time; none where the store has no such URLs. Fails with
+    /// [`crate::storage::ARCHIVED`] when it must be restored first.
     async fn direct_download(&self, _: &TenantId, _: &BlobRef, _: &DirectDownload) -> Result<Option<String>> {
         Ok(None)
     }
@@ -141,6 +146,30 @@ pub trait BlobStock: BlobStore + TileStore {
     async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>>;
     /// Aborts uploads begun before that never ended; how many.
     async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64>;
+    /// Whether blobs that are settled here must be restored before they can be read.
+    fn archives(&self) -> bool {
+        false
+    }
+    /// Gives a blob that was read back its final place, from where it may have to be restored. Settling twice is settling once.
+    async fn settle(&self, _: &TenantId, _: &BlobRef) -> Result<()> {
+        Ok(())
+    }
+    /// When a blob's bytes can be had. It is there.
+    async fn availability(&self, _: &TenantId, _: &BlobRef) -> Result<Availability> {
+        Ok(Availability::AtOnce)
+    }
+    /// Has an archived blob restored; asking again while that is under way changes nothing.
+    async fn restore(&self, _: &TenantId, _: &BlobRef) -> Result<()> {
+        Ok(())
+    }
+    /// Locks a blob like that, and no longer holds what should not be held. Retention is only ever prolonged.
+    async fn lock(&self, _: &TenantId, _: &BlobRef, _: Lock) -> Result<Locked> {
+        Ok(Locked::Nothing)
+    }
+    /// Whether a blob is locked like that, as far as a look at it shows.
+    async fn is_locked(&self, _: &TenantId, _: &BlobRef, _: Lock) -> Result<bool> {
+        Ok(true)
+    }
 }
 
 /// How a blob is to be fetched directly.
@@ -179,9 +208,10 @@ pub struct Listed {
 /// Blob stores by tier.
 #[async_trait]
 pub trait TieredStore: Send + Sync {
-    /// Copies a blob to another tier, and reads the copy back: it is good when its SHA-256 is.
+    /// Copies a blob to another tier, and reads the copy back: it is good when its SHA-256 is, and is settled only then.
     async fn copy(&self, tenant: &TenantId, blob: &BlobRef, from: Tier, to: Tier) -> Result<()>;
-    /// Fails unless the tier has the blob with the right bytes.
+    /// Fails unless the tier has the blob with the right bytes. One that is archived where blobs are archived only after they were
+    /// read back counts as right: it was.
     async fn verify(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()>;
     /// Removes a blob from a tier.
     async fn remove(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()>;
@@ -191,6 +221,18 @@ pub trait TieredStore: Send + Sync {
     async fn list_tier(&self, tier: Tier, after: Option<&str>, limit: u32) -> Result<Vec<Listed>>;
     /// Aborts uploads to a tier begun before that never ended; how many.
     async fn abort_tier_uploads(&self, tier: Tier, before: OffsetDateTime) -> Result<u64>;
+    /// Whether blobs of the tier must be restored before they can be read.
+    fn archives(&self, tier: Tier) -> bool;
+    /// When a blob's bytes can be had, from the quickest tier that has it.
+    async fn availability(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Availability>;
+    /// Has an archived blob restored, in that tier.
+    async fn restore(&self, tenant: &TenantId, blob: &BlobRef) -> Result<()>;
+    /// Whether the tier locks blobs.
+    fn locks_in(&self, tier: Tier) -> bool;
+    /// Locks a blob in a tier.
+    async fn lock(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier, lock: Lock) -> Result<Locked>;
+    /// Whether a blob is locked like that in a tier.
+    async fn is_locked(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier, lock: Lock) -> Result<bool>;
 }
 
 /// Small public objects by path, which may be replaced: the tiles of the audit log.
@@ -420,6 +462,8 @@ pub trait CertificateRepository: Send + Sync {
 pub trait JobRepository: Send + Sync {
     /// Adds a job; false when one with its unique key is queued or running.
     async fn enqueue(&self, job: &JobRecord) -> Result<bool>;
+    /// The job with this unique key that is queued or running.
+    async fn living(&self, unique_key: &str) -> Result<Option<JobRecord>>;
     /// Takes the slot of a recurring job; false when another replica has it.
     async fn take_slot(&self, kind: &str, slot: i64, now: OffsetDateTime) -> Result<bool>;
     /// The most urgent of these kinds that are due, or running on a lease that has ended; with the time at which workers were

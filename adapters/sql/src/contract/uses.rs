@@ -1,0 +1,49 @@
+//! Who needs a blob, and what for: what moves, locks and lets go of blobs decides by it.
+
+use super::now;
+use crate::SqlDatabase;
+use omt_kernel::{
+    OffsetDateTime, TenantId,
+    manifest::{Archived, BlobRef, LegalHold, ManifestState},
+    port::Database,
+    storage::{BlobRole, Lock},
+};
+use std::sync::Arc;
+use time::Duration;
+
+pub(super) async fn uses_say_what_is_held_and_until_when(database: Arc<SqlDatabase>) {
+    let (tenant, blob) = (TenantId::default_tenant(), BlobRef { sha256: "ee".repeat(32), size: 1 });
+    let (free, mut held, mut old) =
+        (super::governance::manifest(None, "a"), super::governance::manifest(None, "b"), super::governance::manifest(None, "c"));
+    held.legal_hold = Some(LegalHold { reason: "Case 1".into(), placed_by: "user:1".into(), placed_at: now() });
+    let until = now() + Duration::days(30);
+    old.state = ManifestState::Archived;
+    old.archived = Some(Archived { at: now(), retain_until: until });
+    let unit = database.begin().await.unwrap();
+    for (record, role) in [(&free, BlobRole::ManifestStore), (&held, BlobRole::Asset), (&old, BlobRole::Source)] {
+        unit.manifests().insert(record).await.unwrap();
+        unit.blobs().add_uses(&tenant, record.id, &[(&blob, role)], now()).await.unwrap();
+    }
+    unit.blobs().add_uses(&tenant, old.id, &[(&blob, BlobRole::Ingredient)], now()).await.unwrap();
+    unit.commit().await.unwrap();
+    let uses = async || {
+        let mut found = database.read().await.unwrap().blobs().uses(&tenant, &blob.sha256).await.unwrap();
+        found.sort_by_key(|one| one.manifest);
+        found.into_iter().map(|one| (one.manifest, one.evidence, one.held, one.retain_until)).collect::<Vec<_>>()
+    };
+    let none: Option<OffsetDateTime> = None;
+    let mut wanted = vec![(free.id, true, false, none), (held.id, false, true, none), (old.id, false, false, Some(until))];
+    wanted.sort_by_key(|one| one.0);
+    assert_eq!(uses().await, wanted);
+    let read = database.read().await.unwrap();
+    let found = read.blobs().uses(&tenant, &blob.sha256).await.unwrap();
+    assert_eq!(Lock::of(&found), Lock { held: true, retain_until: Some(until) });
+    assert!(read.blobs().uses(&TenantId::parse("other").unwrap(), &blob.sha256).await.unwrap().is_empty());
+    // Released is not held.
+    held.revision = 2;
+    held.legal_hold = None;
+    let unit = database.begin().await.unwrap();
+    assert!(unit.manifests().update(&held, 1).await.unwrap());
+    unit.commit().await.unwrap();
+    assert!(uses().await.iter().all(|one| !one.2));
+}

@@ -1,0 +1,167 @@
+//! Has the stores themselves keep what is under a legal hold or retention (S3 object lock).
+
+use crate::governance::order;
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use omt_jobs::{Handler, JobError, LockOrder, OBJECT_LOCK, Progress, Schedule};
+use omt_kernel::{
+    OffsetDateTime, Result, TenantId,
+    job::JobRecord,
+    manifest::BlobRef,
+    port::{Clock, Database, TieredStore, UnitOfWork},
+    storage::{Lock, Locked, StoredBlob, Tier, lock_name},
+};
+use serde::Serialize;
+use std::sync::Arc;
+use time::Duration;
+
+/// Blobs looked at in one query.
+const PAGE: u32 = 200;
+/// Blobs looked at at once.
+const AT_ONCE: usize = 8;
+
+/// The lock that those who need a blob ask for together. Retention that has ended is none.
+async fn needed(unit: &dyn UnitOfWork, tenant: &TenantId, blob: &BlobRef, now: OffsetDateTime) -> Result<Lock> {
+    let lock = Lock::of(&unit.blobs().uses(tenant, &blob.sha256).await?);
+    Ok(Lock { retain_until: lock.retain_until.filter(|until| *until > now), ..lock })
+}
+
+/// Locks a blob's copies in these tiers as those who need it ask for; how many were locked otherwise before. It is looked at and
+/// locked under the blob's own lock, so that of two who do so at once the later one has the last word.
+pub(crate) async fn lock_as_needed(
+    database: &dyn Database,
+    blobs: &dyn TieredStore,
+    (tenant, blob): (&TenantId, &BlobRef),
+    tiers: &[Tier],
+    now: OffsetDateTime,
+) -> Result<u64> {
+    let unit = database.begin().await?;
+    unit.lock(&lock_name(tenant, &blob.sha256)).await?;
+    let lock = needed(unit.as_ref(), tenant, blob, now).await?;
+    let mut changed = 0;
+    for tier in tiers.iter().filter(|tier| blobs.locks_in(**tier)) {
+        changed += u64::from(blobs.lock(tenant, blob, *tier, lock).await? == Locked::Changed);
+    }
+    unit.commit().await?;
+    Ok(changed)
+}
+
+/// Takes away the copy that a blob was moved from, unless its record names it there again. The moved copy is locked before this one is
+/// released, and both under the blob's own lock: a hold that comes or goes meanwhile finds one of them, or both.
+pub(crate) async fn remove_moved(
+    database: &dyn Database,
+    blobs: &dyn TieredStore,
+    moved: &StoredBlob,
+    to: Tier,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let (tenant, blob, from) = (&moved.tenant, &moved.blob, moved.tier);
+    let unit = database.begin().await?;
+    unit.lock(&lock_name(tenant, &blob.sha256)).await?;
+    let found = unit.blobs().find(tenant, &blob.sha256).await?;
+    if found.is_none_or(|found| found.tier != from) {
+        if blobs.locks_in(from) {
+            let lock = needed(unit.as_ref(), tenant, blob, now).await?;
+            if blobs.locks_in(to) {
+                blobs.lock(tenant, blob, to, lock).await?;
+            }
+            blobs.lock(tenant, blob, from, Lock::default()).await?;
+        }
+        blobs.remove(tenant, blob, from).await?;
+    }
+    unit.commit().await
+}
+
+/// After each change of a hold: locks what the manifest needs. Daily: looks at every blob of tiers that lock, and mends what is
+/// locked otherwise than it should be.
+pub struct ObjectLocks {
+    /// The database.
+    pub database: Arc<dyn Database>,
+    /// The tiers.
+    pub blobs: Arc<dyn TieredStore>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// How often all of them are looked at.
+    pub every: Duration,
+}
+
+/// How far it is.
+#[derive(Default, Serialize)]
+struct Tally {
+    looked_at: u64,
+    changed: u64,
+    failed: u64,
+}
+
+impl ObjectLocks {
+    fn tiers(&self) -> Vec<Tier> {
+        Tier::ALL.into_iter().filter(|tier| self.blobs.locks_in(*tier)).collect()
+    }
+
+    async fn mend(&self, blob: &StoredBlob) -> Result<u64> {
+        let (database, blobs, now) = (self.database.as_ref(), self.blobs.as_ref(), self.clock.now());
+        let lock = needed(database.read().await?.as_ref(), &blob.tenant, &blob.blob, now).await?;
+        if blobs.is_locked(&blob.tenant, &blob.blob, blob.tier, lock).await? {
+            return Ok(0);
+        }
+        lock_as_needed(database, blobs, (&blob.tenant, &blob.blob), &[blob.tier], now).await
+    }
+
+    async fn look(&self, progress: &Progress) -> std::result::Result<(), JobError> {
+        let (mut tally, mut last_error) = (Tally::default(), None);
+        for tier in self.tiers() {
+            let mut after: Option<StoredBlob> = None;
+            loop {
+                let page = self.database.read().await?.blobs().in_tier(tier, after.as_ref(), PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.clone());
+                let mut done =
+                    stream::iter(page).map(|blob| async move { (self.mend(&blob).await, blob) }).buffer_unordered(AT_ONCE);
+                while let Some((result, blob)) = done.next().await {
+                    tally.looked_at += 1;
+                    match result {
+                        Ok(changed) => tally.changed += changed,
+                        Err(error) => {
+                            tracing::warn!(tenant = %blob.tenant, sha256 = blob.blob.sha256, %error, "a blob could not be locked");
+                            tally.failed += 1;
+                            last_error = Some(error);
+                        }
+                    }
+                }
+                progress.set(&tally);
+            }
+        }
+        progress.set(&tally);
+        last_error.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+#[async_trait]
+impl Handler for ObjectLocks {
+    fn kind(&self) -> &'static str {
+        OBJECT_LOCK
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        (!self.tiers().is_empty()).then_some(Schedule { every: self.every, offset: Duration::hours(2) })
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::hours(12)
+    }
+
+    async fn run(&self, job: &JobRecord, progress: &Progress) -> std::result::Result<(), JobError> {
+        if job.tenant.is_none() {
+            return self.look(progress).await;
+        }
+        let (tenant, order): (_, LockOrder) = order(job)?;
+        let (tiers, mut tally) = (self.tiers(), Tally::default());
+        for blob in &order.blobs {
+            let (database, blobs) = (self.database.as_ref(), self.blobs.as_ref());
+            tally.changed += lock_as_needed(database, blobs, (&tenant, blob), &tiers, self.clock.now()).await?;
+            tally.looked_at += 1;
+        }
+        progress.set(&tally);
+        Ok(())
+    }
+}
