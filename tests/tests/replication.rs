@@ -233,7 +233,7 @@ async fn killed_again_and_again_it_ends_complete() {
             server.signed("a.txt", text, &[]).await;
         }
         // One large enough to be cut off within.
-        server.signed("a.txt", [fixture("a.txt"), vec![b'x'; 40 << 20]].concat(), &[]).await;
+        server.signed("a.txt", [fixture("a.txt"), vec![b'x'; 12 << 20]].concat(), &[]).await;
         let all = stored(&server).await;
         assert_eq!(state(&server).await["pending_blobs"].as_u64(), Some(all));
         let start = || Worker(Server::command(server.dir.path(), &config).arg("worker").stdout(Stdio::null()).spawn().unwrap());
