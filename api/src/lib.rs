@@ -27,7 +27,7 @@ use omt_audit::AuditTrail;
 use omt_badge::Badges;
 use omt_claims::service::Manifests;
 use omt_compliance::Compliance;
-use omt_jobs::Jobs;
+use omt_jobs::{Jobs, Timing};
 use omt_kernel::{
     Error,
     port::{BlobStore, Clock, Database, Entropy, Telemetry},
@@ -37,7 +37,7 @@ use omt_pki::Pki;
 use omt_policy::Policies;
 use omt_workflow::Workflows;
 use problem::Problem;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A dependency that readiness asks.
 pub struct Dependency {
@@ -63,6 +63,8 @@ pub struct ApiState {
     pub pki: Arc<Pki>,
     /// Background jobs.
     pub jobs: Arc<Jobs>,
+    /// When recurring jobs are due, by kind.
+    pub timings: BTreeMap<&'static str, Timing>,
     /// Approval.
     pub workflows: Arc<Workflows>,
     /// Compliance.
@@ -77,6 +79,8 @@ pub struct ApiState {
     pub badges: Arc<Badges>,
     /// The database, for what metrics read from it.
     pub database: Arc<dyn Database>,
+    /// Where copies of blobs go, where they do.
+    pub replication: Option<String>,
     /// What is counted.
     pub telemetry: Arc<dyn Telemetry>,
     /// Whether metrics are for everybody.

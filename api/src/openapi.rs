@@ -90,6 +90,7 @@ impl Modify for Bearer {
         routes::admin::list_api_keys,
         routes::admin::revoke_api_key,
         routes::jobs::list,
+        routes::jobs::schedules,
         routes::jobs::get,
         routes::jobs::retry,
         routes::jobs::cancel,

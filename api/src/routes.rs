@@ -123,6 +123,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(at("/api/v1/admin/jobs", "GET").route(web::get().to(jobs::list)))
         .service(at("/api/v1/admin/jobs/{id}/retry", "POST").route(web::post().to(jobs::retry)))
         .service(at("/api/v1/admin/jobs/{id}/cancel", "POST").route(web::post().to(jobs::cancel)))
+        .service(at("/api/v1/admin/jobs/schedules", "GET").route(web::get().to(jobs::schedules)))
         .service(at("/api/v1/admin/jobs/{id}", "GET").route(web::get().to(jobs::get)))
         .service(at("/api/v1/admin/storage", "GET").route(web::get().to(storage::usage)))
         .service(at("/metrics", "GET").route(web::get().to(metrics::metrics)))

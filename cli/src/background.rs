@@ -7,14 +7,14 @@ use crate::{
 };
 use omt_api::Dependency;
 use omt_audit::{Expiry, Integrator};
-use omt_jobs::{Handler, Runner};
+use omt_jobs::{Handler, Runner, Timing};
 use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
 use omt_workers::{
     Archive, AuditExpiry, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Look, Mailings, ObjectLocks,
-    OldMessages, Recheck, Remeasure, Restores, Retention, Sweep, Timers,
+    OldMessages, Recheck, Remeasure, Replicate, Restores, Retention, Sweep, Timers,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
 
@@ -64,6 +64,8 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
             clock: clock.clone(),
             every: seconds(settings.retention_every_seconds),
             audit: platform.audit.clone(),
+            cdn: platform.cdn.clone(),
+            replica: platform.replica.clone(),
         }),
         Arc::new(AuditExpiry {
             expiry: Expiry {
@@ -88,13 +90,18 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
             every: seconds(settings.lock_every_seconds),
         }),
         Arc::new(Sweep {
-            database,
-            blobs,
-            clock,
+            database: database.clone(),
+            blobs: blobs.clone(),
+            clock: clock.clone(),
             every: seconds(settings.sweep_every_seconds),
             young: seconds(settings.sweep_after_seconds),
+            replica: platform.replica.clone(),
         }),
     ];
+    if let Some(target) = &platform.replica {
+        let (target, every) = (target.clone(), seconds(config.replication.every_seconds));
+        handlers.push(Arc::new(Replicate { database, blobs, target, clock, every }));
+    }
     if let Some(post) = &platform.post {
         handlers.push(Arc::new(Mailings(post.clone())));
         handlers.push(Arc::new(Letters(post.clone())));
@@ -102,8 +109,24 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
     handlers
 }
 
+/// When the recurring jobs of every kind are due.
+pub fn timings(config: &Config, platform: &Platform) -> Result<BTreeMap<&'static str, Timing>, Fault> {
+    let own = |handler: &Arc<dyn Handler>| Some((handler.kind(), Timing::Every(handler.schedule()?)));
+    let mut timings: BTreeMap<_, _> = handlers(config, platform).iter().filter_map(own).collect();
+    for (kind, cron) in config.schedules()? {
+        let Some(timing) = timings.get_mut(kind.as_str()) else {
+            let known: Vec<&str> = timings.keys().copied().collect();
+            let words = format!("jobs.schedules.{kind}: there is no such recurring job; there are {}", known.join(", "));
+            return Err(Fault::new(words));
+        };
+        *timing = Timing::Cron(cron);
+    }
+    Ok(timings)
+}
+
 /// Starts working on the jobs of `kinds`, or of every kind when there are none.
 pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Result<Background, Fault> {
+    timings(config, platform)?;
     let mut handlers = handlers(config, platform);
     if let Some(unknown) = kinds.iter().find(|kind| handlers.iter().all(|h| h.kind() != kind.as_str())) {
         let known: Vec<&str> = handlers.iter().map(|h| h.kind()).collect();
@@ -115,14 +138,15 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
     let queue = Arc::new(ApalisQueue::connect(&config.queue_url(), &config.queue.name).await?);
     // Unique over restarts.
     let name = format!("{}-{}", hostname(), Uuid::new_v4());
-    let runner = Arc::new(Runner::new(
+    let runner = Runner::new(
         platform.database.clone(),
         platform.clock.clone(),
         platform.entropy.clone(),
         handlers,
         platform.telemetry.clone(),
         name.clone(),
-    ));
+    );
+    let runner = Arc::new(runner.with_schedules(&config.schedules()?));
     let (stop, stopped) = watch::channel(false);
     let (ending, alive) = watch::channel(true);
     let handle: Handle = {

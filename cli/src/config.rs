@@ -8,13 +8,15 @@ use figment::{
 use omt_access::OidcSettings;
 use omt_audit::Level;
 use omt_blob::S3Url;
+use omt_claims::cdn::Cdn;
 use omt_crypto::ProviderName;
 use omt_directory::LdapSettings;
-use omt_kernel::{TenantId, TenantSettings, storage::Tier};
+use omt_jobs::Cron;
+use omt_kernel::{TenantId, TenantSettings, manifest::Classification, storage::Tier};
 use omt_outbound::{MailSettings, WebhookSettings};
 use serde::Deserialize;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -36,6 +38,8 @@ pub struct Config {
     pub database: DatabaseSection,
     /// Blob store.
     pub blob: Blob,
+    /// Copies of blobs elsewhere.
+    pub replication: Replication,
     /// Life cycle of stored blobs.
     pub lifecycle: Lifecycle,
     /// Workflows.
@@ -106,7 +110,7 @@ impl std::fmt::Debug for DatabaseSection {
 }
 
 /// `[blob]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Blob {
     /// The hot tier; its scheme picks the adapter.
@@ -115,6 +119,28 @@ pub struct Blob {
     pub warm_url: String,
     /// The cold tier.
     pub cold_url: String,
+    /// The content delivery network in front of the hot tier; none when empty.
+    pub cdn_url: String,
+    /// The secret that its edge shares; URLs are not signed when empty.
+    pub cdn_secret: String,
+    /// The highest classification that it may serve.
+    pub cdn_max_classification: Classification,
+}
+
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Blob(…)")
+    }
+}
+
+/// `[replication]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replication {
+    /// The target; none when empty.
+    pub url: String,
+    /// Seconds between looks for blobs that it lacks.
+    pub every_seconds: u32,
 }
 
 /// `[lifecycle]`
@@ -196,6 +222,10 @@ pub struct Jobs {
     pub in_process: InProcess,
     /// Jobs at once.
     pub concurrency: usize,
+    /// The time zone of cron expressions.
+    pub time_zone: String,
+    /// Cron expressions by the kinds whose periods they replace.
+    pub schedules: BTreeMap<String, String>,
 }
 
 /// Whether the serving process works on jobs.
@@ -402,12 +432,13 @@ impl Config {
         // stand: the environment provider would take "0042" for a number.
         let env = Env::prefixed("OMT_")
             .filter(|key| key.as_str().contains("__") || key == "data_dir" || key == "public_url")
-            .ignore(&["admin__password", "keystore__passphrase", "auth__ldap__bind_password"])
+            .ignore(&["admin__password", "keystore__passphrase", "auth__ldap__bind_password", "blob__cdn_secret"])
             .split("__");
         let mut config: Self = figment.merge(env).extract().map_err(|e| Fault::new(format!("configuration: {e}")))?;
         for (variable, target) in [
             ("OMT_ADMIN__PASSWORD", &mut config.admin.password),
             ("OMT_KEYSTORE__PASSPHRASE", &mut config.keystore.passphrase),
+            ("OMT_BLOB__CDN_SECRET", &mut config.blob.cdn_secret),
             ("OMT_AUTH__LDAP__BIND_PASSWORD", &mut config.auth.ldap.directory.bind_password),
         ] {
             if let Ok(value) = std::env::var(variable) {
@@ -463,6 +494,9 @@ impl Config {
         if self.limits.max_upload_bytes == 0 {
             return Err(Fault::new("limits.max_upload_bytes must be at least 1"));
         }
+        self.schedules()?;
+        self.cdn()?;
+        self.check_replication()?;
         Ok(())
     }
 
@@ -518,6 +552,52 @@ impl Config {
     pub fn mail_settings(&self) -> Option<MailSettings> {
         let Email { url, from, ca_file } = self.email.clone();
         (!url.is_empty()).then(|| MailSettings { url, from, ca_file: file(&ca_file) })
+    }
+
+    fn check_replication(&self) -> Result<(), Fault> {
+        let Replication { url, every_seconds } = &self.replication;
+        if *every_seconds == 0 {
+            return Err(Fault::new("replication.every_seconds must be at least 1"));
+        }
+        if url.is_empty() {
+            return Ok(());
+        }
+        if !url.starts_with("file:") && !url.starts_with("s3:") {
+            return Err(Fault::new("replication.url must begin with file: or s3:"));
+        }
+        for tier in Tier::ALL {
+            if omt_blob::overlap(url, &self.tier_url(tier)).map_err(|error| Fault::new(format!("replication.url: {error}")))? {
+                let words = format!("replication.url and the {tier} tier lie within each other; a copy must be elsewhere");
+                return Err(Fault::new(words));
+            }
+        }
+        Ok(())
+    }
+
+    /// The content delivery network, if there is one.
+    pub fn cdn(&self) -> Result<Option<Cdn>, Fault> {
+        let Blob { cdn_url, cdn_secret, cdn_max_classification, .. } = &self.blob;
+        if cdn_url.is_empty() {
+            if !cdn_secret.is_empty() || *cdn_max_classification != Classification::Public {
+                return Err(Fault::new("blob.cdn_secret and blob.cdn_max_classification say nothing without blob.cdn_url"));
+            }
+            return Ok(None);
+        }
+        if !self.blob_url().starts_with("s3:") {
+            return Err(Fault::new("blob.cdn_url needs blob.url to be an S3 bucket, which the network reads from"));
+        }
+        Cdn::new(cdn_url, cdn_secret, *cdn_max_classification).map(Some).map_err(Fault::new)
+    }
+
+    /// The cron expressions of `[jobs.schedules]`, by kind.
+    pub fn schedules(&self) -> Result<BTreeMap<String, Cron>, Fault> {
+        // A wrong zone is found where no expression needs it yet, too.
+        Cron::parse("@daily", &self.jobs.time_zone).map_err(|error| Fault::new(format!("jobs.time_zone: {error}")))?;
+        let read = |(kind, text): (&String, &String)| match Cron::parse(text, &self.jobs.time_zone) {
+            Ok(cron) => Ok((kind.clone(), cron)),
+            Err(error) => Err(Fault::new(format!("jobs.schedules.{kind}: {error}"))),
+        };
+        self.jobs.schedules.iter().map(read).collect()
     }
 
     /// Jobs at once.
@@ -577,6 +657,67 @@ mod tests {
         }
         with("[blob]\nurl = \"s3://media?storage_class=STANDARD_IA\"").unwrap();
         assert!(with("[lifecycle]\nlock_every_seconds = 0").is_err());
+    }
+
+    #[test]
+    fn schedules_are_read_and_what_is_wrong_is_named() {
+        let with = |text: &str| {
+            let config: Config = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(text)).extract().unwrap();
+            config.check().map(|()| config.schedules().unwrap()).map_err(|fault| fault.to_string())
+        };
+        let good = with("[jobs]\ntime_zone = \"Europe/Berlin\"\n[jobs.schedules]\nsweep = \"30 3 * * SUN\"\n").unwrap();
+        assert_eq!(good["sweep"].to_string(), "30 3 * * SUN Europe/Berlin");
+        for (text, key) in [
+            ("[jobs.schedules]\nsweep = \"often\"", "jobs.schedules.sweep"),
+            ("[jobs.schedules]\nretention = \"0 0 30 2 *\"", "jobs.schedules.retention: \"0 0 30 2 *\" never fires"),
+            ("[jobs]\ntime_zone = \"Berlin\"", "jobs.time_zone"),
+        ] {
+            let fault = with(text).unwrap_err();
+            assert!(fault.contains(key), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_content_delivery_network_needs_a_bucket_and_a_secret_for_what_is_not_public() {
+        let with = |blob: &str| {
+            let config: Config =
+                Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(&format!("[blob]\n{blob}"))).extract().unwrap();
+            config.check().map(|()| config.cdn().unwrap()).map_err(|fault| fault.to_string())
+        };
+        let (url, s3) = ("cdn_url = \"https://cdn.example.org/\"\n", "url = \"s3://media/omt\"\n");
+        let secret = format!("cdn_secret = \"{}\"\n", "s".repeat(32));
+        let internal = "cdn_max_classification = \"internal\"\n";
+        assert!(with(s3).unwrap().is_none());
+        assert!(!with(&format!("{s3}{url}")).unwrap().unwrap().signs());
+        assert!(with(&format!("{s3}{url}{secret}{internal}")).unwrap().unwrap().signs());
+        for (blob, words) in [
+            (url.to_owned(), "needs blob.url to be an S3 bucket"),
+            (format!("{s3}{secret}"), "say nothing without blob.cdn_url"),
+            (format!("{s3}{internal}"), "say nothing without blob.cdn_url"),
+            (format!("{s3}{url}{internal}"), "needs blob.cdn_secret"),
+            (format!("{s3}{url}cdn_secret = \"short\""), "at least 32 bytes"),
+            (format!("{s3}cdn_url = \"http://cdn.example.org\""), "must begin with https://"),
+        ] {
+            let fault = with(&blob).err().unwrap_or_default();
+            assert!(fault.contains(words), "{blob}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_replication_target_is_elsewhere() {
+        let with = |url: &str| {
+            let text = format!("[blob]\nurl = \"s3://media/omt\"\n[replication]\nurl = \"{url}\"\n");
+            let config: Config = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(&text)).extract().unwrap();
+            config.check().map_err(|fault| fault.to_string()).err().unwrap_or_default()
+        };
+        for url in ["", "s3://media-copy/omt", "s3://media/copy", "file:/mnt/copy"] {
+            assert_eq!(with(url), "", "{url}");
+        }
+        for url in ["s3://media/omt", "s3://media", "s3://media/omt/.warm/x"] {
+            assert!(with(url).contains("lie within each other"), "{url}");
+        }
+        assert!(with("ftp://x").contains("replication.url must begin"));
+        assert!(with("s3://x").contains("replication.url: "));
     }
 
     #[test]

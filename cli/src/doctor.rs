@@ -34,6 +34,9 @@ pub async fn run(config: &Config) -> Result<ExitCode, Fault> {
         }
     }
     show("blob store", blobs(config).await);
+    if !config.replication.url.is_empty() {
+        show("replica", replica(config).await);
+    }
     buckets(config, &mut show).await;
     show("queue", queue(config).await);
     show("cache", cache(config).await);
@@ -88,30 +91,37 @@ async fn blobs(config: &Config) -> Finding {
     store.check().await.map(|()| store.describe()).map_err(|e| (e.to_string(), mend))
 }
 
+async fn replica(config: &Config) -> Finding {
+    let mend = "check replication.url, its permissions and free space; copies wait until it is back";
+    match platform::open_replica(config).await.map_err(|e| (e.to_string(), mend))? {
+        None => Ok("none".to_owned()),
+        Some(replica) => replica.check().await.map(|()| replica.describe()).map_err(|e| (e.to_string(), mend)),
+    }
+}
+
 /// Each bucket: permissions, clock, public access, and its rules.
 async fn buckets(config: &Config, show: &mut impl FnMut(&str, Finding)) {
     let Ok(buckets) = crate::storage::buckets(config).await else { return };
-    for (tier, bucket) in buckets {
+    for (name, bucket) in buckets {
+        let tier = if name == "replica" { "replication target".to_owned() } else { format!("{name} tier") };
         for finding in bucket.examine(SystemClock.now()).await {
-            let words = format!("{tier} tier, {}", finding.subject);
+            let words = format!("{tier}, {}", finding.subject);
             show("bucket", finding.fault.map_or(Ok(words.clone()), |(fault, mend)| Err((format!("{words}: {fault}"), mend))));
         }
         for remark in bucket.remarks() {
-            show("bucket", Ok(format!("{tier} tier, {remark}")));
+            show("bucket", Ok(format!("{tier}, {remark}")));
         }
         match bucket.missing_rules().await {
-            Ok(missing) if missing.is_empty() => show("bucket", Ok(format!("{tier} tier, lifecycle rules"))),
+            Ok(missing) if missing.is_empty() => show("bucket", Ok(format!("{tier}, lifecycle rules"))),
             // Nothing else removes old versions.
             Ok(_) if bucket.needs_rules() => {
-                let words = format!("{tier} tier, object lock without lifecycle rules: deleted content would be kept for ever");
+                let words = format!("{tier}, object lock without lifecycle rules: deleted content would be kept for ever");
                 show("bucket", Err((words, "run `openmediatrust storage apply`")));
             }
             // Without them the sweep does the same, once a day.
-            Ok(_) => {
-                show("bucket", Ok(format!("{tier} tier, without lifecycle rules; `openmediatrust storage apply` writes them")))
-            }
+            Ok(_) => show("bucket", Ok(format!("{tier}, without lifecycle rules; `openmediatrust storage apply` writes them"))),
             Err(error) => {
-                show("bucket", Ok(format!("{tier} tier, no lifecycle rules here ({}); the sweep does their work", error.code)))
+                show("bucket", Ok(format!("{tier}, no lifecycle rules here ({}); the sweep does their work", error.code)))
             }
         }
     }

@@ -12,6 +12,7 @@ use omt_blob::TieredBlobStore;
 use omt_cache::RedisCache;
 use omt_claims::{
     Engine, TrustLists,
+    cdn::Cdn,
     service::{Dependencies, Manifests, SharedResults},
 };
 use omt_compliance::{Compliance, Subjects};
@@ -21,7 +22,9 @@ use omt_jobs::Jobs;
 use omt_kernel::{
     OffsetDateTime,
     pool::WorkPool,
-    port::{Authorizer, BlobStore, Cache, Clock, Database, Directory, Entropy, People, Telemetry, TieredStore, TileStore},
+    port::{
+        Authorizer, BlobStock, BlobStore, Cache, Clock, Database, Directory, Entropy, People, Telemetry, TieredStore, TileStore,
+    },
     storage::Tier,
 };
 use omt_keys::KeystoreFile;
@@ -74,6 +77,8 @@ pub struct Platform {
     pub blobs: Arc<dyn BlobStore>,
     /// The same, by tier.
     pub tiers: Arc<dyn TieredStore>,
+    /// Where copies of blobs go, where they do.
+    pub replica: Option<Arc<dyn BlobStock>>,
     /// Where the audit log's tiles are.
     pub tiles: Arc<dyn TileStore>,
     /// Keys.
@@ -82,6 +87,8 @@ pub struct Platform {
     pub pki: Arc<Pki>,
     /// Uploading, signing, verifying.
     pub manifests: Arc<Manifests>,
+    /// The content delivery network, where there is one.
+    pub cdn: Option<Arc<Cdn>>,
     /// What replicas share, where they do.
     pub cache: Option<Arc<dyn Cache>>,
     /// The audit log.
@@ -129,6 +136,17 @@ pub async fn open_tiers(config: &Config) -> Result<TieredBlobStore, Fault> {
     let (hot, warm, cold) =
         (omt_blob::open(&hot, &spool).await?, omt_blob::open(&warm, &spool).await?, omt_blob::open(&cold, &spool).await?);
     Ok(TieredBlobStore::new(hot, warm, cold))
+}
+
+/// Opens the replication target of the configuration, if there is one.
+pub async fn open_replica(config: &Config) -> Result<Option<Arc<dyn BlobStock>>, Fault> {
+    match config.replication.url.as_str() {
+        "" => Ok(None),
+        url => {
+            let opened = omt_blob::open(url, &config.data_dir.join("spool")).await;
+            opened.map(Some).map_err(|error| Fault::new(format!("replication.url: {error}")))
+        }
+    }
 }
 
 /// Connects to the cache of the configuration; none when each process keeps its own.
@@ -191,7 +209,12 @@ impl Platform {
             // A role of its own for the application may not change it: `migrate up` does, as the owner.
             tracing::warn!(%error, "audit.retention_days is not what the database holds to; run `openmediatrust migrate up`");
         }
-        let tiers = Arc::new(open_tiers(config).await?);
+        let telemetry: Arc<dyn Telemetry> = Arc::new(omt_metrics::Prometheus::new()?);
+        let (tiers, replica) = (open_tiers(config).await?, open_replica(config).await?);
+        let tiers = Arc::new(match &replica {
+            Some(replica) => tiers.with_replica(replica.clone(), telemetry.clone()),
+            None => tiers,
+        });
         let blobs: Arc<dyn BlobStore> = tiers.clone();
         let keys: Arc<dyn KeyStore> = {
             let config = config.clone();
@@ -232,7 +255,6 @@ impl Platform {
             }
             None => None,
         };
-        let telemetry: Arc<dyn Telemetry> = Arc::new(omt_metrics::Prometheus::new()?);
         let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone(), audit.clone()));
         let authorizer: Arc<dyn Authorizer> = Arc::new(CasbinAuthorizer::new()?);
         let people: Arc<dyn People> = Arc::new(Registry { authorizer: authorizer.clone() });
@@ -294,6 +316,12 @@ impl Platform {
             guards: guards.clone(),
             notices: notices.clone(),
         };
+        let cdn = config.cdn()?.map(Arc::new);
+        if cdn.as_ref().is_some_and(|cdn| !cdn.signs()) {
+            tracing::warn!(
+                "URLs of the CDN are not signed: whoever knows the SHA-256 of content in the bucket can fetch it there"
+            );
+        }
         let manifests = Arc::new(Manifests::new(
             config.limits.result_cache_bytes,
             Dependencies {
@@ -309,6 +337,7 @@ impl Platform {
                 shared,
                 audit: audit.clone(),
                 governance: Arc::new(gate),
+                cdn: cdn.clone(),
             },
         ));
         let badges = Arc::new(Badges::new(omt_badge::Dependencies {
@@ -334,10 +363,12 @@ impl Platform {
             database,
             blobs,
             tiers,
+            replica,
             tiles,
             keys,
             pki,
             manifests,
+            cdn,
             cache,
             audit,
             jobs,

@@ -38,6 +38,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
             }),
         });
     }
+    let timings = background::timings(&config, &platform)?;
     let background = match background::in_process(&config) {
         true => Some(background::start(&config, &platform, &[]).await?),
         false => None,
@@ -46,6 +47,8 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     let state = web::Data::new(ApiState {
         manifests: platform.manifests.clone(),
         jobs: platform.jobs.clone(),
+        timings,
+        replication: platform.replica.as_ref().map(|replica| replica.describe()),
         workflows: platform.workflows.clone(),
         compliance: platform.compliance.clone(),
         policies: platform.policies.clone(),
@@ -75,6 +78,9 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     println!("OpenMediaTrust {} listening on http://{address}", env!("CARGO_PKG_VERSION"));
     println!("  database   {}", platform.database.describe());
     println!("  blobs      {}", platform.blobs.describe());
+    if let Some(replica) = &platform.replica {
+        println!("  replica    {}", replica.describe());
+    }
     println!("  cache      {}", platform.cache.as_ref().map_or_else(|| "memory:".to_owned(), |cache| cache.describe()));
     match &background {
         Some(background) => println!("  jobs       {}", background.describe()),

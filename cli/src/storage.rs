@@ -21,13 +21,13 @@ enum Action {
     Check,
 }
 
-/// The tiers that are buckets.
-pub async fn buckets(config: &Config) -> Result<Vec<(Tier, S3BlobStore)>, Fault> {
+/// The tiers that are buckets, and the replication target if it is one.
+pub async fn buckets(config: &Config) -> Result<Vec<(&'static str, S3BlobStore)>, Fault> {
     let mut out = Vec::new();
-    for tier in Tier::ALL {
-        let url = config.tier_url(tier);
+    let tiers = Tier::ALL.map(|tier| (tier.as_str(), config.tier_url(tier)));
+    for (name, url) in tiers.into_iter().chain([("replica", config.replication.url.clone())]) {
         if url.starts_with("s3:") {
-            out.push((tier, S3BlobStore::open(&url.parse()?, &config.data_dir.join("spool")).await?));
+            out.push((name, S3BlobStore::open(&url.parse()?, &config.data_dir.join("spool")).await?));
         }
     }
     Ok(out)
@@ -37,17 +37,17 @@ pub async fn buckets(config: &Config) -> Result<Vec<(Tier, S3BlobStore)>, Fault>
 pub async fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fault> {
     let buckets = buckets(config).await?;
     if buckets.is_empty() {
-        println!("no tier is a bucket; directories need no rules");
+        println!("nothing is a bucket; directories need no rules");
     }
     let mut complete = true;
     for (tier, bucket) in buckets {
         match arguments.action {
-            Action::Apply => println!("{tier:<5} {}: {}", bucket.place(), bucket.apply_rules().await?.join(", ")),
+            Action::Apply => println!("{tier:<7} {}: {}", bucket.place(), bucket.apply_rules().await?.join(", ")),
             Action::Check => {
                 let missing = bucket.missing_rules().await?;
                 complete &= missing.is_empty();
                 let words = if missing.is_empty() { "complete".to_owned() } else { format!("missing {}", missing.join(", ")) };
-                println!("{tier:<5} {}: {words}", bucket.place());
+                println!("{tier:<7} {}: {words}", bucket.place());
             }
         }
     }

@@ -65,6 +65,7 @@ impl World {
             clock: Arc::new(Tomorrow),
             every: Duration::days(1),
             young: Duration::hours(1),
+            replica: None,
         };
         tokio::spawn(async move {
             let (at, progress) = (OffsetDateTime::now_utc(), Progress::default());

@@ -3,7 +3,7 @@
 use omt_kernel::{
     OffsetDateTime, Result, TenantId,
     manifest::BlobRef,
-    port::{Database, TieredStore},
+    port::{BlobStock, Database, TieredStore},
     storage::{Tier, lock_name},
 };
 
@@ -39,6 +39,32 @@ pub(crate) async fn remove_unneeded(
             Some(at) if at >= before => Removal::Young,
             Some(_) => {
                 blobs.remove(tenant, blob, tier).await?;
+                Removal::Removed
+            }
+        }
+    };
+    unit.commit().await?;
+    Ok(done)
+}
+
+/// Removes a copy from the replication target, unless a record names the blob, or it was stored after `before`. No request names bytes
+/// because they are there, so that without a time it may go at once.
+pub(crate) async fn remove_copy(
+    database: &dyn Database,
+    target: &dyn BlobStock,
+    (tenant, blob): (&TenantId, &BlobRef),
+    before: Option<OffsetDateTime>,
+) -> Result<Removal> {
+    let unit = database.begin().await?;
+    unit.lock(&lock_name(tenant, &blob.sha256)).await?;
+    let done = if unit.blobs().find(tenant, &blob.sha256).await?.is_some() {
+        Removal::Needed
+    } else {
+        match target.modified(tenant, blob).await? {
+            None => Removal::Absent,
+            Some(at) if before.is_some_and(|before| at >= before) => Removal::Young,
+            Some(_) => {
+                target.delete(tenant, blob).await?;
                 Removal::Removed
             }
         }

@@ -1,14 +1,15 @@
 //! Deletes content whose retention has ended.
 
-use crate::removal::{Removal, remove_unneeded};
+use crate::removal::{Removal, remove_copy, remove_unneeded};
 use async_trait::async_trait;
 use omt_audit::{AuditTrail, Event};
+use omt_claims::cdn::Cdn;
 use omt_jobs::{Handler, JobError, Progress, Schedule};
 use omt_kernel::{
-    Actor, OffsetDateTime, Result,
+    Actor, OffsetDateTime, Result, TenantId,
     job::JobRecord,
     manifest::{BlobRef, ManifestRecord},
-    port::{Clock, Database, TieredStore},
+    port::{BlobStock, Clock, Database, TieredStore},
     storage::{BlobRole, Tier},
 };
 use serde::Serialize;
@@ -33,6 +34,10 @@ pub struct Retention {
     pub every: Duration,
     /// The audit log.
     pub audit: Arc<AuditTrail>,
+    /// The content delivery network, where there is one.
+    pub cdn: Option<Arc<Cdn>>,
+    /// The replication target, where there is one.
+    pub replica: Option<Arc<dyn BlobStock>>,
 }
 
 /// How far it is.
@@ -40,6 +45,7 @@ pub struct Retention {
 struct Tally {
     manifests: u64,
     blobs_removed: u64,
+    copies_removed: u64,
     left_to_sweep: u64,
 }
 
@@ -60,6 +66,29 @@ impl Retention {
         self.audit.append(unit.as_ref(), &Actor::system(record.tenant.clone()), event).await?;
         unit.commit().await?;
         Ok(Some(gone))
+    }
+
+    /// Removes a blob that nobody needs any more from every tier and from the replica; what cannot go now is the sweep's.
+    async fn remove(&self, tenant: &TenantId, blob: &BlobRef, now: OffsetDateTime, tally: &mut Tally) {
+        let later = |error| {
+            tracing::warn!(%tenant, sha256 = blob.sha256, %error, "content could not be deleted now");
+            Removal::Young
+        };
+        for tier in Tier::ALL {
+            let (database, blobs) = (self.database.as_ref(), self.blobs.as_ref());
+            match remove_unneeded(database, blobs, (tenant, blob), tier, now - GRACE).await.unwrap_or_else(later) {
+                Removal::Removed => tally.blobs_removed += 1,
+                Removal::Absent | Removal::Needed => {}
+                Removal::Young => tally.left_to_sweep += 1,
+            }
+        }
+        if let Some(replica) = &self.replica {
+            match remove_copy(self.database.as_ref(), replica.as_ref(), (tenant, blob), None).await.unwrap_or_else(later) {
+                Removal::Removed => tally.copies_removed += 1,
+                Removal::Absent | Removal::Needed => {}
+                Removal::Young => tally.left_to_sweep += 1,
+            }
+        }
     }
 }
 
@@ -88,18 +117,11 @@ impl Handler for Retention {
                 let Some(gone) = self.forget(record, now).await? else { continue };
                 tally.manifests += 1;
                 for blob in gone {
-                    for tier in Tier::ALL {
-                        let (database, blobs) = (self.database.as_ref(), self.blobs.as_ref());
-                        match remove_unneeded(database, blobs, (&tenant, &blob), tier, now - GRACE).await {
-                            Ok(Removal::Removed) => tally.blobs_removed += 1,
-                            Ok(Removal::Absent | Removal::Needed) => {}
-                            Ok(Removal::Young) => tally.left_to_sweep += 1,
-                            Err(error) => {
-                                tracing::warn!(%tenant, sha256 = blob.sha256, %error, "content could not be deleted now");
-                                tally.left_to_sweep += 1;
-                            }
-                        }
+                    if let Some((cdn, key)) = self.cdn.as_ref().zip(self.blobs.object_key(&tenant, &blob)) {
+                        // It was withdrawn when it was archived; the network may have fetched it once more before it was gone.
+                        tracing::info!(url = cdn.place(&key), "content is deleted: purge it from the CDN if it was there");
                     }
+                    self.remove(&tenant, &blob, now, &mut tally).await;
                 }
                 progress.set(&tally);
             }

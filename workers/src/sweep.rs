@@ -1,12 +1,12 @@
 //! Finds what lies in the blob stores and no record names.
 
-use crate::removal::{Removal, remove_unneeded};
+use crate::removal::{Removal, remove_copy, remove_unneeded};
 use async_trait::async_trait;
 use omt_jobs::{Handler, JobError, Progress, Schedule};
 use omt_kernel::{
     Result,
     job::JobRecord,
-    port::{Clock, Database, Listed, TieredStore},
+    port::{BlobStock, Clock, Database, Listed, TieredStore},
     storage::{Tier, lock_name},
 };
 use serde::Serialize;
@@ -28,6 +28,8 @@ pub struct Sweep {
     pub every: Duration,
     /// Objects younger than this are left alone.
     pub young: Duration,
+    /// The replication target, where there is one.
+    pub replica: Option<Arc<dyn BlobStock>>,
 }
 
 /// How far it is.
@@ -40,6 +42,8 @@ struct Tally {
     kept: u64,
     brought_back: u64,
     uploads_aborted: u64,
+    copies: u64,
+    copies_removed: u64,
 }
 
 impl Sweep {
@@ -96,6 +100,29 @@ impl Sweep {
         }
         Ok(())
     }
+
+    /// Copies of what no record names go too. A target that does not answer keeps nothing else from being swept.
+    async fn sweep_replica(&self, replica: &dyn BlobStock, before: OffsetDateTime, tally: &mut Tally) -> Result<()> {
+        tally.uploads_aborted += replica.abort_uploads(before).await?;
+        let mut after: Option<String> = None;
+        loop {
+            let page = replica.list(after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.key.clone());
+            for object in &page {
+                tally.copies += 1;
+                let unit = self.database.read().await?;
+                if object.modified >= before || unit.blobs().find(&object.tenant, &object.blob.sha256).await?.is_some() {
+                    continue;
+                }
+                drop(unit);
+                let copy = (&object.tenant, &object.blob);
+                if remove_copy(self.database.as_ref(), replica, copy, Some(before)).await? == Removal::Removed {
+                    tally.copies_removed += 1;
+                }
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -127,6 +154,11 @@ impl Handler for Sweep {
                 }
                 progress.set(&tally);
             }
+        }
+        if let Some(replica) = &self.replica
+            && let Err(error) = self.sweep_replica(replica.as_ref(), before, &mut tally).await
+        {
+            tracing::warn!(%error, "the replication target could not be swept");
         }
         progress.set(&tally);
         Ok(())

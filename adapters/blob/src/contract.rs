@@ -253,3 +253,83 @@ async fn faults_have_names() {
         assert!(error.retry_after.is_some());
     }
 }
+
+/// Counts reads of a replica.
+#[derive(Default)]
+struct Reads(std::sync::atomic::AtomicU32);
+
+impl omt_kernel::port::Telemetry for Reads {
+    fn request(&self, _: &str, _: &str, _: u16, _: std::time::Duration) {}
+    fn refused(&self, _: &'static str) {}
+    fn attempt(&self, _: &str, _: &'static str, _: std::time::Duration, _: std::time::Duration) {}
+    fn verified(&self, _: &str) {}
+    fn manifest(&self, _: &'static str) {}
+    fn cache(&self, _: &'static str, _: bool) {}
+    fn replica_read(&self) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+    fn render(&self, _: &omt_kernel::port::Gauges) -> omt_kernel::Result<String> {
+        Ok(String::new())
+    }
+}
+
+/// What no tier gives is read from the replica, whatever kind of store it is.
+async fn rescued(replica: &str, spool: &std::path::Path) {
+    use omt_kernel::{port::TieredStore, storage::Tier};
+    let dir = tempfile::tempdir().unwrap();
+    let tier = async |name: &str| crate::open(&format!("file:{}", dir.path().join(name).display()), spool).await.unwrap();
+    let (copy, reads) = (crate::open(replica, spool).await.unwrap(), std::sync::Arc::new(Reads::default()));
+    let tiered = crate::TieredBlobStore::new(tier("hot").await, tier("warm").await, tier("cold").await);
+    let tiered = tiered.with_replica(copy.clone(), reads.clone());
+    let count = || reads.0.load(std::sync::atomic::Ordering::SeqCst);
+    let (tenant, bytes) = (TenantId::parse("a").unwrap(), fresh(300_000));
+    let name = blob(&bytes);
+    tiered.put(&tenant, &name, Content::Memory(bytes.clone().into())).await.unwrap();
+    assert!(!copy.exists(&tenant, &name).await.unwrap(), "nothing is copied by itself");
+    copy.put(&tenant, &name, tiered.open(&tenant, &name).await.unwrap()).await.unwrap();
+    assert_eq!((all(&tiered, &tenant, &name, 0..name.size).await == bytes, count()), (true, 0));
+    tiered.remove(&tenant, &name, Tier::Hot).await.unwrap();
+    assert!(all(&tiered, &tenant, &name, 5..200_000).await == bytes[5..200_000]);
+    assert!(bytes_of(&tiered.open(&tenant, &name).await.unwrap()) == bytes);
+    assert_eq!(count(), 2);
+    // It is no tier: what is only there is not stored, and another tenant has nothing of it.
+    assert!(!tiered.exists(&tenant, &name).await.unwrap());
+    assert!(tiered.open(&TenantId::parse("b").unwrap(), &name).await.is_err());
+    copy.delete(&tenant, &name).await.unwrap();
+    assert_eq!(tiered.open(&tenant, &name).await.unwrap_err().kind, Kind::Internal);
+    assert!(tiered.read(&tenant, &name, 0..name.size).await.is_err());
+    assert_eq!(count(), 2);
+}
+
+#[tokio::test]
+async fn a_replica_in_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    rescued(&format!("file:{}", dir.path().join("copy").display()), dir.path()).await;
+}
+
+#[tokio::test]
+async fn a_replica_in_seaweedfs() {
+    let Ok(url) = std::env::var("OMT_TEST_S3") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (place, query) = url.split_once('?').unwrap();
+    rescued(&format!("{place}/{}?{query}", uuid::Uuid::new_v4()), dir.path()).await;
+}
+
+/// A temporary file of another file system is copied into place, not renamed.
+#[tokio::test]
+async fn content_comes_from_other_file_systems() {
+    use std::os::unix::fs::MetadataExt;
+    let (dir, other) = (tempfile::tempdir().unwrap(), std::path::Path::new("/dev/shm"));
+    let device = |path: &std::path::Path| fs::metadata(path).map(|m| m.dev()).ok();
+    if device(other).is_none() || device(other) == device(dir.path()) {
+        return;
+    }
+    let store = FileBlobStore::open(dir.path()).unwrap();
+    let (tenant, bytes) = (TenantId::parse("a").unwrap(), fresh(100_000));
+    let path = other.join(uuid::Uuid::new_v4().to_string());
+    fs::write(&path, &bytes).unwrap();
+    let content = Content::File(TemporaryFile::new(path.clone()));
+    assert_eq!(store.put(&tenant, &blob(&bytes), content).await.unwrap(), Put::Written);
+    assert!(bytes_of(&store.open(&tenant, &blob(&bytes)).await.unwrap()) == bytes);
+    assert!(!path.exists() && fs::read_dir(store.spool_dir()).unwrap().count() == 0);
+}

@@ -153,7 +153,14 @@ impl BlobStore for FileBlobStore {
         let target = self.path(tenant, blob)?;
         let wanted = blob.clone();
         let aside = TemporaryFile::new(self.spool.join(format!("put-{}", uuid::Uuid::new_v4())));
+        let spool = self.spool.clone();
         let put = blocking(move || {
+            // A file system that was unmounted leaves an empty directory, which is not to be filled.
+            if !spool.is_dir() {
+                return Err(
+                    Error::new(Kind::Unavailable, "BLOB_STORE_MISSING", "the blob directory is not there").retry_after(60)
+                );
+            }
             if target.exists() && is_intact(&target, &wanted) {
                 return Ok(Put::Present);
             }
@@ -163,7 +170,14 @@ impl BlobStore for FileBlobStore {
                     file.write_all(bytes).map_err(write_error)?;
                     publish(aside.path(), &target).map_err(write_error)
                 }
-                Content::File(temporary) => publish(temporary.path(), &target).map_err(write_error),
+                Content::File(temporary) => match publish(temporary.path(), &target) {
+                    // Another store's spool may be on another file system.
+                    Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                        fs::copy(temporary.path(), aside.path()).map_err(write_error)?;
+                        publish(aside.path(), &target).map_err(write_error)
+                    }
+                    published => published.map_err(write_error),
+                },
                 Content::Stored(path) if *path == target => Ok(()),
                 Content::Stored(path) => {
                     fs::copy(path, aside.path()).map_err(write_error)?;

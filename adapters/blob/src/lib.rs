@@ -36,6 +36,23 @@ pub async fn open(url: &str, spool: &Path) -> Result<Arc<dyn BlobStock>> {
     }
 }
 
+/// Whether one of two stores lies within the other, so that what is removed from one is gone from both.
+pub fn overlap(one: &str, other: &str) -> Result<bool> {
+    let nested = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
+    if one.starts_with("s3:") && other.starts_with("s3:") {
+        let (one, other): (S3Url, S3Url) = (one.parse()?, other.parse()?);
+        return Ok(one.bucket == other.bucket && one.endpoint == other.endpoint && nested(&one.prefix, &other.prefix));
+    }
+    let directory = |url: &str| {
+        let path = url.strip_prefix("file:")?;
+        std::path::absolute(path.strip_prefix("//").unwrap_or(path)).ok()
+    };
+    Ok(match (directory(one), directory(other)) {
+        (Some(one), Some(other)) => one.starts_with(&other) || other.starts_with(&one),
+        _ => false,
+    })
+}
+
 /// Where a tier is when the configuration does not say: beside the hot one, on S3 in a class that costs less to keep.
 pub fn tier_url(hot: &str, tier: Tier) -> String {
     if tier == Tier::Hot {
@@ -51,4 +68,29 @@ pub fn tier_url(hot: &str, tier: Tier) -> String {
     let kept: Vec<&str> = query.split('&').filter(|p| !p.is_empty()).filter(own).collect();
     let query = [kept.as_slice(), &[&format!("storage_class={class}")]].concat().join("&");
     format!("{}/.{tier}?{query}", place.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stores_within_each_other_are_found() {
+        for (one, other, nested) in [
+            ("file:/a/b", "file:/a/b", true),
+            ("file:/a/b", "file:///a/b/.copy", true),
+            ("file:/a/b", "file:/a", true),
+            ("file:/a/b", "file:/a/bc", false),
+            ("file:/a/b", "s3://abc", false),
+            ("s3://abc/x", "s3://abc/x/", true),
+            ("s3://abc", "s3://abc/x?region=r", true),
+            ("s3://abc/x/y", "s3://abc/x", true),
+            ("s3://abc/x", "s3://abc/xy", false),
+            ("s3://abc/x", "s3://abd/x", false),
+            ("s3://abc/x?endpoint=http://a", "s3://abc/x?endpoint=http://b", false),
+        ] {
+            assert_eq!((overlap(one, other).unwrap(), overlap(other, one).unwrap()), (nested, nested), "{one} {other}");
+        }
+        assert!(overlap("s3://a", "s3://abc").is_err());
+    }
 }

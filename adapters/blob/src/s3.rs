@@ -420,6 +420,10 @@ impl BlobStore for S3BlobStore {
         self.get_url(tenant, blob, wanted).await.map(Some)
     }
 
+    fn object_key(&self, tenant: &TenantId, blob: &BlobRef) -> Option<String> {
+        self.key(tenant, blob).ok()
+    }
+
     async fn direct_upload(&self, tenant: &TenantId, blob: &BlobRef, expires: Duration) -> Result<Option<DirectUpload>> {
         self.put_url(tenant, blob, expires).await.map(Some)
     }

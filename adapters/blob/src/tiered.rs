@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
     manifest::BlobRef,
-    port::{BlobStock, BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, Put, TieredStore},
+    port::{BlobStock, BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, Put, Telemetry, TieredStore},
     storage::{ARCHIVED, Availability, Lock, Locked, Tier},
 };
 use sha2::{Digest, Sha256};
@@ -17,12 +17,45 @@ pub struct TieredBlobStore {
     pub(crate) hot: Arc<dyn BlobStock>,
     warm: Arc<dyn BlobStock>,
     cold: Arc<dyn BlobStock>,
+    replica: Option<(Arc<dyn BlobStock>, Arc<dyn Telemetry>)>,
 }
 
 impl TieredBlobStore {
     /// A store out of three.
     pub fn new(hot: Arc<dyn BlobStock>, warm: Arc<dyn BlobStock>, cold: Arc<dyn BlobStock>) -> Self {
-        Self { hot, warm, cold }
+        Self { hot, warm, cold, replica: None }
+    }
+
+    /// The same, reading from a replica what no tier gives.
+    pub fn with_replica(self, replica: Arc<dyn BlobStock>, telemetry: Arc<dyn Telemetry>) -> Self {
+        Self { replica: Some((replica, telemetry)), ..self }
+    }
+
+    /// The replica, when it has a blob that the tiers could not give for this reason.
+    async fn rescue(&self, tenant: &TenantId, blob: &BlobRef, error: Error) -> Result<&dyn BlobStock> {
+        let Some((replica, telemetry)) = &self.replica else { return Err(error) };
+        // Why the tiers failed says more than why the replica did.
+        if !replica.exists(tenant, blob).await.unwrap_or(false) {
+            return Err(error);
+        }
+        tracing::warn!(%tenant, sha256 = blob.sha256, %error, "no tier gives a blob; it is read from the replica");
+        telemetry.replica_read();
+        Ok(replica.as_ref())
+    }
+
+    async fn read_tiers(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
+        match self.holder(tenant, blob).await?.read(tenant, blob, range.clone()).await {
+            // It may have moved on between the question and the reading.
+            Err(error) if error.kind == Kind::Internal => self.holder(tenant, blob).await?.read(tenant, blob, range).await,
+            other => other,
+        }
+    }
+
+    async fn open_tiers(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
+        match self.holder(tenant, blob).await?.open(tenant, blob).await {
+            Err(error) if error.kind == Kind::Internal => self.holder(tenant, blob).await?.open(tenant, blob).await,
+            other => other,
+        }
     }
 
     fn store(&self, tier: Tier) -> &dyn BlobStock {
@@ -50,16 +83,15 @@ impl BlobStore for TieredBlobStore {
         self.hot.put(tenant, blob, content).await
     }
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
-        match self.holder(tenant, blob).await?.read(tenant, blob, range.clone()).await {
-            // It may have moved on between the question and the reading.
-            Err(error) if error.kind == Kind::Internal => self.holder(tenant, blob).await?.read(tenant, blob, range).await,
-            other => other,
+        match self.read_tiers(tenant, blob, range.clone()).await {
+            Err(error) => self.rescue(tenant, blob, error).await?.read(tenant, blob, range).await,
+            found => found,
         }
     }
     async fn open(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
-        match self.holder(tenant, blob).await?.open(tenant, blob).await {
-            Err(error) if error.kind == Kind::Internal => self.holder(tenant, blob).await?.open(tenant, blob).await,
-            other => other,
+        match self.open_tiers(tenant, blob).await {
+            Err(error) => self.rescue(tenant, blob, error).await?.open(tenant, blob).await,
+            found => found,
         }
     }
     async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool> {
@@ -75,6 +107,9 @@ impl BlobStore for TieredBlobStore {
     }
     async fn direct_download(&self, tenant: &TenantId, blob: &BlobRef, wanted: &DirectDownload) -> Result<Option<String>> {
         self.holder(tenant, blob).await?.direct_download(tenant, blob, wanted).await
+    }
+    fn object_key(&self, tenant: &TenantId, blob: &BlobRef) -> Option<String> {
+        self.hot.object_key(tenant, blob)
     }
     async fn direct_upload(
         &self,

@@ -5,7 +5,7 @@ use omt_kernel::{
     port::{Gauges, Telemetry},
 };
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
     process_collector::ProcessCollector,
 };
 use std::time::Duration;
@@ -27,6 +27,10 @@ pub struct Prometheus {
     jobs: IntGaugeVec,
     connections: IntGaugeVec,
     storage: IntGaugeVec,
+    replica_reads: IntCounterVec,
+    lag: GaugeVec,
+    behind_blobs: IntGaugeVec,
+    behind_bytes: IntGaugeVec,
 }
 
 fn broken(error: prometheus::Error) -> Error {
@@ -68,6 +72,19 @@ impl Prometheus {
             jobs: gauge("omt_jobs", "Jobs by kind and state.", &["kind", "state"])?,
             connections: gauge("omt_database_connections", "Connections to the database.", &["state"])?,
             storage: gauge("omt_storage_bytes", "Bytes that records name, by storage tier.", &["tier"])?,
+            replica_reads: counter(
+                "omt_replica_reads_total",
+                "Reads from the replication target, because no tier gave it.",
+                &[],
+            )?,
+            lag: {
+                let help = "Age of the oldest blob that the replication target lacks; 0 when it lacks none.";
+                let made = GaugeVec::new(Opts::new("omt_replication_lag_seconds", help), &[]).map_err(broken)?;
+                registry.register(Box::new(made.clone())).map_err(broken)?;
+                made
+            },
+            behind_blobs: gauge("omt_replication_pending_blobs", "Blobs that the replication target lacks.", &[])?,
+            behind_bytes: gauge("omt_replication_pending_bytes", "Bytes that the replication target lacks.", &[])?,
             registry,
         };
         metrics.registry.register(Box::new(ProcessCollector::for_self())).map_err(broken)?;
@@ -109,6 +126,10 @@ impl Telemetry for Prometheus {
         self.shadows.with_label_values(&[if passed { "passed" } else { "failed" }]).inc();
     }
 
+    fn replica_read(&self) {
+        self.replica_reads.with_label_values::<&str>(&[]).inc();
+    }
+
     fn render(&self, gauges: &Gauges) -> Result<String> {
         // What is no longer there must not stay at its last value.
         self.jobs.reset();
@@ -122,6 +143,14 @@ impl Telemetry for Prometheus {
         for (tier, bytes) in &gauges.storage {
             self.storage.with_label_values(&[tier.as_str()]).set(whole(*bytes));
         }
+        self.lag.reset();
+        self.behind_blobs.reset();
+        self.behind_bytes.reset();
+        if let Some((behind, lag)) = &gauges.replication {
+            self.lag.with_label_values::<&str>(&[]).set(*lag);
+            self.behind_blobs.with_label_values::<&str>(&[]).set(whole(behind.blobs));
+            self.behind_bytes.with_label_values::<&str>(&[]).set(whole(behind.bytes));
+        }
         let mut out = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut out).map_err(broken)?;
         String::from_utf8(out).map_err(|e| Error::internal("metrics are not UTF-8").caused_by(e))
@@ -131,6 +160,7 @@ impl Telemetry for Prometheus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use omt_kernel::storage::ReplicationState;
 
     #[test]
     fn everything_counted_is_shown() {
@@ -141,7 +171,10 @@ mod tests {
         metrics.manifest("signed");
         metrics.cache("verification", true);
         metrics.shadow_policy(false);
-        let mut gauges = Gauges { jobs: vec![("k".into(), "dead".into(), 2)], ..Default::default() };
+        metrics.replica_read();
+        let behind = ReplicationState { blobs: 3, bytes: 4, ..ReplicationState::default() };
+        let mut gauges =
+            Gauges { replication: Some((behind, 2.5)), jobs: vec![("k".into(), "dead".into(), 2)], ..Default::default() };
         let text = metrics.render(&gauges).unwrap();
         for line in [
             "omt_http_request_duration_seconds_count{method=\"GET\",route=\"/health\",status=\"200\"} 1",
@@ -152,11 +185,17 @@ mod tests {
             "omt_cache_requests_total{cache=\"verification\",outcome=\"hit\"} 1",
             "omt_policy_shadow_total{outcome=\"failed\"} 1",
             "omt_jobs{kind=\"k\",state=\"dead\"} 2",
+            "omt_replica_reads_total 1",
+            "omt_replication_lag_seconds 2.5",
+            "omt_replication_pending_blobs 3",
+            "omt_replication_pending_bytes 4",
             "process_resident_memory_bytes",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
         gauges.jobs.clear();
-        assert!(!metrics.render(&gauges).unwrap().contains("omt_jobs{"));
+        gauges.replication = None;
+        let text = metrics.render(&gauges).unwrap();
+        assert!(!text.contains("omt_jobs{") && !text.contains("omt_replication_lag_seconds "), "{text}");
     }
 }

@@ -1,6 +1,8 @@
 //! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
 
 mod governance;
+mod replicas;
+mod schedules;
 mod uses;
 
 use crate::SqlDatabase;
@@ -18,6 +20,8 @@ use omt_kernel::{
     storage::{BlobRole, Tier},
 };
 use omt_migrations::Migrator;
+use replicas::copies_are_kept_account_of;
+use schedules::cron_times_come_once;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait;
 use serde_json::json;
@@ -89,8 +93,10 @@ contract!(
     content_goes_when_its_last_use_does,
     a_use_that_is_being_noted_keeps_its_blob,
     blobs_page_without_loss,
+    copies_are_kept_account_of,
     unique_jobs_live_once,
     slots_are_taken_once,
+    cron_times_come_once,
     due_jobs_come_in_order,
     one_worker_has_a_job,
     a_lease_that_ends_gives_the_job_away,

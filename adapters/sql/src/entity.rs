@@ -232,6 +232,14 @@ entity!(blobs, "blobs", {
     pub tier: String,
     pub created_at: i64,
     pub last_used_at: i64,
+    pub replicated_at: Option<i64>,
+});
+
+entity!(replication, "replication", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: i32,
+    pub target: String,
+    pub since: i64,
 });
 
 entity!(blob_uses, "blob_uses", {

@@ -8,6 +8,7 @@ use crate::{
     wire::{PageQuery, Paged},
 };
 use actix_web::{HttpResponse, web};
+use omt_jobs::{Recurring, Timing};
 use omt_kernel::{
     Error, JobId, TenantId,
     job::{JobFilter, JobRecord, JobState},
@@ -115,6 +116,48 @@ pub async fn list(
     let filter = JobFilter { state: wanted, kind: query.kind, tenant: None };
     let jobs = state.jobs.list(&caller.0, filter, page).await?;
     Ok(HttpResponse::Ok().json(Paged::of(jobs, page, |j| j.id.0, Job::from)))
+}
+
+/// A kind of job that recurs by itself.
+#[derive(Serialize, ToSchema)]
+pub struct JobSchedule {
+    /// What kind of work.
+    #[schema(example = "sweep")]
+    kind: &'static str,
+    /// `interval` or `cron`.
+    #[schema(example = "cron")]
+    mode: &'static str,
+    /// The period in words, or the cron expression and its time zone.
+    #[schema(example = "30 3 * * SUN Europe/Berlin")]
+    schedule: String,
+    /// When it is due next.
+    #[serde(with = "time::serde::rfc3339::option")]
+    next_run_at: Option<OffsetDateTime>,
+    /// The last job of the kind; null when none is remembered.
+    last_run: Option<Job>,
+}
+
+/// Recurring jobs.
+#[derive(Serialize, ToSchema)]
+pub struct JobSchedules {
+    /// By kind.
+    items: Vec<JobSchedule>,
+}
+
+impl From<Recurring> for JobSchedule {
+    fn from(recurring: Recurring) -> Self {
+        let Recurring { kind, timing, next, last } = recurring;
+        let mode = if matches!(timing, Timing::Cron(_)) { "cron" } else { "interval" };
+        Self { kind, mode, schedule: timing.to_string(), next_run_at: next, last_run: last.map(Job::from) }
+    }
+}
+
+/// When each kind of recurring job is due, and the last of them. They are the platform's own: without `admin:system:config` the
+/// list is empty.
+#[utoipa::path(get, path = "/api/v1/admin/jobs/schedules", tag = "admin", security(("bearer" = [])), responses((status = 200, body = JobSchedules), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
+pub async fn schedules(state: web::Data<ApiState>, caller: Caller<may::AdminJobRead>) -> Result<HttpResponse, Problem> {
+    let found = state.jobs.recurring(&caller.0, &state.timings).await?;
+    Ok(HttpResponse::Ok().json(JobSchedules { items: found.into_iter().map(JobSchedule::from).collect() }))
 }
 
 /// One job, with its progress.

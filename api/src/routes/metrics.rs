@@ -24,10 +24,18 @@ pub async fn metrics(state: web::Data<ApiState>, request: HttpRequest) -> Result
     for usage in unit.blobs().usage(None).await? {
         *storage.entry(usage.tier.to_string()).or_default() += usage.bytes;
     }
+    let replication = match state.replication {
+        None => None,
+        Some(_) => {
+            let behind = unit.blobs().replication().await?;
+            Some((behind, behind.lag(state.clock.now()).as_seconds_f64()))
+        }
+    };
     let gauges = Gauges {
         jobs: unit.jobs().counts().await?,
         connections: state.database.connections(),
         storage: storage.into_iter().collect(),
+        replication,
     };
     let text = state.telemetry.render(&gauges)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))

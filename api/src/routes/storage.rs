@@ -8,7 +8,10 @@ use crate::{
     wire::Manifest,
 };
 use actix_web::{HttpResponse, http::header, web};
-use omt_claims::service::Fetched;
+use omt_claims::{
+    cdn::NotCdn,
+    service::{Fetched, Via},
+};
 use omt_kernel::{
     ManifestId, OffsetDateTime,
     manifest::{BlobRef, ManifestRecord},
@@ -55,17 +58,28 @@ pub async fn release(
     Ok(answer(&state.manifests.release(&caller.0, ManifestId(*id), if_match.0).await?))
 }
 
-/// A URL for content, for a short time.
+/// A URL for content.
 #[derive(Serialize, ToSchema)]
 pub struct ContentUrl {
     /// Fetch it with `GET`, without a credential.
     url: String,
-    /// When it ends.
-    #[serde(with = "time::serde::rfc3339")]
-    expires_at: OffsetDateTime,
+    /// When it ends; null for one of a content delivery network that does not.
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+    /// `store`, or `cdn` for the content delivery network.
+    #[schema(example = "store")]
+    via: &'static str,
+    /// Why the network does not serve it, where there is one: `draft`, `archived`, `legal_hold`, `classification`,
+    /// `not_published` or `other_tier`.
+    #[schema(example = "classification")]
+    not_cdn: Option<&'static str>,
+    /// The content's media type, which a content delivery network does not know.
+    #[schema(example = "image/jpeg")]
+    media_type: String,
 }
 
-/// A URL of the blob store for the content, good for five minutes, so that large files do not pass through this server.
+/// A URL for the content, so that large files do not pass through this server: of the blob store, good for five minutes; or, where a
+/// content delivery network is configured and the content may be there, of the network.
 #[utoipa::path(get, path = "/api/v1/manifests/{id}/content-url", tag = "manifests", security(("bearer" = [])), params(("id" = Uuid, Path,)),
     responses((status = 200, body = ContentUrl), (status = 202, body = Restore, description = "The content is archived and is being restored; `Retry-After` says when to ask again"), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NO_DIRECT_ACCESS"), (status = 410, body = ProblemBody, description = "CONTENT_DELETED")))]
 pub async fn content_url(
@@ -73,11 +87,16 @@ pub async fn content_url(
     caller: Caller<may::ManifestRead>,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
-    let (url, expires_at) = match state.manifests.content_url(&caller.0, ManifestId(*id)).await? {
+    let found = match state.manifests.content_url(&caller.0, ManifestId(*id)).await? {
         Fetched::Now(found) => found,
         Fetched::Later(restoring) => return Ok(later(&restoring)),
     };
-    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(ContentUrl { url, expires_at }))
+    let (via, not_cdn) = match found.via {
+        Via::Cdn => ("cdn", None),
+        Via::Store(why) => ("store", why.map(NotCdn::as_str)),
+    };
+    let body = ContentUrl { url: found.url, expires_at: found.expires_at, via, not_cdn, media_type: found.media_type };
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body))
 }
 
 /// What will be uploaded.
@@ -140,6 +159,25 @@ pub struct StorageUsage {
     items: Vec<TierUsage>,
     /// All of it, in bytes.
     total_bytes: u64,
+    /// The replication target; null where there is none, and for those who do not run the platform.
+    replication: Option<Replication>,
+}
+
+/// Where copies of blobs go, and how far they are behind.
+#[derive(Serialize, ToSchema)]
+pub struct Replication {
+    /// What and where the target is.
+    #[schema(example = "s3://media-copy/omt/")]
+    target: String,
+    /// Blobs that it lacks.
+    pending_blobs: u64,
+    /// Their bytes.
+    pending_bytes: u64,
+    /// The age of the oldest of them; 0 when it lacks none.
+    lag_seconds: f64,
+    /// When a blob was copied last.
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_copied_at: Option<OffsetDateTime>,
 }
 
 /// Storage by tenant and tier: your tenant's; with `admin:system:config` everybody's.
@@ -148,5 +186,18 @@ pub async fn usage(state: web::Data<ApiState>, caller: Caller<may::AdminStorage>
     let usage = state.manifests.usage(&caller.0).await?;
     let total_bytes = usage.iter().map(|u| u.bytes).sum();
     let item = |u: Usage| TierUsage { tenant: u.tenant.to_string(), tier: u.tier.as_str(), blobs: u.blobs, bytes: u.bytes };
-    Ok(HttpResponse::Ok().json(StorageUsage { items: usage.into_iter().map(item).collect(), total_bytes }))
+    let replication = match state.replication.clone().filter(|_| caller.0.runs_platform()) {
+        None => None,
+        Some(target) => {
+            let behind = state.database.replica().await?.blobs().replication().await?;
+            Some(Replication {
+                target,
+                pending_blobs: behind.blobs,
+                pending_bytes: behind.bytes,
+                lag_seconds: behind.lag(state.clock.now()).as_seconds_f64(),
+                last_copied_at: behind.last,
+            })
+        }
+    };
+    Ok(HttpResponse::Ok().json(StorageUsage { items: usage.into_iter().map(item).collect(), total_bytes, replication }))
 }

@@ -14,6 +14,8 @@ pub trait Governance: Send + Sync {
     async fn may_sign(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<Option<CustomAssertion>>;
     /// In the transaction that signs: whether what was said before still holds.
     async fn signing(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, settings: &TenantSettings) -> Result<()>;
+    /// Whether nothing keeps a signed manifest from the public: where a workflow has begun or is asked for, it has published.
+    async fn is_published(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<bool>;
     /// In the transaction that changes a draft.
     async fn changed(&self, unit: &dyn UnitOfWork, actor: &Actor, after: &ManifestRecord) -> Result<()>;
 }

@@ -4,8 +4,10 @@
 //! - [`metadata`], [`thumbnail`] — what it says about itself, and how it looks.
 //! - [`definition`], [`rules`] — what a claim will say, and how a record may change.
 //! - [`engine`] — building, signing and verifying manifests. [`jumbf`], [`post_quantum`], [`report`], [`custody`]: its parts.
+//! - [`cdn`] — what a content delivery network may serve.
 //! - [`service`] — the use cases.
 
+pub mod cdn;
 pub mod custody;
 pub mod definition;
 pub mod digest;

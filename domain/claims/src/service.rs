@@ -12,13 +12,14 @@ mod upload;
 mod verification;
 
 pub use archive::{Fetched, Restoring};
+pub use direct::{ContentAddress, Via};
 pub use drafts::Changes;
 pub use redaction::Redaction;
 pub use signing::{Offline, SignRequest};
 pub use upload::{NewIngredient, NewManifest};
 pub use verification::{Examined, VerifyTarget};
 
-use crate::{Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, governance::Governance};
+use crate::{Engine, TrustLists, cdn::Cdn, definition::ClaimDefinition, engine::SignPlan, governance::Governance};
 use omt_audit::{AuditTrail, Event};
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
@@ -57,6 +58,8 @@ pub struct Dependencies {
     pub audit: Arc<AuditTrail>,
     /// Who else has a say.
     pub governance: Arc<dyn Governance>,
+    /// The content delivery network, where there is one.
+    pub cdn: Option<Arc<Cdn>>,
 }
 
 pub use shared::SharedResults;

@@ -5,14 +5,16 @@
 //! and gives signs of life, and a job without them is taken over by another. Attempts are counted when they begin, so a job that
 //! kills its workers ends as well.
 
+mod cron;
 mod ledger;
 mod model;
 pub mod rules;
 mod runner;
 mod service;
 
+pub use cron::{Cron, Tick, Timing};
 pub use model::{
     ARCHIVE, ArchiveOrder, Handler, JobError, LockOrder, NewJob, OBJECT_LOCK, Progress, RESTORE, RestoreOrder, Schedule,
 };
 pub use runner::Runner;
-pub use service::{Jobs, enqueue};
+pub use service::{Jobs, Recurring, enqueue};

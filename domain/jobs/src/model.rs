@@ -96,6 +96,13 @@ impl Schedule {
         let every = self.every.whole_seconds().max(1);
         (now.unix_timestamp() - self.offset.whole_seconds()).div_euclid(every)
     }
+
+    /// When a period begins.
+    pub fn begin(&self, slot: i64) -> Option<OffsetDateTime> {
+        let every = self.every.whole_seconds().max(1);
+        let at = slot.checked_mul(every)?.checked_add(self.offset.whole_seconds())?;
+        OffsetDateTime::from_unix_timestamp(at).ok()
+    }
 }
 
 /// The identifier of a job that was made, or none where one with its key lives.

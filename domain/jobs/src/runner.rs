@@ -1,6 +1,7 @@
 //! Running jobs: telling workers, doing, and keeping the row true while it is done.
 
 use crate::{
+    cron::{Cron, Timing},
     ledger::Ledger,
     model::{Handler, JobError, NewJob, Progress},
     rules, service,
@@ -33,6 +34,7 @@ pub struct Runner {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     handlers: BTreeMap<&'static str, Arc<dyn Handler>>,
+    timings: BTreeMap<&'static str, Timing>,
     telemetry: Arc<dyn Telemetry>,
     /// Names this process in rows; new at each start.
     worker: String,
@@ -51,9 +53,22 @@ impl Runner {
         telemetry: Arc<dyn Telemetry>,
         worker: String,
     ) -> Self {
-        let handlers = handlers.into_iter().map(|handler| (handler.kind(), handler)).collect();
+        let handlers: BTreeMap<_, _> = handlers.into_iter().map(|handler| (handler.kind(), handler)).collect();
+        let own = |handler: &Arc<dyn Handler>| Some((handler.kind(), Timing::Every(handler.schedule()?)));
+        let timings = handlers.values().filter_map(own).collect();
         let ledger = Ledger::new(database.clone(), &worker);
-        Self { database, clock, entropy, handlers, telemetry, worker, ledger, slots: Mutex::default() }
+        Self { database, clock, entropy, handlers, timings, telemetry, worker, ledger, slots: Mutex::default() }
+    }
+
+    /// The same with these cron expressions in place of the periods of the kinds that they name. Kinds that do not recur, or that
+    /// this process does not do, are passed over.
+    pub fn with_schedules(mut self, schedules: &BTreeMap<String, Cron>) -> Self {
+        for (kind, timing) in &mut self.timings {
+            if let Some(cron) = schedules.get(*kind) {
+                *timing = Timing::Cron(cron.clone());
+            }
+        }
+        self
     }
 
     /// The kinds it does.
@@ -118,14 +133,15 @@ impl Runner {
     /// the job.
     async fn make_recurring(&self) -> Result<()> {
         let now = self.clock.now();
-        for handler in self.handlers.values() {
-            let Some(schedule) = handler.schedule() else { continue };
-            let (kind, slot) = (handler.kind(), schedule.slot(now));
+        for (kind, timing) in &self.timings {
+            let Some(tick) = timing.last(now) else { continue };
+            let (kind, slot) = (*kind, tick.slot);
             if self.slots().get(kind) == Some(&slot) {
                 continue;
             }
             let unit = self.database.begin().await?;
-            if unit.jobs().take_slot(kind, slot, now).await? {
+            let due = timing.is_due(tick, unit.jobs().last_slot_taken_at(kind).await?);
+            if unit.jobs().take_slot(kind, slot, now).await? && due {
                 let new = NewJob {
                     tenant: None,
                     kind,

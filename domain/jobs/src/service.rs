@@ -1,14 +1,30 @@
 //! Making jobs, and what administrators do with them.
 
-use crate::model::{ARCHIVE, ArchiveOrder, Made, NewJob};
+use crate::{
+    cron::Timing,
+    model::{ARCHIVE, ArchiveOrder, Made, NewJob},
+};
 use omt_audit::{AuditTrail, Event};
 use omt_kernel::{
-    Actor, Error, JobId, Kind, Permission, Result,
+    Actor, Error, JobId, Kind, OffsetDateTime, Permission, Result,
     error::Context as _,
     job::{JobFilter, JobRecord, JobState},
     port::{Clock, Database, Entropy, Page, UnitOfWork},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A kind of job that recurs by itself.
+#[derive(Debug)]
+pub struct Recurring {
+    /// The kind.
+    pub kind: &'static str,
+    /// When it is due.
+    pub timing: Timing,
+    /// When it is due next.
+    pub next: Option<OffsetDateTime>,
+    /// The last one that was made, while it is remembered.
+    pub last: Option<JobRecord>,
+}
 
 /// The use cases.
 pub struct Jobs {
@@ -43,6 +59,22 @@ impl Jobs {
         actor.require(Permission::AdminJobRead)?;
         let found = self.database.read().await?.jobs().get(id).await?;
         found.filter(|job| sees(actor, job)).ok_or_else(|| Error::not_found("job"))
+    }
+
+    /// The platform's recurring jobs, by kind: for those who run it, and nothing for others.
+    pub async fn recurring(&self, actor: &Actor, timings: &BTreeMap<&'static str, Timing>) -> Result<Vec<Recurring>> {
+        actor.require(Permission::AdminJobRead)?;
+        if !actor.runs_platform() {
+            return Ok(Vec::new());
+        }
+        let (now, view) = (self.clock.now(), self.database.replica().await?);
+        let mut out = Vec::new();
+        for (kind, timing) in timings {
+            let filter = JobFilter { kind: Some((*kind).to_owned()), ..JobFilter::default() };
+            let last = view.jobs().list(&filter, Page { after: None, limit: 1 }).await?.pop();
+            out.push(Recurring { kind, timing: timing.clone(), next: timing.next(now), last });
+        }
+        Ok(out)
     }
 
     /// Has a tenant's old manifests archived; the job that does it. Only one at a time.

@@ -93,6 +93,37 @@ pub struct StoredBlob {
     pub last_used_at: OffsetDateTime,
 }
 
+/// A blob of which the replication target has no copy yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreplicated {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name and size.
+    pub blob: BlobRef,
+    /// Since when records name it.
+    pub created_at: OffsetDateTime,
+}
+
+/// How far the replication target is behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplicationState {
+    /// Blobs that it lacks.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Since when records name the oldest of them.
+    pub oldest: Option<OffsetDateTime>,
+    /// When a blob was copied last.
+    pub last: Option<OffsetDateTime>,
+}
+
+impl ReplicationState {
+    /// The age of the oldest blob that is not copied; nothing when every one is.
+    pub fn lag(&self, now: OffsetDateTime) -> Duration {
+        self.oldest.map_or(Duration::ZERO, |oldest| (now - oldest).max(Duration::ZERO))
+    }
+}
+
 /// A manifest that needs a blob, as far as the blob's fate depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobUse {
@@ -228,6 +259,15 @@ mod tests {
         assert_eq!(Lock::of(&[needs(false, None)]), Lock::default());
         let all = [needs(false, Some(at(9))), needs(true, None), needs(false, Some(at(3)))];
         assert_eq!(Lock::of(&all), Lock { held: true, retain_until: Some(at(9)) });
+    }
+
+    #[test]
+    fn lag_is_the_oldest_blobs_age() {
+        let now = OffsetDateTime::UNIX_EPOCH + Duration::days(1000);
+        let state = |oldest| ReplicationState { oldest, ..ReplicationState::default() };
+        assert_eq!(state(None).lag(now), Duration::ZERO);
+        assert_eq!(state(Some(now - Duration::seconds(7))).lag(now), Duration::seconds(7));
+        assert_eq!(state(Some(now + Duration::seconds(7))).lag(now), Duration::ZERO, "of another clock");
     }
 
     #[test]

@@ -165,6 +165,22 @@ impl Governance for Gate {
         Ok(())
     }
 
+    async fn is_published(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<bool> {
+        let (read, required) = (self.database.read().await?, settings.approval.get(&record.classification));
+        let Some(workflow) = read.workflows().of_manifest(&record.tenant, record.id, false).await? else {
+            return Ok(required.is_none());
+        };
+        let instance = store::instance(&workflow)?;
+        if required.is_none() && instance.ended {
+            // Called off: as if it had not begun.
+            return Ok(true);
+        }
+        let definition =
+            self.definitions.get(read.as_ref(), &record.tenant, &instance.definition, Some(instance.version)).await?;
+        let asked_for = required.is_none_or(|name| *name == instance.definition);
+        Ok(asked_for && definition.kind(&instance.state) == StateKind::Published)
+    }
+
     async fn changed(&self, unit: &dyn UnitOfWork, actor: &Actor, after: &ManifestRecord) -> Result<()> {
         store::lock(unit, after.id).await?;
         self.guards.compliance.changed(unit, after).await?;

@@ -2,7 +2,7 @@
 
 use crate::{
     Finish, Unit,
-    entity::{blob_uses, blobs as rows, manifests},
+    entity::{blob_uses, blobs as rows, manifests, replication},
     failed, instant, micros, word,
 };
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use omt_kernel::{
     ManifestId, Result, TenantId,
     manifest::BlobRef,
     port::BlobRepository,
-    storage::{BlobRole, BlobUse, StoredBlob, Tier, Usage},
+    storage::{BlobRole, BlobUse, ReplicationState, StoredBlob, Tier, Unreplicated, Usage},
 };
 use sea_orm::{
     ActiveValue::Set,
@@ -46,6 +46,16 @@ struct Sum {
     bytes: i64,
 }
 
+/// The row that says where copies go.
+const TARGET: i32 = 1;
+
+#[derive(FromQueryResult)]
+struct Behind {
+    blobs: i64,
+    bytes: Option<i64>,
+    oldest: Option<i64>,
+}
+
 #[async_trait]
 impl<C: Finish> BlobRepository for Unit<C> {
     async fn add_uses(
@@ -68,6 +78,7 @@ impl<C: Finish> BlobRepository for Unit<C> {
             tier: Set(Tier::Hot.to_string()),
             created_at: Set(micros(now)),
             last_used_at: Set(micros(now)),
+            replicated_at: Set(None),
         });
         // A blob that is known stays where it is.
         let used =
@@ -199,6 +210,110 @@ impl<C: Finish> BlobRepository for Unit<C> {
             }
         }
         Ok(gone)
+    }
+
+    async fn aim_replicas(&self, target: &str, now: OffsetDateTime) -> Result<OffsetDateTime> {
+        let found = replication::Entity::find_by_id(TARGET).one(&self.connection).await.map_err(failed)?;
+        if let Some(row) = found.filter(|row| row.target == target) {
+            return instant(row.since);
+        }
+        let row = replication::ActiveModel { id: Set(TARGET), target: Set(target.to_owned()), since: Set(micros(now)) };
+        let other = OnConflict::column(replication::Column::Id)
+            .update_columns([replication::Column::Target, replication::Column::Since])
+            .to_owned();
+        replication::Entity::insert(row).on_conflict(other).exec_without_returning(&self.connection).await.map_err(failed)?;
+        Ok(now)
+    }
+
+    async fn forget_replicas(&self, before: OffsetDateTime, limit: u32) -> Result<u64> {
+        let some = Query::select()
+            .columns([rows::Column::Tenant, rows::Column::Sha256])
+            .from(rows::Entity)
+            .and_where(rows::Column::ReplicatedAt.lt(micros(before)))
+            .limit(limit.into())
+            .to_owned();
+        let name = Expr::tuple([Expr::col(rows::Column::Tenant), Expr::col(rows::Column::Sha256)]);
+        let done = rows::Entity::update_many()
+            .col_expr(rows::Column::ReplicatedAt, Expr::value(Option::<i64>::None))
+            .filter(name.in_subquery(some))
+            .exec(&self.connection)
+            .await
+            .map_err(failed)?;
+        Ok(done.rows_affected)
+    }
+
+    async fn unreplicated(&self, after: Option<&Unreplicated>, limit: u32) -> Result<Vec<Unreplicated>> {
+        let mut query = rows::Entity::find().filter(rows::Column::ReplicatedAt.is_null());
+        if let Some(after) = after {
+            let at = micros(after.created_at);
+            let (sha256, tenant) = (after.blob.sha256.as_str(), after.tenant.as_str());
+            let same = rows::Column::CreatedAt.eq(at);
+            let later = Condition::any()
+                .add(rows::Column::CreatedAt.gt(at))
+                .add(same.clone().and(rows::Column::Sha256.gt(sha256)))
+                .add(same.and(rows::Column::Sha256.eq(sha256)).and(rows::Column::Tenant.gt(tenant)));
+            // What the index can begin at.
+            query = query.filter(rows::Column::CreatedAt.gte(at)).filter(later);
+        }
+        let found = query
+            .order_by_asc(rows::Column::CreatedAt)
+            .order_by_asc(rows::Column::Sha256)
+            .order_by_asc(rows::Column::Tenant)
+            .limit(u64::from(limit))
+            .all(&self.connection)
+            .await
+            .map_err(failed)?;
+        let read = |row: rows::Model| {
+            let created_at = instant(row.created_at)?;
+            let StoredBlob { tenant, blob, .. } = from_row(row)?;
+            Ok(Unreplicated { tenant, blob, created_at })
+        };
+        found.into_iter().map(read).collect()
+    }
+
+    async fn set_replicated(&self, tenant: &TenantId, sha256: &str, copied: Option<(&str, OffsetDateTime)>) -> Result<bool> {
+        let mut update = rows::Entity::update_many()
+            .col_expr(rows::Column::ReplicatedAt, Expr::value(copied.map(|(_, at)| micros(at))))
+            .filter(named(tenant, sha256));
+        if let Some((target, _)) = copied {
+            // Not by a process that still copies to the target of before.
+            let aimed = Query::select()
+                .column(replication::Column::Id)
+                .from(replication::Entity)
+                .and_where(replication::Column::Target.eq(target))
+                .to_owned();
+            update = update.filter(Expr::exists(aimed));
+        }
+        let done = update.exec(&self.connection).await.map_err(failed)?;
+        Ok(done.rows_affected == 1)
+    }
+
+    async fn replication(&self) -> Result<ReplicationState> {
+        let behind = rows::Entity::find()
+            .select_only()
+            .column_as(rows::Column::Sha256.count(), "blobs")
+            .column_as(rows::Column::Size.sum().cast_as("bigint"), "bytes")
+            .column_as(rows::Column::CreatedAt.min(), "oldest")
+            .filter(rows::Column::ReplicatedAt.is_null())
+            .into_model::<Behind>()
+            .one(&self.connection)
+            .await
+            .map_err(failed)?;
+        let last = rows::Entity::find()
+            .filter(rows::Column::ReplicatedAt.is_not_null())
+            .order_by_desc(rows::Column::ReplicatedAt)
+            .limit(1)
+            .one(&self.connection)
+            .await
+            .map_err(failed)?;
+        let last = last.and_then(|row| row.replicated_at).map(instant).transpose()?;
+        let Some(behind) = behind else { return Ok(ReplicationState { last, ..ReplicationState::default() }) };
+        Ok(ReplicationState {
+            blobs: behind.blobs.unsigned_abs(),
+            bytes: behind.bytes.unwrap_or_default().unsigned_abs(),
+            oldest: behind.oldest.map(instant).transpose()?,
+            last,
+        })
     }
 
     async fn usage(&self, tenant: Option<&TenantId>) -> Result<Vec<Usage>> {

@@ -14,7 +14,7 @@ use omt_kernel::{
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, ExprTrait, LockBehavior, LockType, OnConflict, Query},
+    sea_query::{Alias, Expr, ExprTrait, LockBehavior, LockType, OnConflict, Query},
 };
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -137,6 +137,16 @@ impl<C: Finish> JobRepository for Unit<C> {
     async fn take_slot(&self, kind: &str, slot: i64, now: OffsetDateTime) -> Result<bool> {
         let row = job_slots::ActiveModel { kind: Set(kind.to_owned()), slot: Set(slot), taken_at: Set(micros(now)) };
         inserted(job_slots::Entity::insert(row).on_conflict(ignore()).exec_without_returning(&self.connection).await)
+    }
+
+    async fn last_slot_taken_at(&self, kind: &str) -> Result<Option<OffsetDateTime>> {
+        let last = job_slots::Entity::find()
+            .filter(job_slots::Column::Kind.eq(kind))
+            .order_by_desc(job_slots::Column::TakenAt)
+            .one(&self.connection)
+            .await
+            .map_err(failed)?;
+        last.map(|row| instant(row.taken_at)).transpose()
     }
 
     async fn due(&self, kinds: &[&str], now: OffsetDateTime, limit: u32) -> Result<Vec<DueJob>> {
@@ -325,8 +335,17 @@ impl<C: Finish> JobRepository for Unit<C> {
     }
 
     async fn forget(&self, before: OffsetDateTime) -> Result<u64> {
+        // The last one of each kind tells after a year, too, that its time was not missed.
+        let (newer, kind, taken) = (Alias::new("newer"), job_slots::Column::Kind, job_slots::Column::TakenAt);
+        let later = Query::select()
+            .expr(Expr::value(1))
+            .from_as(job_slots::Entity, newer.clone())
+            .and_where(Expr::col((newer.clone(), kind)).equals((job_slots::Entity, kind)))
+            .and_where(Expr::col((newer, taken)).gt(Expr::col((job_slots::Entity, taken))))
+            .to_owned();
         job_slots::Entity::delete_many()
-            .filter(job_slots::Column::TakenAt.lt(micros(before)))
+            .filter(taken.lt(micros(before)))
+            .filter(Expr::exists(later))
             .exec(&self.connection)
             .await
             .map_err(failed)?;

@@ -145,6 +145,9 @@ impl Manifests {
             }
             return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", "someone else changed the manifest at the same time"));
         };
+        if matches!(outcome, Outcome::Done(_)) {
+            self.note_withdrawal(old, &next);
+        }
         Ok(outcome)
     }
 }

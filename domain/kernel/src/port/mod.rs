@@ -19,7 +19,7 @@ use crate::{
     job::{AttemptEnd, DueJob, JobFilter, JobRecord},
     manifest::{BlobRef, Heading, ManifestFilter, ManifestRecord},
     record::{CertificateRecord, IdempotencyRecord, VerificationRecord},
-    storage::{Availability, BlobRole, BlobUse, Lock, Locked, StoredBlob, Tier, Usage},
+    storage::{Availability, BlobRole, BlobUse, Lock, Locked, ReplicationState, StoredBlob, Tier, Unreplicated, Usage},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -115,6 +115,10 @@ pub trait BlobStore: Send + Sync {
     async fn direct_download(&self, _: &TenantId, _: &BlobRef, _: &DirectDownload) -> Result<Option<String>> {
         Ok(None)
     }
+    /// The name under which new blobs stand in the store's bucket; none where there is no bucket.
+    fn object_key(&self, _: &TenantId, _: &BlobRef) -> Option<String> {
+        None
+    }
     /// A request by which bytes of this digest and size can be brought without us for a time; none where the store has none.
     async fn direct_upload(&self, _: &TenantId, _: &BlobRef, _: Duration) -> Result<Option<DirectUpload>> {
         Ok(None)
@@ -207,7 +211,7 @@ pub struct Listed {
 
 /// Blob stores by tier.
 #[async_trait]
-pub trait TieredStore: Send + Sync {
+pub trait TieredStore: BlobStore {
     /// Copies a blob to another tier, and reads the copy back: it is good when its SHA-256 is, and is settled only then.
     async fn copy(&self, tenant: &TenantId, blob: &BlobRef, from: Tier, to: Tier) -> Result<()>;
     /// Fails unless the tier has the blob with the right bytes. One that is archived where blobs are archived only after they were
@@ -367,6 +371,16 @@ pub trait BlobRepository: Send + Sync {
     async fn set_tier(&self, tenant: &TenantId, sha256: &str, from: Tier, to: Tier) -> Result<bool>;
     /// A manifest needs what it has in these roles no longer. Gives the blobs that nobody needs now, and forgets them.
     async fn drop_uses(&self, tenant: &TenantId, manifest: ManifestId, roles: &[BlobRole]) -> Result<Vec<BlobRef>>;
+    /// Notes where copies go; since when they go there. What was copied elsewhere before is not there.
+    async fn aim_replicas(&self, target: &str, now: OffsetDateTime) -> Result<OffsetDateTime>;
+    /// Takes back that blobs were copied before, of at most `limit`; of how many.
+    async fn forget_replicas(&self, before: OffsetDateTime, limit: u32) -> Result<u64>;
+    /// Every tenant's blobs that are not copied, the oldest first, after one of them.
+    async fn unreplicated(&self, after: Option<&Unreplicated>, limit: u32) -> Result<Vec<Unreplicated>>;
+    /// Notes that a blob was copied to a target then, or that it is not; false when there is no such blob, or copies go elsewhere.
+    async fn set_replicated(&self, tenant: &TenantId, sha256: &str, copied: Option<(&str, OffsetDateTime)>) -> Result<bool>;
+    /// How far copies are behind.
+    async fn replication(&self) -> Result<ReplicationState>;
     /// Blobs and bytes by tenant and tier.
     async fn usage(&self, tenant: Option<&TenantId>) -> Result<Vec<Usage>>;
 }
@@ -466,6 +480,8 @@ pub trait JobRepository: Send + Sync {
     async fn living(&self, unique_key: &str) -> Result<Option<JobRecord>>;
     /// Takes the slot of a recurring job; false when another replica has it.
     async fn take_slot(&self, kind: &str, slot: i64, now: OffsetDateTime) -> Result<bool>;
+    /// When a slot of the kind was taken last.
+    async fn last_slot_taken_at(&self, kind: &str) -> Result<Option<OffsetDateTime>>;
     /// The most urgent of these kinds that are due, or running on a lease that has ended; with the time at which workers were
     /// last told of each.
     async fn due(&self, kinds: &[&str], now: OffsetDateTime, limit: u32) -> Result<Vec<DueJob>>;
@@ -495,7 +511,7 @@ pub trait JobRepository: Send + Sync {
     async fn replay(&self, id: JobId, now: OffsetDateTime) -> Result<bool>;
     /// How many there are, by kind and state.
     async fn counts(&self) -> Result<Vec<(String, String, u64)>>;
-    /// Forgets jobs that were done or cancelled before, and slots taken before; how many jobs.
+    /// Forgets jobs that were done or cancelled before, and slots taken before but for each kind's last; how many jobs.
     async fn forget(&self, before: OffsetDateTime) -> Result<u64>;
 }
 
@@ -530,6 +546,8 @@ pub struct Gauges {
     pub connections: Vec<(&'static str, u64)>,
     /// Bytes by storage tier.
     pub storage: Vec<(String, u64)>,
+    /// How far the replication target is behind, and the lag in seconds; none where there is no target.
+    pub replication: Option<(ReplicationState, f64)>,
 }
 
 /// Counts and times what happens, for those who operate the platform. No call may block or fail.
@@ -548,6 +566,8 @@ pub trait Telemetry: Send + Sync {
     fn cache(&self, cache: &'static str, hit: bool);
     /// A shadow version of a policy was asked by a guard, and the content passed it or not.
     fn shadow_policy(&self, _passed: bool) {}
+    /// Content was read from the replication target, because no tier gave it.
+    fn replica_read(&self) {}
     /// Everything in the text format of Prometheus.
     fn render(&self, gauges: &Gauges) -> Result<String>;
 }
