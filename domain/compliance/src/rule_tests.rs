@@ -296,6 +296,13 @@ fn export_control() {
     coded(&["JP"], "partners").says(R::ExportControl, Passed, "allowed");
     coded(&["DE"], "partners").says(R::ExportControl, Failed, "does not go to DE");
     coded(&["JP"], "public").says(R::ExportControl, Failed, "not for the audience");
+    // What is public is for the public, whatever is declared.
+    let house = |d: &mut Declaration| d.audience = "internal".into();
+    tenant(Case::new(Public)).declared(house).says(R::ExportControl, Failed, "it is not for the audience public");
+    case().declared(house).says(R::ExportControl, Passed, "allowed");
+    let nowhere = |d: &mut Declaration| (d.audience, d.destinations) = ("internal".into(), BTreeSet::new());
+    Case::new(Public).declared(nowhere).says(R::ExportControl, Pending, "where it goes");
+    Case::new(Confidential).declared(nowhere).says(R::ExportControl, Passed, "allowed");
     case().declared(|d| d.export_code = Some("9X999".into())).says(R::ExportControl, Failed, "on no list");
     let place = "exif:GPSLatitude=\"1,17.5N\" exif:GPSLongitude=\"103,51.0E\">";
     let near = tenant(Case::new(Confidential).with_xmp(place)).declared(partners);
