@@ -231,7 +231,8 @@ fn pdpa_consent() {
     let ada = || Case::new(Public).with_xmp(ADA);
     Case::new(Public).says(R::PdpaConsent, Pending, "nobody has said");
     Case::new(Public).declared(|_| {}).says(R::PdpaConsent, Passed, "nobody can be recognised");
-    ada().says(R::PdpaConsent, Failed, "no live consent");
+    let found = ada().says(R::PdpaConsent, Failed, "no live consent");
+    assert_eq!(found.locations, ["metadata.xmp.Iptc4xmpExt:PersonInImage"]);
     ada().add(consent("Ada", |_| {})).says(R::PdpaConsent, Passed, "consent given");
     ada().add(consent("Ada", |c| c.purpose = "research".into())).says(R::PdpaConsent, Failed, "no live consent for publication");
     ada().add(consent("Bob", |_| {})).says(R::PdpaConsent, Failed, "no live consent");
@@ -354,7 +355,10 @@ fn retention_policy() {
     gone.says(R::RetentionPolicy, Passed, "held");
     let mut unset = Case::new(Public);
     unset.settings.retention_days_by_classification.clear();
-    unset.says(R::RetentionPolicy, Failed, "no retention");
+    unset.settings.retention_days = 30;
+    unset.says(R::RetentionPolicy, Passed, "kept for 30 days");
+    unset.record.archived = Some(Archived { at: NOW, retain_until: NOW + Duration::days(29) });
+    unset.says(R::RetentionPolicy, Failed, "should be until");
 }
 
 #[test]
@@ -376,6 +380,16 @@ fn pii_redaction() {
     // A name is in it until its owner agreed.
     Case::new(Public).with_xmp(ADA).says(R::PiiRedaction, Failed, "1 × name");
     Case::new(Public).with_xmp(ADA).add(consent("Ada", |_| {})).says(R::PiiRedaction, Passed, "none found");
+    // Of what is too large to be read nobody knows what else is in it, whatever is found in what the claim says.
+    for classification in [Public, Internal] {
+        let mut large = Case::new(classification);
+        large.record.source.size = (64 << 20) + 1;
+        large.says(R::PiiRedaction, Pending, "too large");
+        large.record.title = "ask bob@example.org".into();
+        let status = if classification == Public { Failed } else { Pending };
+        let result = large.says(R::PiiRedaction, status, "too large");
+        assert!(result.actual.contains("1 × email"), "{result:#?}");
+    }
     // Where nobody is known, nobody has agreed, unless its maker says that nobody is in it.
     let mut nameless = Case::new(Public);
     let data = json!({ "personInImage": [{ "description": "smiling" }] });

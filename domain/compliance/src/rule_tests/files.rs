@@ -171,7 +171,8 @@ fn assertions_name_people_and_places() {
     assert_eq!(result.locations, ["assertions[0].data.aux:SerialNumber", "assertions[0].data.exif:GPSLatitude"]);
     // Who is named in an assertion must have agreed as who is named in the file.
     let ada = || case(json!({ "Iptc4xmpExt:PersonInImage": ["Ada"] }));
-    ada().says(R::PdpaConsent, Failed, "no live consent");
+    let named = ada().says(R::PdpaConsent, Failed, "no live consent");
+    assert_eq!(named.locations, ["assertions[0].data.Iptc4xmpExt:PersonInImage[0]"]);
     ada().says(R::PiiRedaction, Failed, "1 × name");
     ada().add(consent("Ada", |_| {})).says(R::PdpaConsent, Passed, "consent given");
     ada().add(consent("Ada", |_| {})).says(R::PiiRedaction, Passed, "none found");
@@ -183,6 +184,8 @@ fn assertions_name_people_and_places() {
     ada().says(R::PdpaConsent, Failed, "no live consent");
     let found = ada().says(R::PiiRedaction, Failed, "1 × name");
     assert_eq!(found.locations, ["metadata.xmp.Iptc4xmpExt:PersonName"]);
+    let found = ada().says(R::PdpaConsent, Failed, "no live consent");
+    assert_eq!(found.locations, ["metadata.xmp.Iptc4xmpExt:PersonName"], "where the name stands");
     ada().add(consent("Ada", |_| {})).says(R::PdpaConsent, Passed, "consent given");
     ada().add(consent("Ada", |_| {})).says(R::PiiRedaction, Passed, "none found");
     // Attribution is none, in assertions and in the file.
