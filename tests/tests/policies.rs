@@ -127,6 +127,48 @@ async fn dry_runs_know_what_verifications_said() {
     assert_eq!(tries(&server, &good).await["cannot_say"], 0);
 }
 
+/// Whether the claim attests an approval is a fact of the signature: not whether somebody decided something once.
+#[tokio::test]
+async fn only_what_was_approved_is_approved() {
+    let server = Server::start().await;
+    let creator = Person::with(&server, "carla", &["creator"]).await;
+    let manager = Person::with(&server, "max", &["manager"]).await;
+    let review = async |name: &str| {
+        let draft = creator.draft(name, fixture("a.jpg"), &[]).await;
+        let workflow = creator.start(&draft, "default").await;
+        creator.moves(&workflow, "submit", "submitted").await;
+        manager.moves(&workflow, "review", "in_review").await;
+        (draft, workflow)
+    };
+    let sign = async |draft: &Value| {
+        let path = format!("/api/v1/manifests/{}/sign", id(draft));
+        ok(server.request("POST", &path).send().await.unwrap(), StatusCode::OK).await
+    };
+    // Reviewed, given up, and signed without anybody's approval.
+    let (alone, workflow) = review("a.jpg").await;
+    let cancel = format!("/api/v1/workflows/{}/cancel", workflow["workflow_id"].as_str().unwrap());
+    ok(creator.post(&cancel, json!({ "comments": "no more" })).await, StatusCode::OK).await;
+    sign(&alone).await;
+    // Approved, and signed by hand while it is; the workflow stays where it is.
+    let (by_hand, workflow) = review("b.jpg").await;
+    manager.moves(&workflow, "approve", "approved").await;
+    sign(&by_hand).await;
+    // Approved and published, as ever.
+    let (published, workflow) = review("c.jpg").await;
+    manager.moves(&workflow, "approve", "approved").await;
+    manager.moves(&workflow, "publish", "published").await;
+
+    let body = policy("approved", vec![rule("approved", "signature == null || 'org.enterprise.workflow' in assertions")]);
+    let tried = tries(&server, &body).await;
+    assert_eq!((&tried["examined"], &tried["cannot_say"]), (&json!(3), &json!(0)), "{tried:#}");
+    assert_eq!((&tried["failing"], &tried["first"]), (&json!(1), &json!([id(&alone)])), "nobody verified anything: {tried:#}");
+    ok(send(&server, "POST", "/api/v1/policies", &body).await, StatusCode::CREATED).await;
+    for (manifest, approved) in [(&alone, false), (&by_hand, true), (&published, true)] {
+        let verdict = says(&server, manifest, "approved").await;
+        assert_eq!(verdict["passed"], approved, "{verdict:#}");
+    }
+}
+
 #[tokio::test]
 async fn a_shadow_leaves_what_is_in_force() {
     let server = Server::start_with("[tenant_defaults.policies]\ninternal = [\"house\"]\n").await;

@@ -1,6 +1,6 @@
 //! The manifest's record: what the platform keeps about one piece of content and its Content Credentials.
 
-use crate::{ManifestId, TenantId};
+use crate::{ManifestId, TenantId, WorkflowId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use time::OffsetDateTime;
@@ -112,6 +112,9 @@ pub struct SignedParts {
     /// When it was signed.
     #[serde(with = "time::serde::rfc3339")]
     pub signed_at: OffsetDateTime,
+    /// The workflow whose approval the claim attests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowId>,
 }
 
 /// One manifest's record.

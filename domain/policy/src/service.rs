@@ -331,7 +331,7 @@ impl Policies {
         let record = found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))?;
         let force = self.force(read.as_ref(), &actor.tenant, name).await?;
         let verified = verified.map_or(Verified::No, Verified::Now);
-        let facts = facts::of(&record, verified, self.approval(read.as_ref(), &record).await?)?;
+        let facts = facts::of(&record, verified)?;
         // Nothing is held while expressions run.
         drop(read);
         self.answer(&actor.tenant, force, facts).await
@@ -390,20 +390,6 @@ impl Policies {
         }
         Ok(None)
     }
-
-    /// What a workflow says about a manifest that it published.
-    pub(crate) async fn approval(&self, unit: &dyn UnitOfWork, record: &ManifestRecord) -> Result<Option<Value>> {
-        if record.signed.is_none() {
-            return Ok(None);
-        }
-        let workflow = unit.workflows().of_manifest(&record.tenant, record.id, false).await?;
-        let Some(workflow) = workflow else { return Ok(None) };
-        // Only what was approved was signed with its approval; a chain of decisions tells which.
-        let approved = |vote: &Value| vote["action"].as_str().is_some();
-        let chain = workflow.data.get("chain").and_then(Value::as_array).filter(|chain| chain.iter().any(approved));
-        let signed_in_it = chain.is_some() && !workflow.open;
-        Ok(signed_in_it.then(|| json!({ "workflow_id": workflow.id, "state": workflow.state })))
-    }
 }
 
 #[async_trait]
@@ -419,7 +405,7 @@ impl Standing for Policies {
             return Ok(Vec::new());
         }
         let kept = self.verification(unit, record).await?;
-        let facts = Arc::new(facts::of(record, kept.as_ref().into(), self.approval(unit, record).await?)?);
+        let facts = Arc::new(facts::of(record, kept.as_ref().into())?);
         // One limit for all of them.
         let until = self.guards.until();
         let mut said = Said::default();

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use omt_audit::AuditTrail;
 use omt_claims::{
     definition::{Approval, ComplianceCheck, CustomAssertion, OrganizationalContext, WORKFLOW_LABEL, WorkflowAssertion},
-    governance::{Governance, fingerprint},
+    governance::{Attested, Governance, fingerprint},
 };
 use omt_kernel::{
     Actor, Error, Kind, Result, TenantSettings,
@@ -147,11 +147,14 @@ async fn pseudonym(unit: &dyn UnitOfWork, instance: &Instance, subject: &str) ->
 
 #[async_trait]
 impl Governance for Gate {
-    async fn may_sign(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<Option<CustomAssertion>> {
+    async fn may_sign(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<Option<Attested>> {
         let read = self.database.read().await?;
         match self.verdict(read.as_ref(), record, settings).await? {
             Verdict::Free => Ok(None),
-            Verdict::Approved(instance) => self.assertion(read.as_ref(), record, settings, &instance).await.map(Some),
+            Verdict::Approved(instance) => {
+                let assertion = self.assertion(read.as_ref(), record, settings, &instance).await?;
+                Ok(Some(Attested { workflow: instance.id, assertion }))
+            }
         }
     }
 
