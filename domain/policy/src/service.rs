@@ -12,7 +12,7 @@ use omt_audit::{AuditTrail, Event};
 use omt_claims::service::Examined;
 use omt_jobs::Jobs;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
     document::{self, DocumentKind, NewVersion, VersionRecord},
     error::Context as _,
     manifest::ManifestRecord,
@@ -394,13 +394,7 @@ impl Policies {
 
 #[async_trait]
 impl Standing for Policies {
-    async fn against(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        _: &TenantSettings,
-        names: &BTreeSet<String>,
-    ) -> Result<Vec<String>> {
+    async fn against(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, names: &BTreeSet<String>) -> Result<Vec<String>> {
         if names.is_empty() {
             return Ok(Vec::new());
         }

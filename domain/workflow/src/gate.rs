@@ -3,7 +3,7 @@
 use crate::{
     definition::{Definition, Effect, Guard, StateKind, Transition},
     engine,
-    guard::{Guards, compliance_policies},
+    guard::{Asked, Guards, Keep, compliance_policies},
     model::{Event, Instance, Refusal, Vote},
     store::{self, Definitions},
     tell::{Teller, deciders},
@@ -84,7 +84,7 @@ impl Gate {
         instance: &Instance,
     ) -> Result<()> {
         let guards = signing_guards(definition, instance)?;
-        let reasons = self.guards.against(unit, record, settings, instance, &guards, false).await?;
+        let reasons = self.guards.against(unit, record, settings, instance, &guards, Keep::No).await?;
         if reasons.is_empty() { Ok(()) } else { Err(Refusal::Guard(reasons).into()) }
     }
 
@@ -99,8 +99,9 @@ impl Gate {
         for vote in &instance.chain {
             chain.push(self.approval(unit, instance, vote).await?);
         }
-        let passed =
-            self.guards.compliance.passed(unit, record, settings, &compliance_policies(instance, record, settings)).await?;
+        let policies = compliance_policies(instance, record, settings);
+        let passed = self.guards.compliance.passed(unit, Asked { record, settings, policies: &policies }).await?;
+        // What nobody looked at was not passed.
         let is = |rule: &str| passed.get(rule).copied().unwrap_or(false);
         let assertion = WorkflowAssertion {
             workflow_id: instance.id.to_string(),
@@ -163,7 +164,8 @@ impl Governance for Gate {
         if let Verdict::Approved(instance) = self.verdict(unit, record, settings).await? {
             // The claim says what compliance says now, whether a guard asks for it or not: it is kept with the signature.
             let policies = compliance_policies(&instance, record, settings);
-            self.guards.compliance.deciding(unit, record, settings, &policies).await?;
+            let asked = Asked { record, settings, policies: &policies };
+            self.guards.compliance.against(unit, asked, Keep::WithTheMove).await?;
         }
         Ok(())
     }

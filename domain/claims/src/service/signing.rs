@@ -195,7 +195,8 @@ impl Manifests {
                 let file = Uploaded { content, blob: draft.source.clone(), file_name: None, declared_type: None };
                 let inspected = inspect(&file, "file")?;
                 let planned = planned(&draft.ingredients, contents.into_iter());
-                let said = Said { title: &draft.title, definition: &definition, attested: attested.map(|attested| attested.assertion) };
+                let said =
+                    Said { title: &draft.title, definition: &definition, attested: attested.map(|attested| attested.assertion) };
                 sign_now(&this.deps, said, &file, &inspected, planned, identity, thumbnails)
             })
             .await?;

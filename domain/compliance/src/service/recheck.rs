@@ -269,9 +269,9 @@ impl Compliance {
             self.measuring(unit.as_ref(), id).await?;
             let Some(record) = unit.manifests().get(tenant, id).await? else { return Ok(()) };
             let settings = settings(unit.as_ref(), tenant).await?;
+            let measured = self.measure(unit.as_ref(), &record, &settings).await?;
             for kept in unit.compliance().reports(tenant, id).await? {
-                let policy = self.policy(unit.as_ref(), tenant, &kept.policy).await?;
-                let said = self.evaluate(unit.as_ref(), &record, &settings, &policy).await?;
+                let said = measured.say(&self.policy(unit.as_ref(), tenant, &kept.policy).await?);
                 self.keep_and_tell(unit.as_ref(), &record, &said, why.tells_people(&kept)).await?;
             }
             unit.commit().await

@@ -3,6 +3,7 @@
 use super::{Bench, Workflows, who};
 use crate::{
     engine,
+    guard::Keep,
     model::{Command, Event, Facts, Refusal, Who},
 };
 use omt_claims::governance::fingerprint;
@@ -35,7 +36,7 @@ impl Workflows {
             _ => Vec::new(),
         };
         let decide = |facts: &Facts| engine::decide(&bench.definition, &instance, command.clone(), &who, facts, now);
-        let ask = self.deps.guards.against(unit, &bench.record, &bench.settings, &instance, &guards, true);
+        let ask = self.deps.guards.against(unit, &bench.record, &bench.settings, &instance, &guards, Keep::WithTheMove);
         let decided = weigh(&mut facts, decide, ask).await?;
         if decided.is_empty() {
             return Ok(bench);
