@@ -182,25 +182,13 @@ async fn the_log_is_checked_from_a_server_and_from_files() {
 
 /// Changes the database as somebody who owns it could.
 fn change(dir: &Path, sqlite: &str, postgres: &str) {
-    let environment = combination::environment(dir, "");
-    let url = environment.iter().find(|(name, _)| *name == "OMT_DATABASE__URL").map(|(_, url)| url.clone());
-    let output = match url {
-        Some(url) => Command::new("psql").args([&url, "-q", "-v", "ON_ERROR_STOP=1", "-c", postgres]).output(),
-        None => Command::new("sqlite3").arg(dir.join("data/openmediatrust.db")).arg(sqlite).output(),
-    };
-    let output = output.unwrap();
+    let output = combination::execute(dir, if combination::current().postgres { postgres } else { sqlite });
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Whether the database refuses a statement.
 fn refuses(server: &Server, statement: &str) -> bool {
-    let environment = combination::environment(server.dir.path(), "");
-    let url = environment.iter().find(|(name, _)| *name == "OMT_DATABASE__URL").map(|(_, url)| url.clone());
-    let output = match url {
-        Some(url) => Command::new("psql").args([&url, "-q", "-v", "ON_ERROR_STOP=1", "-c", statement]).output(),
-        None => Command::new("sqlite3").arg(server.dir.path().join("data/openmediatrust.db")).arg(statement).output(),
-    };
-    let output = output.unwrap();
+    let output = combination::execute(server.dir.path(), statement);
     !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("append-only")
 }
 
@@ -518,12 +506,9 @@ async fn what_is_old_goes_and_the_log_still_holds() {
 
 #[tokio::test]
 async fn a_role_of_its_own_serves_and_cannot_touch_the_log() {
-    if !combination::current().postgres {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
+    let Some(owner) = combination::database_url(dir.path()) else { return };
     let queue = format!("[queue]\nurl = \"sqlite:{}\"\n", dir.path().join("queue.db").display());
-    let owner = combination::environment(dir.path(), "").into_iter().find(|(name, _)| *name == "OMT_DATABASE__URL").unwrap().1;
     let made = Server::command(dir.path(), "").args(["migrate", "up"]).output().unwrap();
     assert!(made.status.success(), "{}", says(&made));
     let role = format!("app_{}", uuid::Uuid::new_v4().simple());

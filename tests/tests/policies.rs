@@ -238,11 +238,7 @@ async fn what_was_in_force_once_is_put_back_as_it_was() {
 
     // A version as it was written before types were checked: only the database has one.
     let old = policy("house", vec![rule("large", "manifest.title > 3 || manifest.size > 0")]);
-    let url =
-        omt_tests::combination::environment(server.dir.path(), "").into_iter().find(|(name, _)| *name == "OMT_DATABASE__URL");
-    let url =
-        url.map_or_else(|| format!("sqlite:{}", server.dir.path().join("data/openmediatrust.db").display()), |(_, url)| url);
-    let database = omt_sql::SqlDatabase::connect(&url).await.unwrap();
+    let database = server.database().await;
     let unit = database.begin().await.unwrap();
     let actor = Actor::system(TenantId::default_tenant());
     let data = json!({ "policy": old, "removed": false });
