@@ -532,7 +532,14 @@ async fn a_lent_place_is_looked_at_whatever_happens_first() {
     ok(anna.post(&task(&workflow, "delegate"), json!({ "to": deputy.id, "until": text })).await, StatusCode::OK).await;
     ok(deputy.post(&task(&workflow, "claim"), json!({})).await, StatusCode::OK).await;
     problem(bert.post(&task(&workflow, "decide"), json!({})).await, 409, "TASK_CLAIMED").await;
+    let offered = async |person: &Person<'_>| person.shown(&workflow).await["available_actions"].clone();
+    assert_eq!((offered(&bert).await, offered(&deputy).await), (json!(["reject"]), json!(["approve"])));
     until(turn).await;
+    // What is offered is what a decision finds, though nobody has written it down.
+    assert_eq!((offered(&bert).await, offered(&deputy).await), (json!(["approve", "reject"]), json!([])));
+    let listed = bert.get("/api/v1/workflows").await;
+    let listed = listed["items"].as_array().unwrap().iter().find(|w| w["workflow_id"] == workflow["workflow_id"]).unwrap();
+    assert_eq!(listed["available_actions"], json!(["approve", "reject"]));
     problem(deputy.post(&task(&workflow, "decide"), json!({})).await, 403, "NOT_ELIGIBLE").await;
     let done = ok(bert.post(&task(&workflow, "decide"), json!({})).await, StatusCode::OK).await;
     assert_eq!(done["current_state"], "approved");

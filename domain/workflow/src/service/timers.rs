@@ -2,6 +2,7 @@
 
 use super::{Bench, Workflows};
 use crate::{model::Event, store, tell::Teller};
+use omt_claims::governance::fingerprint;
 use omt_kernel::{Actor, Result, governance::TaskRecord, port::UnitOfWork};
 use omt_notify::Notice;
 use serde_json::json;
@@ -102,7 +103,8 @@ impl Workflows {
         if task.lent_at.is_none_or(|at| at > self.deps.clock.now()) {
             return Ok((bench, Some(task)));
         }
-        let lapsed = self.lapsed(unit, &bench).await?;
+        let facts = self.facts(unit, &bench.instance, fingerprint(&bench.record)).await?;
+        let lapsed = self.lapsed(unit, &bench.definition, &bench.instance, &facts).await?;
         let bench = if lapsed.is_empty() {
             let tasks = store::sync_tasks(unit, &self.tools(), &bench.definition, &bench.instance).await?;
             let teller = Teller { notices: &self.deps.notices, unit, record: &bench.record, instance: &bench.instance };
