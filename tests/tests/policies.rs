@@ -1,6 +1,7 @@
 //! Policies beyond what guards ask of them: what is refused when they are written, evidence, dry runs over what is signed, shadows.
 
 use crate::workflow::Person;
+use futures_util::future::join_all;
 use omt_kernel::{
     Actor, TenantId,
     document::{self, DocumentKind, NewVersion},
@@ -255,4 +256,27 @@ async fn what_was_in_force_once_is_put_back_as_it_was() {
     // It is asked as it is.
     let draft = ok(server.upload("a.jpg", fixture("a.jpg"), &[]).await, StatusCode::CREATED).await;
     assert_eq!(says(&server, &draft, "house").await["version"], 4);
+}
+
+/// Of many who remove a policy at once one does; the others are told that it is gone, and nothing is written twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_many_remove_is_removed_once() {
+    let server = Server::start().await;
+    let path = "/api/v1/policies/house";
+    let made = policy("house", vec![rule("titled", "manifest.title != ''")]);
+    for round in 0..3 {
+        ok(send(&server, "POST", "/api/v1/policies", &made).await, StatusCode::CREATED).await;
+        let mut removed = 0;
+        for answer in join_all((0..12).map(|_| server.request("DELETE", path).send())).await {
+            let answer = answer.unwrap();
+            if answer.status() == StatusCode::NO_CONTENT {
+                removed += 1;
+            } else {
+                problem(answer, 404, "UNKNOWN_POLICY").await;
+            }
+        }
+        assert_eq!(removed, 1);
+        let versions = server.json(&format!("{path}/versions")).await;
+        assert_eq!(versions["items"].as_array().unwrap().len(), 2 * (round + 1), "{versions:#}");
+    }
 }
