@@ -188,16 +188,13 @@ impl Governance for Gate {
         unit.tasks().set_project(&after.tenant, workflow.id, after.project.as_deref()).await?;
         let Some(event) = event else { return Ok(()) };
         if let Some(pending) = &instance.pending {
-            let words = format!("the effects of {} are under way", pending.action);
-            return Err(Error::new(Kind::Conflict, "TRANSITION_PENDING", words).retry_after(5));
+            return Err(Refusal::Pending(pending.action.clone()).into());
         }
-        let (name, told) = match &event {
-            Event::Ended { .. } => ("workflow.cancel", "workflow.cancelled"),
-            _ => ("workflow.void", "workflow.voided"),
-        };
+        let over = matches!(event, Event::Ended { .. });
+        let (name, told) = (if over { "workflow.cancel" } else { "workflow.void" }, event.told());
         // Before anything was decided there is nothing to void.
         let matters = !matches!(event, Event::Changed { .. }) || !instance.votes.is_empty() || !instance.chain.is_empty();
-        let (from, over, deciders) = (instance.state.clone(), matches!(event, Event::Ended { .. }), deciders(&instance));
+        let (from, deciders) = (instance.state.clone(), deciders(&instance));
         let tools = store::Tools { clock: self.clock.as_ref(), entropy: self.entropy.as_ref() };
         let (instance, tasks) = store::append(unit, &tools, &definition, instance, vec![event]).await?;
         let teller = Teller { notices: &self.notices, unit, record: after, instance: &instance };

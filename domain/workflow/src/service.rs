@@ -179,7 +179,7 @@ impl Workflows {
             };
             let started = Event::Started { instance: Box::new(instance.clone()) };
             let bench = Bench { record, settings, definition, instance };
-            let bench = self.write(unit.as_ref(), actor, bench, vec![started], "start").await?;
+            let bench = self.write(unit.as_ref(), actor, bench, vec![started], ("start", "")).await?;
             let view = self.view(unit.as_ref(), actor, &bench.definition, &bench.instance).await?;
             if let Some(once) = once
                 && !once.keep(unit.as_ref(), actor, &view, now).await?
@@ -405,16 +405,24 @@ impl Workflows {
         retry::transaction(self.deps.entropy.as_ref(), attempt).await
     }
 
-    /// Writes what happened: events, tasks, the audit entry, a job for effects, messages.
-    async fn write(&self, unit: &dyn UnitOfWork, actor: &Actor, bench: Bench, events: Vec<Event>, name: &str) -> Result<Bench> {
+    /// Writes what happened: events, tasks, the audit entry, a job for effects, messages. The log has the action with its ending,
+    /// which says what became of its effects.
+    async fn write(
+        &self,
+        unit: &dyn UnitOfWork,
+        actor: &Actor,
+        bench: Bench,
+        events: Vec<Event>,
+        (action, ending): (&str, &str),
+    ) -> Result<Bench> {
         let Bench { record, settings, definition, instance } = bench;
         let from = instance.state.clone();
-        let (taken, told) = (messages::taken(&definition, &events), messages::told(&events));
-        let news = messages::News::of(&events);
+        let (taken, news) = (messages::taken(&definition, &events), messages::News::of(&events));
+        // The last says where it led: a decision may move.
+        let told = events.last().map(Event::told).ok_or_else(|| Error::internal("nothing happened to a workflow"))?;
         let (instance, tasks) = store::append(unit, &self.tools(), &definition, instance, events).await?;
-        let entry =
-            omt_audit::Event::new(format!("workflow.{name}"), "workflow", instance.id).tell(told, &record).after(&instance);
-        let action = name.strip_suffix(".done").or_else(|| name.strip_suffix(".failed")).unwrap_or(name);
+        let name = format!("workflow.{action}{ending}");
+        let entry = omt_audit::Event::new(name, "workflow", instance.id).tell(told, &record).after(&instance);
         let entry = entry.detail(json!({
             "manifest": instance.manifest, "action": action, "from": from, "to": instance.state, "revision": instance.revision,
         }));

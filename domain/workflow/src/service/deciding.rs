@@ -44,7 +44,7 @@ impl Workflows {
             return Ok(bench);
         }
         events.extend(decided);
-        self.write(unit, actor, bench, events, name).await
+        self.write(unit, actor, bench, events, (name, "")).await
     }
 
     /// What is so now, as far as the engine depends on it, but for guards: nothing stands against anything yet. `fingerprint` is that

@@ -79,11 +79,10 @@ impl Workflows {
         let stage = stages.into_iter().find(|stage| stage.name == task.stage);
         let Some(role) = stage.and_then(|stage| stage.due?.escalate_to).filter(|_| is_due) else { return Ok(()) };
         let event = Event::Escalated { stage: task.stage.clone(), role: role.clone() };
-        let definition = bench.definition.clone();
+        let (definition, told) = (bench.definition.clone(), event.told());
         let (instance, tasks) = store::append(unit, &self.tools(), &definition, bench.instance, vec![event]).await?;
         Teller { notices: &self.deps.notices, unit, record: &bench.record, instance: &instance }.begun(&tasks, None).await?;
-        let entry =
-            omt_audit::Event::new("workflow.escalate", "workflow", task.workflow).tell("workflow.escalated", &bench.record);
+        let entry = omt_audit::Event::new("workflow.escalate", "workflow", task.workflow).tell(told, &bench.record);
         let entry = entry.detail(json!({ "role": role, "revision": instance.revision }));
         self.deps.audit.append(unit, actor, entry).await?;
         let audience = [format!("role:{role}")].into();
@@ -111,7 +110,7 @@ impl Workflows {
             teller.begun(&tasks, None).await?;
             bench
         } else {
-            self.write(unit, actor, bench, lapsed, "unclaim").await?
+            self.write(unit, actor, bench, lapsed, ("unclaim", "")).await?
         };
         let task = unit.tasks().get(&task.tenant, task.id).await?;
         Ok((bench, task))
