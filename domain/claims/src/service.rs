@@ -170,8 +170,7 @@ impl Manifests {
         if let Some(found) = self.settings.get(&actor.tenant).await {
             return Ok(found);
         }
-        let found = self.deps.database.read().await?.tenants().settings(&actor.tenant).await?;
-        let found = found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))?;
+        let found = omt_kernel::tenant::settings(self.deps.database.read().await?.as_ref(), &actor.tenant).await?;
         self.settings.insert(actor.tenant.clone(), found.clone()).await;
         Ok(found)
     }

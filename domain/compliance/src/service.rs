@@ -32,6 +32,7 @@ use omt_kernel::{
     port::{Clock, Database, Entropy, People, UnitOfWork},
     retry,
     storage::Tier,
+    tenant::settings,
 };
 use omt_notify::Notices;
 use serde_json::json;
@@ -396,9 +397,4 @@ fn read_parts(record: &ManifestRecord) -> Result<(Extracted, ClaimDefinition)> {
 
 fn missing(name: &str) -> String {
     format!("there is no compliance policy {name:?}")
-}
-
-async fn settings(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<TenantSettings> {
-    let found = unit.tenants().settings(tenant).await?;
-    found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))
 }

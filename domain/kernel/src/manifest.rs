@@ -83,6 +83,11 @@ pub struct BlobRef {
     pub size: u64,
 }
 
+/// Whether this is how a SHA-256 is written: 64 hexadecimal digits, in lower case.
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 /// An ingredient uploaded with the content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngredientRecord {

@@ -27,10 +27,11 @@ use omt_jobs::Jobs;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings, WorkflowId,
     governance::{WorkflowFilter, WorkflowRecord},
-    manifest::{ManifestRecord, ManifestState},
+    manifest::{ManifestRecord, ManifestState, is_sha256},
     once::{Once, Outcome},
     port::{Clock, Database, Entropy, Page, People, Person, UnitOfWork},
     retry,
+    tenant::settings,
 };
 use omt_notify::Notices;
 use serde_json::json;
@@ -481,11 +482,6 @@ fn takes_part(actor: &Actor) -> Result<()> {
     actor.require_one(Permission::WORKFLOW)
 }
 
-async fn settings(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<TenantSettings> {
-    let found = unit.tenants().settings(tenant).await?;
-    found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))
-}
-
 fn who(person: Person) -> Who {
     Who { subject: person.subject, roles: person.roles, permissions: person.permissions, groups: person.groups }
 }
@@ -517,9 +513,7 @@ fn check_attachments(attachments: &[Attachment]) -> Result<()> {
     for attachment in attachments {
         let name =
             !attachment.name.trim().is_empty() && attachment.name.len() <= 256 && !attachment.name.chars().any(char::is_control);
-        let digest =
-            attachment.sha256.len() == 64 && attachment.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if !name || !digest {
+        if !name || !is_sha256(&attachment.sha256) {
             return refuse("each needs a name and the SHA-256 of its bytes in lower-case hexadecimal");
         }
     }

@@ -1,6 +1,6 @@
 //! Reports that are kept, and looked at again when what they depend on changes, begins or ends.
 
-use super::{Compliance, Said, settings};
+use super::{Compliance, Said};
 use crate::model::{RuleName, Status};
 use omt_audit::Event;
 use omt_jobs::NewJob;
@@ -11,6 +11,7 @@ use omt_kernel::{
     manifest::ManifestRecord,
     port::{Page, UnitOfWork},
     retry,
+    tenant::settings,
 };
 use omt_notify::Notice;
 use serde::{Deserialize, Serialize};

@@ -140,7 +140,7 @@ impl Workflows {
         let event = engine::finished(&definition, &instance).ok_or_else(gone)?;
         let actor = self.on_behalf(unit, &instance).await?;
         let action = instance.pending.as_ref().map_or_else(String::new, |pending| pending.action.clone());
-        let settings = super::settings(unit, tenant).await?;
+        let settings = omt_kernel::tenant::settings(unit, tenant).await?;
         let bench = super::Bench { record: record.clone(), settings, definition, instance };
         self.write(unit, &actor, bench, vec![event], (&action, ".done")).await.map(drop)
     }
