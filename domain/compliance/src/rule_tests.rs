@@ -221,6 +221,23 @@ fn rights(change: impl FnOnce(&mut Rights)) -> Evidence {
     Evidence::Rights(rights)
 }
 
+/// Asked for by one person; nobody has agreed to it.
+fn over(change: impl FnOnce(&mut Override)) -> Override {
+    let mut over = Override {
+        id: Uuid::from_u128(9),
+        rule: R::LegalReview,
+        content_sha256: CONTENT.into(),
+        reason: "the board decided".into(),
+        requested_by: "user:3".into(),
+        requested_at: NOW,
+        approved_by: None,
+        approved_at: None,
+        expires_at: NOW + Duration::days(1),
+    };
+    change(&mut over);
+    over
+}
+
 const ADA: &str = "><Iptc4xmpExt:PersonInImage><rdf:Bag><rdf:li>Ada</rdf:li></rdf:Bag></Iptc4xmpExt:PersonInImage>";
 use Classification::{Confidential, Internal, Public, Secret};
 use RuleName as R;
@@ -433,17 +450,7 @@ fn the_worst_rule_is_the_policy() {
         .add(rights(|_| {}))
         .add(clearance(Area::Trademark, |_| {}))
         .add(clearance(Area::Legal, |c| c.cleared = false));
-    let mut over = Override {
-        id: Uuid::from_u128(9),
-        rule: R::LegalReview,
-        content_sha256: CONTENT.into(),
-        reason: "the board decided".into(),
-        requested_by: "user:3".into(),
-        requested_at: NOW,
-        approved_by: None,
-        approved_at: None,
-        expires_at: NOW + Duration::days(1),
-    };
+    let mut over = over(|_| {});
     assert_eq!(report(&bad, &[over.clone()]).status, Failed, "one person is not enough");
     over.approved_by = Some("user:4".into());
     let made = report(&bad, &[over.clone()]);

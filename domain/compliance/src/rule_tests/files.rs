@@ -209,17 +209,7 @@ fn reports_turn_when_something_begins_or_ends() {
     let licence = Case::new(Public).with_xmp("plus:LicenseEndDate=\"2026-11-25\">");
     assert_eq!(turns(&licence, &[]), Some(datetime!(2026-11-26 0:00 UTC)));
     // And then it says otherwise.
-    let mut over = Override {
-        id: Uuid::from_u128(9),
-        rule: R::LegalReview,
-        content_sha256: CONTENT.into(),
-        reason: "the board decided".into(),
-        requested_by: "user:3".into(),
-        requested_at: NOW,
-        approved_by: None,
-        approved_at: None,
-        expires_at: NOW + Duration::hours(1),
-    };
+    let mut over = over(|o| o.expires_at = NOW + Duration::hours(1));
     assert_eq!(turns(&Case::new(Public), &[over.clone()]), None, "nobody agreed to it");
     over.approved_by = Some("user:4".into());
     assert_eq!(turns(&Case::new(Public), &[over]), Some(NOW + Duration::hours(1)));
