@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod audit_retention;
 mod authorization;
 mod badges;
 mod command_line;
@@ -12,6 +13,8 @@ mod compliance_turns;
 mod corpus;
 mod crash;
 mod decisions;
+mod definitions;
+mod deputies;
 mod directory;
 mod document;
 mod faults;

@@ -348,49 +348,6 @@ async fn tasks_are_taken_lent_and_decided() {
 }
 
 #[tokio::test]
-async fn definitions_are_checked_versioned_and_drawn() {
-    let server = Server::start().await;
-    let creator = Person::with(&server, "carla", &["creator"]).await;
-    let found = creator.get("/api/v1/workflow-definitions").await;
-    let names: Vec<&str> = found["items"].as_array().unwrap().iter().map(|d| d["definition"]["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["default", "dual-approval"]);
-    let picture = creator.request("GET", "/api/v1/workflow-definitions/default/diagram.svg").send().await.unwrap();
-    assert_eq!(picture.headers()["content-type"], "image/svg+xml");
-    assert!(picture.text().await.unwrap().contains(">approve<"));
-
-    let draft = creator.draft("a.jpg", fixture("a.jpg"), &[]).await;
-    let running = creator.start(&draft, "default").await;
-    creator.moves(&running, "submit", "submitted").await;
-    let mut definition = creator.get("/api/v1/workflow-definitions/default").await["definition"].clone();
-    let put = |body: Value| server.request("PUT", "/api/v1/workflow-definitions/default").json(&body);
-    let refused = creator.request("PUT", "/api/v1/workflow-definitions/default").json(&definition).send().await.unwrap();
-    problem(refused, 403, "FORBIDDEN").await;
-    let mut island = definition.clone();
-    island["states"]["island"] = json!({ "title": "Island", "kind": "closed" });
-    let refused = problem(put(island).send().await.unwrap(), 422, "INVALID_DEFINITION").await;
-    assert_eq!(refused["errors"], json!([{ "field": "states.island", "reason": "cannot be reached" }]));
-    problem(put(definition.clone()).header("if-match", "\"9\"").send().await.unwrap(), 412, "STALE_REVISION").await;
-    // The second version has another name for `submitted`.
-    let text = definition.to_string().replace("\"submitted\"", "\"waiting\"");
-    definition = serde_json::from_str(&text).unwrap();
-    let second = ok(put(definition).header("if-match", "\"1\"").send().await.unwrap(), StatusCode::OK).await;
-    assert_eq!(second["version"], 2);
-    assert_eq!(creator.shown(&running).await["definition_version"], 1);
-    let newer = creator.start(&creator.draft("b.jpg", fixture("a.jpg"), &[]).await, "default").await;
-    assert_eq!(newer["definition_version"], 2);
-
-    let migrate = |body: Value| server.request("POST", "/api/v1/workflow-definitions/default/migrate").json(&body);
-    let done = ok(migrate(json!({})).send().await.unwrap(), StatusCode::OK).await;
-    assert_eq!((&done["moved"], done["stayed"].as_array().unwrap().len()), (&json!(0), 1));
-    let cheat = migrate(json!({ "states": { "submitted": "published" } })).send().await.unwrap();
-    problem(cheat, 422, "INVALID_FIELD").await;
-    let done = ok(migrate(json!({ "states": { "submitted": "waiting" } })).send().await.unwrap(), StatusCode::OK).await;
-    assert_eq!(done["moved"], 1);
-    let seen = creator.shown(&running).await;
-    assert_eq!((&seen["current_state"], &seen["definition_version"]), (&json!("waiting"), &json!(2)));
-}
-
-#[tokio::test]
 async fn a_task_that_takes_too_long_goes_to_others() {
     use omt_kernel::port::Database;
     let server = Server::start_with("[workflow]\ntimers_every_seconds = 1\n").await;
