@@ -179,7 +179,10 @@ fn dearest() {
         "manifest.title.matches('^\\w{1,20}$') || true",
         "assertions.rows.all(r, r - 1 == 0) || true",
     ] {
-        let rule = |n: usize| json!({ "name": format!("r{n}"), "rule_type": "custom_function", "severity": "error", "custom_function": expression });
+        let rule = |n: usize| {
+            let name = format!("r{n}");
+            json!({ "name": name, "rule_type": "custom_function", "severity": "error", "custom_function": expression })
+        };
         let of = |many: usize| -> Policy {
             serde_json::from_value(json!({ "name": "dearest", "rules": (0..many).map(rule).collect::<Vec<_>>() })).unwrap()
         };

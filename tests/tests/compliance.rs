@@ -341,8 +341,8 @@ async fn own_policy(server: &Server, name: &str) {
     ok(made.send().await.unwrap(), StatusCode::OK).await;
 }
 
-/// A policy that is gone stands against what asks for it, and no more than that: who signs did not name it, and the claim says that
-/// nothing of it was passed.
+/// A policy that is gone stands against what asks for it, and no more than that: who signs did not name it, and the claim says
+/// that nothing of it was passed.
 #[tokio::test]
 async fn what_a_policy_that_is_gone_asks_was_not_passed() {
     let server = Server::start().await;

@@ -142,7 +142,7 @@ impl Workflows {
         let action = instance.pending.as_ref().map_or_else(String::new, |pending| pending.action.clone());
         let settings = omt_kernel::tenant::settings(unit, tenant).await?;
         let bench = super::Bench { record: record.clone(), settings, definition, instance };
-        self.write(unit, &actor, bench, vec![event], (&action, ".done")).await.map(drop)
+        self.write(unit, &actor, bench, vec![event], (action.as_str(), ".done")).await.map(drop)
     }
 
     /// Writes down that effects could not be had.
@@ -154,7 +154,7 @@ impl Workflows {
             let unit = self.deps.database.begin().await?;
             let bench = self.bench(unit.as_ref(), &actor, instance.id).await?;
             if bench.instance.revision == instance.revision {
-                self.write(unit.as_ref(), &actor, bench, vec![event.clone()], (&action, ".failed")).await?;
+                self.write(unit.as_ref(), &actor, bench, vec![event.clone()], (action.as_str(), ".failed")).await?;
                 unit.commit().await?;
             }
             Ok(())
