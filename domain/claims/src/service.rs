@@ -20,7 +20,7 @@ use crate::{Engine, TrustLists, definition::ClaimDefinition, engine::SignPlan, g
 use omt_audit::{AuditTrail, Event};
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
+    Actor, Error, ManifestId, Permission, Result, TenantId, TenantSettings,
     manifest::{BlobRef, Classification, ManifestFilter, ManifestRecord, Relationship},
     pool::WorkPool,
     port::{BlobStore, ByteStream, Clock, Content, Database, Entropy, Page, Telemetry, UnitOfWork},

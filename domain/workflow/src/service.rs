@@ -25,7 +25,7 @@ use omt_badge::Badges;
 use omt_claims::{governance::fingerprint, service::Manifests};
 use omt_jobs::Jobs;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings, WorkflowId,
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantSettings, WorkflowId,
     governance::{WorkflowFilter, WorkflowRecord},
     manifest::{ManifestRecord, ManifestState, is_sha256},
     once::{Once, Outcome},
