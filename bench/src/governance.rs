@@ -149,7 +149,54 @@ async fn policies() {
         })
         .collect();
     say("policy of 50 rules, 10 of them CEL, compiled before (baseline)", times);
+    dearest();
     through_the_service(policy, metadata).await;
+}
+
+/// What the dearest policies take that may be written: of each expression as many as one policy may have, on content as large as
+/// expressions look at.
+fn dearest() {
+    let rows: Vec<Value> = (0..1_000).map(|n| json!({ "a": n, "b": [n, n, n], "c": "text", "d": "x".repeat(300) })).collect();
+    let words: Vec<String> = (0..1_000).map(|n| format!("word {n}")).collect();
+    let long: serde_json::Map<String, Value> = (0..100).map(|n| (format!("p{n}"), json!("y".repeat(4_000)))).collect();
+    let ingredients: Vec<Value> =
+        (0..100).map(|n| json!({ "title": format!("t{n}"), "media_type": "image/jpeg", "relationship": "parentOf" })).collect();
+    let facts = Facts::new(json!({
+        "manifest": { "title": "z".repeat(4_000), "size": 1 }, "assertions": { "rows": rows, "words": words },
+        "metadata": long, "ingredients": ingredients, "signature": null,
+    }));
+    for expression in [
+        "true",
+        "assertions.rows.all(r, r.a >= 0)",
+        "assertions.rows.all(r, r.b.all(n, n >= 0))",
+        "assertions.words.all(w, ingredients.all(i, i.title != w))",
+        "ingredients.all(i, ingredients.all(j, i.title != '' && j.title != ''))",
+        "assertions.rows.map(r, r).size() == 1000",
+        "assertions.rows == assertions.rows",
+        "assertions.words.all(w, manifest.title.contains(w) || true)",
+        "metadata.all(p, metadata[p].contains('yyx') || true)",
+        "manifest.title.matches('^([a-z]{2,40}[0-9])+$') || true",
+        "manifest.title.matches('^\\w{1,20}$') || true",
+        "assertions.rows.all(r, r - 1 == 0) || true",
+    ] {
+        let rule = |n: usize| {
+            let name = format!("r{n}");
+            json!({ "name": name, "rule_type": "custom_function", "severity": "error", "custom_function": expression })
+        };
+        let of = |many: usize| -> Policy {
+            serde_json::from_value(json!({ "name": "dearest", "rules": (0..many).map(rule).collect::<Vec<_>>() })).unwrap()
+        };
+        let (mut most, mut beyond) = (1, 201);
+        while beyond - most > 1 {
+            let middle = (most + beyond) / 2;
+            if of(middle).validate().is_ok() { most = middle } else { beyond = middle }
+        }
+        let compiled = Compiled::new(of(most), 1);
+        let begun = Instant::now();
+        let verdict = compiled.evaluate(black_box(&facts), &Deadline::after(Duration::from_secs(60)));
+        assert!(!verdict.rules.iter().any(omt_policy::RuleVerdict::is_open), "{expression}");
+        println!("dearest policy, {most} times {expression}: {:.0} ms", begun.elapsed().as_secs_f64() * 1e3);
+    }
 }
 
 /// Asks the service, one after the other, about a stored draft.

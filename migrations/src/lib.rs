@@ -18,6 +18,7 @@ mod m20261121_000011_audit_retention;
 mod m20261121_000012_report_turns;
 mod m20261121_000016_badges;
 mod m20261121_000020_replication;
+mod m20261121_000021_attested;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000012_report_turns::Migration),
             Box::new(m20261121_000016_badges::Migration),
             Box::new(m20261121_000020_replication::Migration),
+            Box::new(m20261121_000021_attested::Migration),
         ]
     }
 }

@@ -1,7 +1,13 @@
 //! The combinations of adapters that the whole suite runs over. `OMT_TEST_COMBINATION` names one; the servers that it needs are
 //! named by the variables that `tests/services/services.sh` writes.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+/// Where a server keeps SQLite, under the directory of its test.
+pub(crate) const DATABASE: &str = "data/openmediatrust.db";
 
 /// A combination: which adapter each port has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +65,20 @@ fn database(dir: &Path) -> String {
     let _ = Command::new("psql").args([&server, "-q", "-c", &make]).output().expect("psql runs");
     let (base, _) = server.rsplit_once('/').expect("a URL with a database");
     format!("{base}/{name}")
+}
+
+/// The database's URL for the test over this directory, where it is PostgreSQL.
+pub fn database_url(dir: &Path) -> Option<String> {
+    current().postgres.then(|| database(dir))
+}
+
+/// Has the database that a server over this directory uses do something, as whoever owns it could.
+pub fn execute(dir: &Path, statement: &str) -> Output {
+    match database_url(dir) {
+        Some(url) => Command::new("psql").args([&url, "-q", "-v", "ON_ERROR_STOP=1", "-c", statement]).output(),
+        None => Command::new("sqlite3").arg(dir.join(DATABASE)).arg(statement).output(),
+    }
+    .expect("the database's own client runs")
 }
 
 /// The environment that picks this combination, but for what `config` sets itself.

@@ -6,6 +6,7 @@
 pub mod combination;
 pub mod http;
 
+use omt_sql::SqlDatabase;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header, multipart};
 use serde_json::{Value, json};
 use std::{
@@ -167,6 +168,13 @@ impl Server {
         self.dir.path().join(own)
     }
 
+    /// The database that it uses.
+    pub async fn database(&self) -> SqlDatabase {
+        let path = self.dir.path().join(combination::DATABASE);
+        let url = combination::database_url(self.dir.path()).unwrap_or_else(|| format!("sqlite:{}", path.display()));
+        SqlDatabase::connect(&url).await.expect("the database opens")
+    }
+
     /// A new access token for the first user.
     pub async fn login(&self) -> String {
         let body = json!({ "username": "admin", "password": PASSWORD });
@@ -317,6 +325,17 @@ pub fn address(child: &mut Child) -> String {
 pub fn form(name: &str, bytes: Vec<u8>, fields: &[(&str, &str)]) -> multipart::Form {
     let form = multipart::Form::new().part("file", multipart::Part::bytes(bytes).file_name(name.to_owned()));
     fields.iter().fold(form, |form, (key, value)| form.text((*key).to_owned(), (*value).to_owned()))
+}
+
+/// Asks until it is so: what a job does takes its time.
+pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    for _ in 0..150 {
+        if ask().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it never became so: {what}");
 }
 
 /// The identifier in a record.

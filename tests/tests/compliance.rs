@@ -1,29 +1,18 @@
 //! Compliance and organisational policy: decided from evidence, by the right people, for exactly this content.
 
 use crate::workflow::{Person, jpeg_with_xmp, with_person};
-use omt_tests::{Server, corpus, fixture, id, ok, problem};
+use omt_tests::{Server, corpus, fixture, id, ok, problem, until};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
-use std::time::Duration;
 
-async fn check(person: &Person<'_>, manifest: &Value, policy: &str) -> Value {
+/// What a policy says of a manifest, which is kept.
+pub(crate) async fn check(person: &Person<'_>, manifest: &Value, policy: &str) -> Value {
     let body = json!({ "manifest_id": id(manifest), "policy_name": policy });
     ok(person.post("/api/v1/compliance/check", body).await, StatusCode::OK).await
 }
 
 fn rule<'a>(report: &'a Value, name: &str) -> &'a Value {
     report["rules"].as_array().unwrap().iter().find(|rule| rule["rule"] == name).unwrap()
-}
-
-/// Asks until it is so; evidence that changes is looked at by a job.
-async fn until(mut ask: impl AsyncFnMut() -> bool) {
-    for _ in 0..100 {
-        if ask().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("it never became so");
 }
 
 #[tokio::test]
@@ -56,7 +45,7 @@ async fn a_withdrawn_consent_turns_what_depends_on_it() {
     assert!(gone["evidence"]["withdrawn_at"].is_string() && gone["revision"] == 2, "{gone}");
     let reports = creator.get(&format!("/api/v1/compliance/reports/{}", id(&draft))).await;
     assert_eq!(reports["items"][0]["status"], "failed", "at once, for whoever asks");
-    until(async || {
+    until("a notice", async || {
         let messages = creator.get("/api/v1/notifications").await;
         messages["items"]
             .as_array()
@@ -209,7 +198,7 @@ async fn policies_are_versioned_tried_and_guard() {
     )
     .await;
     let path = format!("/api/v1/admin/jobs/{}", tried["job_id"].as_str().unwrap());
-    until(async || server.json(&path).await["state"] == "done").await;
+    until("the job ends", async || server.json(&path).await["state"] == "done").await;
     let job = server.json(&path).await;
     assert_eq!((&job["progress"]["examined"], &job["progress"]["would_newly_fail"]), (&json!(1), &json!(0)), "{job:#}");
     let tried = ok(
@@ -218,7 +207,7 @@ async fn policies_are_versioned_tried_and_guard() {
     )
     .await;
     let path = format!("/api/v1/admin/jobs/{}", tried["job_id"].as_str().unwrap());
-    until(async || server.json(&path).await["state"] == "done").await;
+    until("the job ends", async || server.json(&path).await["state"] == "done").await;
     let job = server.json(&path).await;
     assert_eq!((&job["progress"]["would_newly_fail"], &job["progress"]["first"]), (&json!(1), &json!([id(&draft)])), "{job:#}");
 
@@ -343,4 +332,90 @@ async fn cameras_tell_nothing_after_redaction() {
     ok(signed, StatusCode::OK).await;
     let report = server.json(&format!("{path}/report")).await;
     assert_eq!(report["validation_state"], "trusted");
+}
+
+/// Makes a compliance policy of the tenant's own.
+async fn own_policy(server: &Server, name: &str) {
+    let path = format!("/api/v1/compliance/policies/{name}");
+    let made = server.request("PUT", &path).json(&json!({ "rules": ["pii_redaction", "classification_valid"] }));
+    ok(made.send().await.unwrap(), StatusCode::OK).await;
+}
+
+/// A policy that is gone stands against what asks for it, and no more than that: who signs did not name it, and the claim says
+/// that nothing of it was passed.
+#[tokio::test]
+async fn what_a_policy_that_is_gone_asks_was_not_passed() {
+    let server = Server::start().await;
+    let creator = Person::with(&server, "carla", &["creator"]).await;
+    let manager = Person::with(&server, "max", &["manager"]).await;
+    // One that asks nothing when it publishes.
+    let mut plain = creator.get("/api/v1/workflow-definitions/default").await["definition"].clone();
+    plain["name"] = json!("plain");
+    for transition in plain["transitions"].as_array_mut().unwrap().iter_mut().filter(|t| t["action"] == "publish") {
+        transition["guards"] = json!([]);
+    }
+    ok(server.request("PUT", "/api/v1/workflow-definitions/plain").json(&plain).send().await.unwrap(), StatusCode::OK).await;
+    own_policy(&server, "house").await;
+    let approved = async |approve: bool| {
+        let draft = creator.draft("a.jpg", fixture("a.jpg"), &[]).await;
+        let workflow = creator.start(&draft, "plain").await;
+        let path = format!("/api/v1/workflows/{}/compliance", workflow["workflow_id"].as_str().unwrap());
+        let asked = manager.request("PUT", &path).json(&json!({ "policies": ["house"] }));
+        ok(asked.send().await.unwrap(), StatusCode::OK).await;
+        creator.moves(&workflow, "submit", "submitted").await;
+        manager.moves(&workflow, "review", "in_review").await;
+        if approve {
+            manager.moves(&workflow, "approve", "approved").await;
+        }
+        (draft, workflow)
+    };
+    let (by_hand, _) = approved(true).await;
+    let (published, workflow) = approved(true).await;
+    let (_, waiting) = approved(false).await;
+    let crjson = async |manifest: &Value| {
+        let said = server.json(&format!("/api/v1/manifests/{}/crjson", id(manifest))).await;
+        crate::workflow::find(&said, "compliance_check").unwrap().clone()
+    };
+    let (kept, lost) = (approved(true).await.0, "DELETE FROM policies WHERE name = 'compliance/house'");
+    let sign = |manifest: &Value| server.request("POST", &format!("/api/v1/manifests/{}/sign", id(manifest)));
+    ok(sign(&kept).send().await.unwrap(), StatusCode::OK).await;
+    assert_eq!(crjson(&kept).await["classification_verified"], true);
+
+    let gone = omt_tests::combination::execute(server.dir.path(), lost);
+    assert!(gone.status.success(), "{}", String::from_utf8_lossy(&gone.stderr));
+    let refused = problem(manager.take(&waiting, "approve").await, 409, "GUARD_FAILED").await;
+    let reason = "house: there is no compliance policy \"house\"";
+    assert_eq!(refused["errors"], json!([{ "field": "guard", "reason": reason }]));
+    ok(sign(&by_hand).send().await.unwrap(), StatusCode::OK).await;
+    manager.moves(&workflow, "publish", "published").await;
+    for manifest in [&by_hand, &published] {
+        let check = crjson(manifest).await;
+        assert!(check.as_object().unwrap().values().all(|passed| passed == false), "nobody looked: {check}");
+    }
+}
+
+/// A server that would ask for what is not there does not start.
+#[tokio::test]
+async fn settings_name_policies_that_are_there() {
+    let config = "[tenant_defaults.compliance]\ninternal = [\"house\", \"public_content\"]\n";
+    let serve = |dir: &std::path::Path| {
+        let mut command = Server::command(dir, config);
+        command.arg("serve");
+        command
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let refused = serve(dir.path()).output().unwrap();
+    let words = "[tenant_defaults.compliance] internal: there is no compliance policy \"house\"";
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains(words), "{said}");
+    // Once it is there, it may be named.
+    let mut server = Server::launch(dir, "").await;
+    own_policy(&server, "house").await;
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let mut child = serve(server.dir.path()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let url = omt_tests::address(&mut child);
+    assert!(url.starts_with("http://"), "{url}");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -1,28 +1,15 @@
 //! Reports that turn: what was published, checked or let through is looked at again when evidence, policy or content changes, and
 //! when something ends; and evidence is about the content that its maker looked at.
 
-use crate::workflow::{Person, jpeg_with_xmp, with_person};
-use omt_tests::{Server, fixture, id, ok, problem};
+use crate::{
+    compliance::check,
+    workflow::{Person, jpeg_with_xmp, with_person},
+};
+use omt_tests::{Server, fixture, id, ok, problem, until};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
-/// Asks until it is so; a job looks again at what changed.
-async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    for _ in 0..150 {
-        if ask().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("it never became so: {what}");
-}
-
-async fn check(person: &Person<'_>, manifest: &Value, policy: &str) -> Value {
-    let body = json!({ "manifest_id": id(manifest), "policy_name": policy });
-    ok(person.post("/api/v1/compliance/check", body).await, StatusCode::OK).await
-}
 
 /// How often somebody was told that a manifest fails a policy.
 async fn told(person: &Person<'_>, manifest: &Value, policy: &str) -> usize {

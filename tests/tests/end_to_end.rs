@@ -5,6 +5,7 @@
 mod access;
 mod archive;
 mod audit;
+mod audit_retention;
 mod authorization;
 mod badges;
 mod cdn;
@@ -14,6 +15,8 @@ mod compliance_turns;
 mod corpus;
 mod crash;
 mod decisions;
+mod definitions;
+mod deputies;
 mod directory;
 mod document;
 mod faults;

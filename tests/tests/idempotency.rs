@@ -1,6 +1,6 @@
 //! A request that bears an `Idempotency-Key` acts once, whatever it does.
 
-use crate::manifests::futures;
+use futures_util::future::join_all;
 use omt_tests::{Server, fixture, id, ok, problem};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -68,10 +68,10 @@ async fn requests_at_once_under_one_key_act_once() {
         "given_at": "2020-01-01T00:00:00Z"
     });
     let path = "/api/v1/compliance/consents";
-    let answers = futures(20, || async {
+    let answers = join_all((0..20).map(async |_| {
         let answer = send(&server, path, "k", consent.clone()).await;
         (answer.status(), answer.json::<Value>().await.unwrap())
-    });
+    }));
     // Whoever comes while it is being done is told so, and may ask again.
     for (status, body) in answers.await {
         assert!(status == StatusCode::CREATED || body["code"] == "OUTCOME_UNKNOWN", "{status} {body}");

@@ -1,5 +1,6 @@
 //! Upload, sign, read, list, change, archive, over every format.
 
+use futures_util::future::join_all;
 use omt_tests::{Server, fixture, fixtures, form, id, judge, ok, problem};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -288,7 +289,8 @@ async fn an_idempotency_key_acts_once() {
     assert_eq!(ok(again, StatusCode::CREATED).await, first);
     problem(send("k1", "other").await.unwrap(), 422, "IDEMPOTENCY_KEY_REUSED").await;
     // Eight at once with one key make one manifest.
-    let answers = futures(8, || async { ok(send("k2", "t2").await.unwrap(), StatusCode::CREATED).await["id"].clone() }).await;
+    let answers =
+        join_all((0..8).map(async |_| ok(send("k2", "t2").await.unwrap(), StatusCode::CREATED).await["id"].clone())).await;
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
     assert_eq!(server.json("/api/v1/manifests?q=t2").await["items"].as_array().unwrap().len(), 1);
     // Signing a draft, too.
@@ -299,30 +301,13 @@ async fn an_idempotency_key_acts_once() {
     assert_eq!(ok(sign().await.unwrap(), StatusCode::OK).await, signed);
 }
 
-pub(crate) async fn futures<T, F: Future<Output = T>>(n: usize, make: impl Fn() -> F) -> Vec<T> {
-    let mut all: Vec<_> = (0..n).map(|_| Box::pin(make())).collect();
-    let mut done = Vec::new();
-    std::future::poll_fn(|context| {
-        all.retain_mut(|future| match future.as_mut().poll(context) {
-            std::task::Poll::Ready(value) => {
-                done.push(value);
-                false
-            }
-            std::task::Poll::Pending => true,
-        });
-        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-    done
-}
-
 #[tokio::test]
 async fn concurrent_signing_of_one_draft_signs_once() {
     let server = Server::start().await;
     let draft = ok(server.upload("a.jpg", fixture("a.jpg"), &[]).await, StatusCode::CREATED).await;
     let path = format!("/api/v1/manifests/{}/sign", id(&draft));
     let sign = || async { server.request("POST", &path).json(&json!({})).send().await.unwrap().status().as_u16() };
-    let mut codes = futures(6, sign).await;
+    let mut codes = join_all((0..6).map(|_| sign())).await;
     codes.sort_unstable();
     assert_eq!(codes, [200, 409, 409, 409, 409, 409]);
     let record = server.json(&format!("/api/v1/manifests/{}", id(&draft))).await;

@@ -1,6 +1,7 @@
 //! Policies beyond what guards ask of them: what is refused when they are written, evidence, dry runs over what is signed, shadows.
 
 use crate::workflow::Person;
+use futures_util::future::join_all;
 use omt_kernel::{
     Actor, TenantId,
     document::{self, DocumentKind, NewVersion},
@@ -127,6 +128,48 @@ async fn dry_runs_know_what_verifications_said() {
     assert_eq!(tries(&server, &good).await["cannot_say"], 0);
 }
 
+/// Whether the claim attests an approval is a fact of the signature: not whether somebody decided something once.
+#[tokio::test]
+async fn only_what_was_approved_is_approved() {
+    let server = Server::start().await;
+    let creator = Person::with(&server, "carla", &["creator"]).await;
+    let manager = Person::with(&server, "max", &["manager"]).await;
+    let review = async |name: &str| {
+        let draft = creator.draft(name, fixture("a.jpg"), &[]).await;
+        let workflow = creator.start(&draft, "default").await;
+        creator.moves(&workflow, "submit", "submitted").await;
+        manager.moves(&workflow, "review", "in_review").await;
+        (draft, workflow)
+    };
+    let sign = async |draft: &Value| {
+        let path = format!("/api/v1/manifests/{}/sign", id(draft));
+        ok(server.request("POST", &path).send().await.unwrap(), StatusCode::OK).await
+    };
+    // Reviewed, given up, and signed without anybody's approval.
+    let (alone, workflow) = review("a.jpg").await;
+    let cancel = format!("/api/v1/workflows/{}/cancel", workflow["workflow_id"].as_str().unwrap());
+    ok(creator.post(&cancel, json!({ "comments": "no more" })).await, StatusCode::OK).await;
+    sign(&alone).await;
+    // Approved, and signed by hand while it is; the workflow stays where it is.
+    let (by_hand, workflow) = review("b.jpg").await;
+    manager.moves(&workflow, "approve", "approved").await;
+    sign(&by_hand).await;
+    // Approved and published, as ever.
+    let (published, workflow) = review("c.jpg").await;
+    manager.moves(&workflow, "approve", "approved").await;
+    manager.moves(&workflow, "publish", "published").await;
+
+    let body = policy("approved", vec![rule("approved", "signature == null || 'org.enterprise.workflow' in assertions")]);
+    let tried = tries(&server, &body).await;
+    assert_eq!((&tried["examined"], &tried["cannot_say"]), (&json!(3), &json!(0)), "{tried:#}");
+    assert_eq!((&tried["failing"], &tried["first"]), (&json!(1), &json!([id(&alone)])), "nobody verified anything: {tried:#}");
+    ok(send(&server, "POST", "/api/v1/policies", &body).await, StatusCode::CREATED).await;
+    for (manifest, approved) in [(&alone, false), (&by_hand, true), (&published, true)] {
+        let verdict = says(&server, manifest, "approved").await;
+        assert_eq!(verdict["passed"], approved, "{verdict:#}");
+    }
+}
+
 #[tokio::test]
 async fn a_shadow_leaves_what_is_in_force() {
     let server = Server::start_with("[tenant_defaults.policies]\ninternal = [\"house\"]\n").await;
@@ -196,11 +239,7 @@ async fn what_was_in_force_once_is_put_back_as_it_was() {
 
     // A version as it was written before types were checked: only the database has one.
     let old = policy("house", vec![rule("large", "manifest.title > 3 || manifest.size > 0")]);
-    let url =
-        omt_tests::combination::environment(server.dir.path(), "").into_iter().find(|(name, _)| *name == "OMT_DATABASE__URL");
-    let url =
-        url.map_or_else(|| format!("sqlite:{}", server.dir.path().join("data/openmediatrust.db").display()), |(_, url)| url);
-    let database = omt_sql::SqlDatabase::connect(&url).await.unwrap();
+    let database = server.database().await;
     let unit = database.begin().await.unwrap();
     let actor = Actor::system(TenantId::default_tenant());
     let data = json!({ "policy": old, "removed": false });
@@ -217,4 +256,27 @@ async fn what_was_in_force_once_is_put_back_as_it_was() {
     // It is asked as it is.
     let draft = ok(server.upload("a.jpg", fixture("a.jpg"), &[]).await, StatusCode::CREATED).await;
     assert_eq!(says(&server, &draft, "house").await["version"], 4);
+}
+
+/// Of many who remove a policy at once one does; the others are told that it is gone, and nothing is written twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_many_remove_is_removed_once() {
+    let server = Server::start().await;
+    let path = "/api/v1/policies/house";
+    let made = policy("house", vec![rule("titled", "manifest.title != ''")]);
+    for round in 0..3 {
+        ok(send(&server, "POST", "/api/v1/policies", &made).await, StatusCode::CREATED).await;
+        let mut removed = 0;
+        for answer in join_all((0..12).map(|_| server.request("DELETE", path).send())).await {
+            let answer = answer.unwrap();
+            if answer.status() == StatusCode::NO_CONTENT {
+                removed += 1;
+            } else {
+                problem(answer, 404, "UNKNOWN_POLICY").await;
+            }
+        }
+        assert_eq!(removed, 1);
+        let versions = server.json(&format!("{path}/versions")).await;
+        assert_eq!(versions["items"].as_array().unwrap().len(), 2 * (round + 1), "{versions:#}");
+    }
 }

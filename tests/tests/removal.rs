@@ -36,9 +36,7 @@ struct World {
 impl World {
     /// A store that holds a blob which no record names.
     async fn with_orphan(dir: &Path) -> Self {
-        let environment = combination::environment(dir, "");
-        let url = environment.iter().find(|(name, _)| *name == "OMT_DATABASE__URL").map(|(_, url)| url.clone());
-        let url = url.unwrap_or_else(|| format!("sqlite:{}", dir.join("db").display()));
+        let url = combination::database_url(dir).unwrap_or_else(|| format!("sqlite:{}", dir.join("db").display()));
         let database = SqlDatabase::connect(&url).await.unwrap();
         database.migrate().await.unwrap();
         let tier = async |name: &str| omt_blob::open(&format!("file:{}", dir.join(name).display()), dir).await.unwrap();

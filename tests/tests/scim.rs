@@ -1,10 +1,9 @@
 //! An identity provider keeps users and groups by SCIM 2.0.
 
-use hmac::{Hmac, KeyInit, Mac};
+use crate::users::code;
 use omt_tests::{Server, ok, problem};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
-use sha1::Sha1;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 struct Client<'a> {
@@ -131,25 +130,6 @@ async fn users_and_groups_are_provisioned() {
     // Others may not.
     let reader = Client { server: &server, key: server.key("default", &["manifest:read"]).await };
     problem(reader.send("GET", "Users", Value::Null).await, 403, "FORBIDDEN").await;
-}
-
-/// The code of a step (RFC 6238), of a secret in base 32.
-fn code(secret: &str, step: u64) -> String {
-    let (mut bits, mut held, mut key) = (0_u64, 0, Vec::new());
-    for c in secret.bytes() {
-        let value = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".iter().position(|known| *known == c).unwrap() as u64;
-        (bits, held) = (bits << 5 | value, held + 5);
-        if held >= 8 {
-            held -= 8;
-            key.push((bits >> held & 0xff) as u8);
-        }
-    }
-    let mut mac = Hmac::<Sha1>::new_from_slice(&key).unwrap();
-    mac.update(&step.to_be_bytes());
-    let tag = mac.finalize().into_bytes();
-    let offset = usize::from(tag[19] & 15);
-    let number = u32::from_be_bytes(tag[offset..offset + 4].try_into().unwrap()) & 0x7fff_ffff;
-    format!("{:06}", number % 1_000_000)
 }
 
 #[tokio::test]

@@ -329,8 +329,8 @@ async fn sessions_are_seen_and_ended() {
     ok(server.log_in(json!({ "username": "alice", "password": "a new and long password" })).await, StatusCode::OK).await;
 }
 
-/// A code of RFC 6238, by code of our own.
-fn code(secret: &str, step: u64) -> String {
+/// The code of a step (RFC 6238), of a secret in base 32: by code of our own.
+pub(crate) fn code(secret: &str, step: u64) -> String {
     let mut bits = 0_u64;
     let (mut held, mut key) = (0, Vec::new());
     for c in secret.bytes() {

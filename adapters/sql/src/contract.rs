@@ -8,8 +8,8 @@ mod uses;
 use crate::SqlDatabase;
 use async_trait::async_trait;
 use governance::{
-    evidence_is_found_by_what_it_is_about, messages_reach_their_audience, tasks_wait_for_their_candidates, versions_are_in_order,
-    webhooks_are_their_tenants, workflows_are_kept_as_seen,
+    evidence_is_found_by_what_it_is_about, messages_reach_their_audience, tasks_wait_for_their_candidates,
+    the_attested_migration_knows_who_approved, versions_are_in_order, webhooks_are_their_tenants, workflows_are_kept_as_seen,
 };
 use omt_jobs::{Handler, JobError, Progress, Runner};
 use omt_kernel::{
@@ -110,6 +110,7 @@ contract!(
     messages_reach_their_audience,
     webhooks_are_their_tenants,
     uses_say_what_is_held_and_until_when,
+    the_attested_migration_knows_who_approved,
 );
 
 fn now() -> OffsetDateTime {

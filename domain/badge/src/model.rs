@@ -141,6 +141,7 @@ mod tests {
                 algorithm: "hybrid-es256-ml-dsa-65".into(),
                 manifest_label: "urn:c2pa:x".into(),
                 signed_at: AT,
+                workflow: None,
             }),
             created_by: "user:1".into(),
             created_at: AT,

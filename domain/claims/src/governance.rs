@@ -2,16 +2,25 @@
 
 use crate::definition::CustomAssertion;
 use async_trait::async_trait;
-use omt_kernel::{Actor, Result, TenantSettings, manifest::ManifestRecord, port::UnitOfWork};
+use omt_kernel::{Actor, Result, TenantSettings, WorkflowId, manifest::ManifestRecord, port::UnitOfWork};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+/// An approval that a claim attests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attested {
+    /// The workflow that approved.
+    pub workflow: WorkflowId,
+    /// What the claim says about it.
+    pub assertion: CustomAssertion,
+}
 
 /// What governs manifests.
 #[async_trait]
 pub trait Governance: Send + Sync {
     /// Whether a draft may be signed: fails with 409 `APPROVAL_REQUIRED` where it needs an approval that it has not. Gives what the
     /// claim must say about it.
-    async fn may_sign(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<Option<CustomAssertion>>;
+    async fn may_sign(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<Option<Attested>>;
     /// In the transaction that signs: whether what was said before still holds.
     async fn signing(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, settings: &TenantSettings) -> Result<()>;
     /// Whether nothing keeps a signed manifest from the public: where a workflow has begun or is asked for, it has published.

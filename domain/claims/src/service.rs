@@ -23,7 +23,7 @@ use crate::{Engine, TrustLists, cdn::Cdn, definition::ClaimDefinition, engine::S
 use omt_audit::{AuditTrail, Event};
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
+    Actor, Error, ManifestId, Permission, Result, TenantId, TenantSettings,
     manifest::{BlobRef, Classification, ManifestFilter, ManifestRecord, Relationship},
     pool::WorkPool,
     port::{BlobStore, ByteStream, Clock, Content, Database, Entropy, Page, Telemetry, UnitOfWork},
@@ -176,8 +176,7 @@ impl Manifests {
         if let Some(found) = self.settings.get(&actor.tenant).await {
             return Ok(found);
         }
-        let found = self.deps.database.read().await?.tenants().settings(&actor.tenant).await?;
-        let found = found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))?;
+        let found = omt_kernel::tenant::settings(self.deps.database.read().await?.as_ref(), &actor.tenant).await?;
         self.settings.insert(actor.tenant.clone(), found.clone()).await;
         Ok(found)
     }

@@ -3,14 +3,7 @@
 use omt_kernel::{EvidenceId, ManifestId, OffsetDateTime};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, str::FromStr};
-use time::UtcOffset;
 use uuid::Uuid;
-
-/// Whether a time lies in the years that can be kept and written, 0 to 9999. One that is written with an offset may lie outside
-/// of them in UTC.
-pub(crate) fn is_in_calendar(at: OffsetDateTime) -> bool {
-    at.checked_to_offset(UtcOffset::UTC).is_some_and(|at| at.year() >= 0)
-}
 
 /// What a rule or a policy says; the later, the worse. What is pending is never passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

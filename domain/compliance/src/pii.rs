@@ -218,18 +218,20 @@ fn scan_within(value: &Value, at: &str, within: Option<Within>, persons: bool, o
     }
 }
 
-/// The names of people in the picture that a value says.
-pub fn persons(value: &Value) -> Vec<String> {
+/// The names of people in the picture that a value says, each with its place.
+pub fn persons(value: &Value) -> Vec<(String, String)> {
     let mut out = Vec::new();
-    persons_within(value, None, false, &mut out);
+    persons_within(value, "", None, false, &mut out);
     out
 }
 
 /// `named` within the name of a person, which may be said in several languages.
-fn persons_within(value: &Value, within: Option<Within>, named: bool, out: &mut Vec<String>) {
+fn persons_within(value: &Value, at: &str, within: Option<Within>, named: bool, out: &mut Vec<(String, String)>) {
     match value {
-        Value::String(text) if within == Some(Within::Person) && text != REDACTED => out.push(text.clone()),
-        Value::Array(items) => items.iter().for_each(|item| persons_within(item, within, named, out)),
+        Value::String(text) if within == Some(Within::Person) && text != REDACTED => out.push((at.to_owned(), text.clone())),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, item)| persons_within(item, &format!("{at}[{n}]"), within, named, out));
+        }
         Value::Object(map) => map.iter().for_each(|(name, item)| {
             let is_value = VALUES.contains(&name.as_str());
             let (within, named) = match within {
@@ -240,7 +242,7 @@ fn persons_within(value: &Value, within: Option<Within>, named: bool, out: &mut 
                 Some(Within::Person) => (Some(Within::Credit), false),
                 _ => (descend(within, name), false),
             };
-            persons_within(item, within, named, out);
+            persons_within(item, &format!("{at}.{name}"), within, named, out);
         }),
         _ => {}
     }
@@ -366,6 +368,10 @@ fn digit_runs(text: &str) -> Vec<Run> {
 mod tests {
     use super::*;
 
+    fn names(value: &Value) -> Vec<String> {
+        persons(value).into_iter().map(|(_, name)| name).collect()
+    }
+
     #[test]
     fn finds_what_is_personal() {
         assert_eq!(scan("ask alice.b+c@example.org."), [Kind::Email]);
@@ -416,7 +422,7 @@ mod tests {
         ];
         assert_eq!(words.iter().map(String::as_str).collect::<Vec<_>>(), expected);
         assert_eq!(scan_value(&value, false).len(), expected.len() - 1, "who agreed may be named");
-        assert_eq!(persons(&value), ["Ada", ""]);
+        assert_eq!(names(&value), ["Ada", ""]);
 
         let mut value = serde_json::json!({ "latitude": "1.29", "title": "latitude" });
         let places = scan_value(&value, true).into_iter().map(|(place, _)| place).collect();
@@ -442,16 +448,16 @@ mod tests {
         let value = serde_json::json!({
             "Iptc4xmpExt:PersonInImageWDetails": [{ "Iptc4xmpExt:PersonName": "Ada", "Iptc4xmpExt:PersonDescription": "smiling" }],
         });
-        assert_eq!(persons(&value), ["Ada"]);
+        assert_eq!(names(&value), ["Ada"]);
         assert_eq!(scan_value(&value, true).len(), 2);
 
         // In languages, and in whatever style.
-        let people = |person: Value| persons(&serde_json::json!({ "person_in_image_w_details": [person] }));
+        let people = |person: Value| names(&serde_json::json!({ "person_in_image_w_details": [person] }));
         assert_eq!(people(serde_json::json!({ "PersonName": { "x-default": "Ada" } })), ["Ada"]);
         assert_eq!(people(serde_json::json!({ "person_name": "Ada", "person_description": "smiling" })), ["Ada"]);
         assert_eq!(people(serde_json::json!({ "PersonName": { "en": ["Ada"], "es": "Adela" } })), ["Ada", "Adela"]);
         assert_eq!(people(serde_json::json!({ "PersonName": { "@value": "Ada", "@language": "en" } })), ["Ada"]);
         assert_eq!(people(serde_json::json!({ "PersonCharacteristic": { "PersonName": "smiling" } })), [] as [&str; 0]);
-        assert_eq!(persons(&serde_json::json!({ "PersonInImage": { "@list": [{ "@value": "Ada" }] } })), ["Ada"]);
+        assert_eq!(names(&serde_json::json!({ "PersonInImage": { "@list": [{ "@value": "Ada" }] } })), ["Ada"]);
     }
 }

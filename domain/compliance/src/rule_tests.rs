@@ -221,6 +221,23 @@ fn rights(change: impl FnOnce(&mut Rights)) -> Evidence {
     Evidence::Rights(rights)
 }
 
+/// Asked for by one person; nobody has agreed to it.
+fn over(change: impl FnOnce(&mut Override)) -> Override {
+    let mut over = Override {
+        id: Uuid::from_u128(9),
+        rule: R::LegalReview,
+        content_sha256: CONTENT.into(),
+        reason: "the board decided".into(),
+        requested_by: "user:3".into(),
+        requested_at: NOW,
+        approved_by: None,
+        approved_at: None,
+        expires_at: NOW + Duration::days(1),
+    };
+    change(&mut over);
+    over
+}
+
 const ADA: &str = "><Iptc4xmpExt:PersonInImage><rdf:Bag><rdf:li>Ada</rdf:li></rdf:Bag></Iptc4xmpExt:PersonInImage>";
 use Classification::{Confidential, Internal, Public, Secret};
 use RuleName as R;
@@ -231,7 +248,8 @@ fn pdpa_consent() {
     let ada = || Case::new(Public).with_xmp(ADA);
     Case::new(Public).says(R::PdpaConsent, Pending, "nobody has said");
     Case::new(Public).declared(|_| {}).says(R::PdpaConsent, Passed, "nobody can be recognised");
-    ada().says(R::PdpaConsent, Failed, "no live consent");
+    let found = ada().says(R::PdpaConsent, Failed, "no live consent");
+    assert_eq!(found.locations, ["metadata.xmp.Iptc4xmpExt:PersonInImage"]);
     ada().add(consent("Ada", |_| {})).says(R::PdpaConsent, Passed, "consent given");
     ada().add(consent("Ada", |c| c.purpose = "research".into())).says(R::PdpaConsent, Failed, "no live consent for publication");
     ada().add(consent("Bob", |_| {})).says(R::PdpaConsent, Failed, "no live consent");
@@ -296,6 +314,13 @@ fn export_control() {
     coded(&["JP"], "partners").says(R::ExportControl, Passed, "allowed");
     coded(&["DE"], "partners").says(R::ExportControl, Failed, "does not go to DE");
     coded(&["JP"], "public").says(R::ExportControl, Failed, "not for the audience");
+    // What is public is for the public, whatever is declared.
+    let house = |d: &mut Declaration| d.audience = "internal".into();
+    tenant(Case::new(Public)).declared(house).says(R::ExportControl, Failed, "it is not for the audience public");
+    case().declared(house).says(R::ExportControl, Passed, "allowed");
+    let nowhere = |d: &mut Declaration| (d.audience, d.destinations) = ("internal".into(), BTreeSet::new());
+    Case::new(Public).declared(nowhere).says(R::ExportControl, Pending, "where it goes");
+    Case::new(Confidential).declared(nowhere).says(R::ExportControl, Passed, "allowed");
     case().declared(|d| d.export_code = Some("9X999".into())).says(R::ExportControl, Failed, "on no list");
     let place = "exif:GPSLatitude=\"1,17.5N\" exif:GPSLongitude=\"103,51.0E\">";
     let near = tenant(Case::new(Confidential).with_xmp(place)).declared(partners);
@@ -347,7 +372,10 @@ fn retention_policy() {
     gone.says(R::RetentionPolicy, Passed, "held");
     let mut unset = Case::new(Public);
     unset.settings.retention_days_by_classification.clear();
-    unset.says(R::RetentionPolicy, Failed, "no retention");
+    unset.settings.retention_days = 30;
+    unset.says(R::RetentionPolicy, Passed, "kept for 30 days");
+    unset.record.archived = Some(Archived { at: NOW, retain_until: NOW + Duration::days(29) });
+    unset.says(R::RetentionPolicy, Failed, "should be until");
 }
 
 #[test]
@@ -369,6 +397,16 @@ fn pii_redaction() {
     // A name is in it until its owner agreed.
     Case::new(Public).with_xmp(ADA).says(R::PiiRedaction, Failed, "1 × name");
     Case::new(Public).with_xmp(ADA).add(consent("Ada", |_| {})).says(R::PiiRedaction, Passed, "none found");
+    // Of what is too large to be read nobody knows what else is in it, whatever is found in what the claim says.
+    for classification in [Public, Internal] {
+        let mut large = Case::new(classification);
+        large.record.source.size = (64 << 20) + 1;
+        large.says(R::PiiRedaction, Pending, "too large");
+        large.record.title = "ask bob@example.org".into();
+        let status = if classification == Public { Failed } else { Pending };
+        let result = large.says(R::PiiRedaction, status, "too large");
+        assert!(result.actual.contains("1 × email"), "{result:#?}");
+    }
     // Where nobody is known, nobody has agreed, unless its maker says that nobody is in it.
     let mut nameless = Case::new(Public);
     let data = json!({ "personInImage": [{ "description": "smiling" }] });
@@ -412,17 +450,7 @@ fn the_worst_rule_is_the_policy() {
         .add(rights(|_| {}))
         .add(clearance(Area::Trademark, |_| {}))
         .add(clearance(Area::Legal, |c| c.cleared = false));
-    let mut over = Override {
-        id: Uuid::from_u128(9),
-        rule: R::LegalReview,
-        content_sha256: CONTENT.into(),
-        reason: "the board decided".into(),
-        requested_by: "user:3".into(),
-        requested_at: NOW,
-        approved_by: None,
-        approved_at: None,
-        expires_at: NOW + Duration::days(1),
-    };
+    let mut over = over(|_| {});
     assert_eq!(report(&bad, &[over.clone()]).status, Failed, "one person is not enough");
     over.approved_by = Some("user:4".into());
     let made = report(&bad, &[over.clone()]);

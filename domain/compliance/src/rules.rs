@@ -8,7 +8,7 @@ use crate::{
         Area, Clearance, Consent, Declaration, Evidence, EvidenceSeen, Override, Policy, Report, RuleName, RuleResult, Status,
     },
     pii,
-    redaction::{self, PERSONS},
+    redaction::{self, PERSONS, Place},
 };
 use omt_claims::{
     definition::{ClaimDefinition, MetadataInclusion},
@@ -53,11 +53,23 @@ pub struct Input<'a> {
 
 /// Names of people in the picture: in metadata, and in what the claim will say.
 pub fn named_persons(extracted: &Extracted, definition: &ClaimDefinition) -> BTreeSet<String> {
-    let all = [&extracted.xmp, &extracted.iptc].into_iter();
-    let values = all.flat_map(|properties| PERSONS.iter().filter_map(|name| properties.get(*name)));
-    let split = values.flat_map(|value| value.split(';')).map(str::to_owned);
-    let said = definition.assertions.iter().flat_map(|assertion| pii::persons(&assertion.data));
-    split.chain(said).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+    people(extracted, definition).into_iter().map(|(_, name)| name).collect()
+}
+
+/// The same, and where each stands.
+fn people(extracted: &Extracted, definition: &ClaimDefinition) -> Vec<(Place, String)> {
+    let mut out = Vec::new();
+    for (source, properties) in [("xmp", &extracted.xmp), ("iptc", &extracted.iptc)] {
+        for (property, value) in PERSONS.iter().filter_map(|name| Some((*name, properties.get(*name)?))) {
+            let place = || Place::Property(source.to_owned(), property.to_owned());
+            out.extend(value.split(';').map(|name| (place(), name.to_owned())));
+        }
+    }
+    for (n, assertion) in definition.assertions.iter().enumerate() {
+        out.extend(pii::persons(&assertion.data).into_iter().map(|(path, name)| (Place::Assertion(n, path), name)));
+    }
+    let trimmed = out.into_iter().map(|(place, name)| (place, name.trim().to_owned()));
+    trimmed.filter(|(_, name)| !name.is_empty()).collect()
 }
 
 /// When a report may say otherwise although nothing changes: the next time that something which it may depend on begins, ends
@@ -206,7 +218,8 @@ fn pdpa_consent(input: &Input<'_>) -> RuleResult {
     }
     if !input.found_persons.is_empty() {
         finding.saw(None, "metadata", format!("{} people named", input.found_persons.len()));
-        finding.at("metadata.Iptc4xmpExt:PersonInImage");
+        let places: BTreeSet<Place> = people(input.extracted, input.definition).into_iter().map(|(place, _)| place).collect();
+        places.iter().take(LISTED).for_each(|place| finding.at(place.to_string()));
     }
     let purpose = input.purpose();
     let mut persons = input.found_persons.clone();
@@ -317,10 +330,7 @@ fn classification_valid(input: &Input<'_>) -> RuleResult {
 fn retention_policy(input: &Input<'_>) -> RuleResult {
     let mut finding = Finding::new(RuleName::RetentionPolicy, "kept for the days of its classification, and no less");
     let class = input.record.classification;
-    let Some(days) = input.settings.retention_days_by_classification.get(&class) else {
-        finding.say(Status::Failed, format!("no retention is set for {class} content"));
-        return finding.0;
-    };
+    let days = input.settings.retention_for(class);
     finding.saw(None, "settings", format!("{class}: {days} days"));
     if let Some(hold) = &input.record.legal_hold {
         finding.saw(None, "legal_hold", format!("held since {}", day(hold.placed_at)));
@@ -333,7 +343,7 @@ fn retention_policy(input: &Input<'_>) -> RuleResult {
     };
     let due = archived
         .at
-        .checked_add(Duration::days(i64::from(*days)))
+        .checked_add(Duration::days(i64::from(days)))
         .unwrap_or(OffsetDateTime::new_utc(time::Date::MAX, time::Time::MIDNIGHT));
     if input.record.content_deleted_at.is_some_and(|at| at < due) {
         finding.say(Status::Failed, "its content was deleted before its time");
@@ -373,10 +383,15 @@ fn pii_redaction(input: &Input<'_>) -> RuleResult {
         finding.at(location.to_string());
         finding.saw(None, kind.as_str(), location.to_string());
     }
-    if found.is_empty() && !metadata::is_read(&input.record.media_type, input.record.source.size) {
+    let is_read = metadata::is_read(&input.record.media_type, input.record.source.size);
+    if !is_read {
+        // Whatever is found elsewhere: nobody knows what else there is.
         finding.say(Status::Pending, "the content is too large for its metadata to be read");
-    } else if found.is_empty() {
-        finding.say(Status::Passed, "none found");
+    }
+    if found.is_empty() {
+        if is_read {
+            finding.say(Status::Passed, "none found");
+        }
     } else if audience == "internal" {
         finding.say(Status::Warning, format!("for the house only: {}", listed.join(", ")));
     } else {

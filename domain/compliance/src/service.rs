@@ -32,6 +32,7 @@ use omt_kernel::{
     port::{Clock, Database, Entropy, People, UnitOfWork},
     retry,
     storage::Tier,
+    tenant::settings,
 };
 use omt_notify::Notices;
 use serde_json::json;
@@ -84,6 +85,45 @@ struct Said {
     keys: BTreeSet<String>,
     /// When it may say otherwise by itself.
     turns_at: Option<OffsetDateTime>,
+}
+
+/// Everything that policies decide from about one manifest, read once, whatever number of them is asked.
+struct Measured<'a> {
+    record: &'a ManifestRecord,
+    settings: &'a TenantSettings,
+    extracted: Extracted,
+    definition: ClaimDefinition,
+    evidence: Vec<(EvidenceId, Evidence)>,
+    ingredients: Vec<(String, Option<Classification>)>,
+    workflow: Option<String>,
+    tier: Option<Tier>,
+    found_persons: BTreeSet<String>,
+    overrides: Vec<Override>,
+    /// What every report depends on.
+    keys: BTreeSet<String>,
+    now: OffsetDateTime,
+}
+
+impl Measured<'_> {
+    /// What a policy says, and what that depends on.
+    fn say(&self, policy: &Policy) -> Said {
+        let input = Input {
+            record: self.record,
+            extracted: &self.extracted,
+            definition: &self.definition,
+            evidence: &self.evidence,
+            settings: self.settings,
+            ingredients: &self.ingredients,
+            workflow: self.workflow.as_deref(),
+            tier: self.tier,
+            found_persons: &self.found_persons,
+            now: self.now,
+        };
+        let mut keys = self.keys.clone();
+        keys.insert(recheck::by_policy(&policy.name));
+        let turns_at = rules::turns_at(&input, &self.overrides);
+        Said { report: rules::evaluate(policy, &input, &self.overrides), keys, turns_at }
+    }
 }
 
 /// The use cases.
@@ -153,17 +193,19 @@ impl Compliance {
         Ok(policy)
     }
 
-    async fn policy(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str) -> Result<Policy> {
+    /// A policy of this name, where there is one.
+    async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str) -> Result<Option<Policy>> {
         if let Some(shipped) = self.shipped.iter().find(|policy| policy.name == name) {
-            return Ok(shipped.clone());
+            return Ok(Some(shipped.clone()));
         }
-        match unit.documents().get(DocumentKind::CompliancePolicy, tenant, name, None).await? {
-            Some(record) => serde_json::from_value(record.data).context("a compliance policy cannot be read"),
-            None => {
-                let words = format!("there is no compliance policy {name:?}");
-                Err(Error::unprocessable_field("UNKNOWN_POLICY", "policy_name", words))
-            }
-        }
+        let record = unit.documents().get(DocumentKind::CompliancePolicy, tenant, name, None).await?;
+        record.map(|record| serde_json::from_value(record.data).context("a compliance policy cannot be read")).transpose()
+    }
+
+    /// The policy that a request names.
+    async fn policy(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str) -> Result<Policy> {
+        let found = self.find(unit, tenant, name).await?;
+        found.ok_or_else(|| Error::unprocessable_field("UNKNOWN_POLICY", "policy_name", missing(name)))
     }
 
     /// Refuses names that are no policies.
@@ -184,7 +226,7 @@ impl Compliance {
             let record = self.visible(unit.as_ref(), actor, manifest).await?;
             let policy = self.policy(unit.as_ref(), &actor.tenant, policy).await?;
             let settings = settings(unit.as_ref(), &actor.tenant).await?;
-            let said = self.evaluate(unit.as_ref(), &record, &settings, &policy).await?;
+            let said = self.measure(unit.as_ref(), &record, &settings).await?.say(&policy);
             self.keep(unit.as_ref(), &record, &said, true).await?;
             let report = said.report;
             let entry = Event::new("compliance.check", "manifest", manifest)
@@ -205,15 +247,12 @@ impl Compliance {
         let settings = settings(read.as_ref(), &actor.tenant).await?;
         let mut names: BTreeSet<String> = settings.compliance.get(&record.classification).cloned().unwrap_or_default();
         names.extend(read.compliance().reports(&actor.tenant, manifest).await?.into_iter().map(|report| report.policy));
+        let measured = self.measure(read.as_ref(), &record, &settings).await?;
         let mut out = Vec::new();
         for name in names {
-            let policy = match self.policy(read.as_ref(), &actor.tenant, &name).await {
-                Ok(policy) => policy,
-                // Settings may name what was never made; workflows say so.
-                Err(error) if error.code == "UNKNOWN_POLICY" => continue,
-                Err(error) => return Err(error),
-            };
-            out.push(self.evaluate(read.as_ref(), &record, &settings, &policy).await?.report);
+            // Settings may name what was never made; workflows say so.
+            let policy = self.find(read.as_ref(), &actor.tenant, &name).await?;
+            out.extend(policy.map(|policy| measured.say(&policy).report));
         }
         Ok(out)
     }
@@ -257,14 +296,13 @@ impl Compliance {
         found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))
     }
 
-    /// What a policy says, and what that depends on.
-    async fn evaluate(
+    /// Reads what policies decide from.
+    async fn measure<'a>(
         &self,
         unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        settings: &TenantSettings,
-        policy: &Policy,
-    ) -> Result<Said> {
+        record: &'a ManifestRecord,
+        settings: &'a TenantSettings,
+    ) -> Result<Measured<'a>> {
         let (extracted, definition) = read_parts(record)?;
         let named = rules::named_persons(&extracted, &definition);
         let found_persons: BTreeSet<String> = named.iter().map(|name| self.deps.subjects.hash(&record.tenant, name)).collect();
@@ -286,22 +324,20 @@ impl Compliance {
         keys.extend(declared);
         let ingredients = self.ingredients(unit, record).await?;
         let workflow = unit.workflows().of_manifest(&record.tenant, record.id, false).await?;
-        let input = Input {
+        Ok(Measured {
             record,
-            extracted: &extracted,
-            definition: &definition,
-            evidence: &evidence,
             settings,
-            ingredients: &ingredients,
-            workflow: workflow.as_ref().map(|workflow| workflow.definition.as_str()),
+            extracted,
+            definition,
+            evidence,
+            ingredients,
+            workflow: workflow.map(|workflow| workflow.definition),
             tier: self.stored_in(unit, record).await?,
-            found_persons: &found_persons,
+            found_persons,
+            overrides: self.overrides_of(unit, record).await?,
+            keys,
             now: self.deps.clock.now(),
-        };
-        let overrides = self.overrides_of(unit, record).await?;
-        keys.insert(recheck::by_policy(&policy.name));
-        let turns_at = rules::turns_at(&input, &overrides);
-        Ok(Said { report: rules::evaluate(policy, &input, &overrides), keys, turns_at })
+        })
     }
 
     /// The tier of a record's content.
@@ -359,7 +395,6 @@ fn read_parts(record: &ManifestRecord) -> Result<(Extracted, ClaimDefinition)> {
     Ok((extracted, definition))
 }
 
-async fn settings(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<TenantSettings> {
-    let found = unit.tenants().settings(tenant).await?;
-    found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))
+fn missing(name: &str) -> String {
+    format!("there is no compliance policy {name:?}")
 }

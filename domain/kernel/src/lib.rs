@@ -7,6 +7,7 @@ pub mod access;
 pub mod actor;
 pub mod audit;
 pub mod badge;
+pub mod calendar;
 pub mod document;
 pub mod error;
 pub mod governance;

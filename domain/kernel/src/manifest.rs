@@ -1,6 +1,6 @@
 //! The manifest's record: what the platform keeps about one piece of content and its Content Credentials.
 
-use crate::{ManifestId, TenantId};
+use crate::{ManifestId, TenantId, WorkflowId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use time::OffsetDateTime;
@@ -83,6 +83,11 @@ pub struct BlobRef {
     pub size: u64,
 }
 
+/// Whether this is how a SHA-256 is written: 64 hexadecimal digits, in lower case.
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 /// An ingredient uploaded with the content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngredientRecord {
@@ -112,6 +117,9 @@ pub struct SignedParts {
     /// When it was signed.
     #[serde(with = "time::serde::rfc3339")]
     pub signed_at: OffsetDateTime,
+    /// The workflow whose approval the claim attests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowId>,
 }
 
 /// One manifest's record.

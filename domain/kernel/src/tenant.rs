@@ -1,11 +1,19 @@
 //! What a tenant may set.
 
 use crate::{
+    Error, Kind, Result, TenantId,
     manifest::Classification,
+    port::UnitOfWork,
     storage::{Tier, TierRules},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The settings of the tenant that somebody acts in; 403 `UNKNOWN_TENANT` where it is gone.
+pub async fn settings(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<TenantSettings> {
+    let found = unit.tenants().settings(tenant).await?;
+    found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))
+}
 
 /// When a verification demands a good post-quantum countersignature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use crate::{
 };
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 
-/// The most that a policy's expressions cost together. A step takes at most some 100 ns, so that this is less than half a second.
+/// The most that a policy's expressions cost together. The bench prints how long the dearest take.
 pub const MAX_COST: u64 = 4_000_000;
 
 /// Values in all that the facts have at most.
@@ -244,9 +244,8 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Deadline, Facts, Policy, model::Outcome, rules::Compiled};
+    use crate::Policy;
     use serde_json::{Value, json};
-    use std::time::{Duration, Instant};
 
     fn policy(expressions: &[String]) -> Policy {
         let rule = |(n, expression)| {
@@ -306,55 +305,5 @@ mod tests {
         off.validate().unwrap();
         let large = crate::expression::compile("manifest.title.matches('(\\\\w{100}){100}')").unwrap_err();
         assert!(large.contains("pattern is too large"), "{large}");
-    }
-
-    /// Prints what the dearest policies take; `cargo test -p omt-policy --lib dearest -- --nocapture`, best with
-    /// `--config 'profile.dev.package.cel.opt-level=3'`.
-    #[test]
-    fn the_dearest_policies_are_measured() {
-        let rows: Vec<Value> = (0..1_000).map(|n| json!({ "a": n, "b": [n, n, n], "c": "text", "d": "x".repeat(300) })).collect();
-        let words: Vec<String> = (0..1_000).map(|n| format!("word {n}")).collect();
-        let long: serde_json::Map<String, Value> = (0..100).map(|n| (format!("p{n}"), json!("y".repeat(4_000)))).collect();
-        let ingredients: Vec<Value> = (0..100)
-            .map(|n| json!({ "title": format!("t{n}"), "media_type": "image/jpeg", "relationship": "parentOf" }))
-            .collect();
-        let facts = Facts::new(json!({
-            "manifest": { "title": "z".repeat(4_000), "size": 1 }, "assertions": { "rows": rows, "words": words },
-            "metadata": long, "ingredients": ingredients, "signature": null,
-        }));
-        assert!(crate::facts::for_expressions(&facts.value).is_some());
-        for expression in [
-            "true",
-            "assertions.rows.all(r, r.a >= 0)",
-            "assertions.rows.all(r, r.b.all(n, n >= 0))",
-            "assertions.words.all(w, ingredients.all(i, i.title != w))",
-            "ingredients.all(i, ingredients.all(j, i.title != '' && j.title != ''))",
-            "assertions.rows.map(r, r).size() == 1000",
-            "assertions.rows == assertions.rows",
-            "assertions.words.all(w, manifest.title.contains(w) || true)",
-            "metadata.all(p, metadata[p].contains('yyx') || true)",
-            "manifest.title.matches('^([a-z]{2,40}[0-9])+$') || true",
-            "manifest.title.matches('^\\\\w{1,20}$') || true",
-            "assertions.rows.all(r, r - 1 == 0) || true",
-        ] {
-            let (mut policy, cost) = most(expression);
-            let many = policy.rules.len();
-            // Some of them, to say what all would take: without optimisation that is long.
-            policy.rules.truncate(8);
-            let some = policy.rules.len();
-            let compiled = Compiled::new(policy, 1);
-            let begun = Instant::now();
-            let verdict = compiled.evaluate(&facts, &Deadline::after(Duration::from_secs(600)));
-            let all = begun.elapsed().as_millis() * many as u128 / some as u128;
-            println!("{all:>5} ms for {cost:>7} steps, {many:>3} of {expression}");
-            assert_ne!(verdict.outcome(), Outcome::CannotSay);
-        }
-        let slow = ["(".repeat(30), "true".to_owned(), ")".repeat(30)].concat();
-        let sources = ["manifest.title != '' || ".repeat(80) + "true", (slow + " && ").repeat(25) + "true"];
-        for source in sources {
-            let begun = Instant::now();
-            let good = crate::expression::compile(&source).is_ok();
-            println!("{:>5} ms to read {} bytes, good: {good}", begun.elapsed().as_millis(), source.len());
-        }
     }
 }

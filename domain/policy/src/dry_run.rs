@@ -152,7 +152,7 @@ impl Policies {
         candidate: &Compiled,
     ) -> Result<(Option<Verdict>, Verdict)> {
         let kept = self.verification(unit, record).await?;
-        let facts = facts::of(record, kept.as_ref().into(), self.approval(unit, record).await?)?;
+        let facts = facts::of(record, kept.as_ref().into())?;
         let now = present.map(|present| present.evaluate(&facts, &Deadline::after(LIMIT)));
         Ok((now, candidate.evaluate(&facts, &Deadline::after(LIMIT))))
     }

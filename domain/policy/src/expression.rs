@@ -313,16 +313,6 @@ mod tests {
     }
 
     #[test]
-    fn the_costliest_allowed_ends_soon() {
-        let numbers: Vec<i64> = (0..1_000).collect();
-        let facts =
-            json!({ "manifest": {}, "assertions": { "n": numbers }, "metadata": {}, "ingredients": [], "signature": null });
-        let program = compile("assertions.n.all(a, assertions.n.all(b, a * b >= 0))").unwrap();
-        let deadline = Deadline::after(LONG);
-        assert_eq!(is_true(&program, &context(&facts, &deadline), &deadline), Ok(true));
-    }
-
-    #[test]
     fn what_cannot_be_right_is_found() {
         for (source, because) in [
             ("manifest.title > 3", "does not order a text and a number (at character 16)"),
@@ -341,7 +331,7 @@ mod tests {
             ("signature.timestamp.when == ''", "has no when; it has time, trusted"),
             ("signature.timestamp == 5", "compares an object with a number"),
             ("metadata['dc:title'] > 3", "does not order"),
-            ("manifest.title in 'Poster'", "manifest.title"),
+            ("manifest.title in 'Poster'", "in looks in"),
             ("manifest.title in [1, 2]", "looks for a text among what is a number"),
             ("manifest.title.all(c, c == 'a')", "loops run over"),
             ("ingredients.all(i, i.size > 3)", "has no size"),
@@ -353,8 +343,7 @@ mod tests {
         ] {
             let compiled = compile(source);
             let reason = compiled.as_ref().map_or_else(Clone::clone, |found| found.mistyped.clone().unwrap_or_default());
-            let known = because == "manifest.title" && reason.contains("in looks in");
-            assert!(known || reason.contains(because), "{source}: {reason}");
+            assert!(reason.contains(because), "{source}: {reason}");
         }
         for source in [
             "manifest.department == null || manifest.department != 'legal'",

@@ -90,8 +90,8 @@ impl Facts {
     }
 }
 
-/// The facts. `verified` is what a verification said, where there was one; `approval` what a workflow decided on what is signed.
-pub fn of(record: &ManifestRecord, verified: Verified<'_>, approval: Option<Value>) -> Result<Facts> {
+/// The facts. `verified` is what a verification said, where there was one.
+pub fn of(record: &ManifestRecord, verified: Verified<'_>) -> Result<Facts> {
     let verification = match verified {
         Verified::No => "none".to_owned(),
         Verified::Now(_) => "verification".to_owned(),
@@ -119,8 +119,9 @@ pub fn of(record: &ManifestRecord, verified: Verified<'_>, approval: Option<Valu
     });
     // What a workflow approved carries its approval; where the signature was looked at, it must say so.
     let attested = verified.is_none_or(|verified| verified.pointer(ATTESTED) == Some(&Value::Bool(true)));
-    if let Some(approval) = approval.filter(|_| attested) {
-        assertions.insert(WORKFLOW_LABEL.into(), approval);
+    let workflow = record.signed.as_ref().and_then(|signed| signed.workflow);
+    if let Some(workflow) = workflow.filter(|_| attested) {
+        assertions.insert(WORKFLOW_LABEL.into(), json!({ "workflow_id": workflow }));
     }
     let ingredients: Vec<Value> = record
         .ingredients

@@ -222,9 +222,14 @@ impl RuleVerdict {
 }
 
 impl Verdict {
+    /// The rules for which it stands against content.
+    pub fn broken(&self) -> impl Iterator<Item = &RuleVerdict> {
+        self.rules.iter().filter(|rule| !rule.passed && rule.severity == Severity::Error)
+    }
+
     /// How content stands with it.
     pub fn outcome(&self) -> Outcome {
-        let mut broken = self.rules.iter().filter(|rule| !rule.passed && rule.severity == Severity::Error).peekable();
+        let mut broken = self.broken().peekable();
         match (broken.peek().is_some(), broken.all(RuleVerdict::is_open)) {
             (false, _) => Outcome::Passes,
             (true, true) => Outcome::CannotSay,

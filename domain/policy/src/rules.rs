@@ -1,4 +1,4 @@
-//! What rules say of facts. Pure.
+//! What rules say of facts. Nothing else counts but the deadline.
 
 use crate::{
     expression::{self, Deadline, Expression},

@@ -12,7 +12,7 @@ use omt_audit::{AuditTrail, Event};
 use omt_claims::service::Examined;
 use omt_jobs::Jobs;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings,
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
     document::{self, DocumentKind, NewVersion, VersionRecord},
     error::Context as _,
     manifest::ManifestRecord,
@@ -139,6 +139,10 @@ fn version_of(record: VersionRecord) -> Result<Version> {
     })
 }
 
+fn removed(name: &str) -> Error {
+    Error::new(Kind::NotFound, "UNKNOWN_POLICY", format!("the policy {name:?} was removed"))
+}
+
 impl Policies {
     /// The room, over its ports.
     pub fn new(deps: Dependencies) -> Result<Self> {
@@ -167,10 +171,7 @@ impl Policies {
 
     async fn in_force(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str) -> Result<Version> {
         let found = self.find(unit, tenant, name, None).await?;
-        if found.removed {
-            return Err(Error::new(Kind::NotFound, "UNKNOWN_POLICY", format!("the policy {name:?} was removed")));
-        }
-        Ok(found)
+        if found.removed { Err(removed(name)) } else { Ok(found) }
     }
 
     /// What stands against content under a name: a shadow leaves the version before it in force.
@@ -283,10 +284,11 @@ impl Policies {
         self.write(actor, Given::Again(found.policy), expected, None).await
     }
 
-    /// Writes a version. `there` says whether the policy must be in force already.
+    /// Writes a version. `there` says whether the policy must be in force already: 409 where it must not and is, 404 where it must
+    /// and is not.
     async fn write(&self, actor: &Actor, given: Given, expected: Option<i64>, there: Option<bool>) -> Result<Version> {
         actor.require(Permission::AdminPolicies)?;
-        let removed = matches!(given, Given::Removed(_));
+        let removes = matches!(given, Given::Removed(_));
         let policy = match given {
             Given::New(_) => self.readers.run(move || given.checked()).await?,
             known => known.checked()?,
@@ -300,16 +302,21 @@ impl Policies {
                 Err(error) => return Err(error),
             };
             let in_force = newest.as_ref().is_some_and(|newest| !newest.removed);
-            if there == Some(false) && in_force {
-                let words = format!("there is a policy {:?}", policy.name);
-                return Err(Error::new(Kind::Conflict, "POLICY_EXISTS", words));
+            match there {
+                Some(false) if in_force => {
+                    let words = format!("there is a policy {:?}", policy.name);
+                    return Err(Error::new(Kind::Conflict, "POLICY_EXISTS", words));
+                }
+                // Somebody else was first.
+                Some(true) if !in_force => return Err(removed(&policy.name)),
+                _ => {}
             }
-            let stored = Stored { policy: policy.clone(), removed };
+            let stored = Stored { policy: policy.clone(), removed: removes };
             let data = serde_json::to_value(&stored).context("a policy cannot be written")?;
             let present = newest.map_or(0, |newest| newest.version);
             let new = NewVersion { name: policy.name.clone(), present, expected, data };
             let record = document::append(unit.as_ref(), actor, DocumentKind::Policy, new, self.deps.clock.now()).await?;
-            let action = if removed { "policy.remove" } else { "policy.put" };
+            let action = if removes { "policy.remove" } else { "policy.put" };
             let entry = Event::new(action, "policy", &policy.name).after(&record.data);
             self.deps.audit.append(unit.as_ref(), actor, entry.detail(json!({ "version": record.version }))).await?;
             unit.commit().await?;
@@ -331,7 +338,7 @@ impl Policies {
         let record = found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))?;
         let force = self.force(read.as_ref(), &actor.tenant, name).await?;
         let verified = verified.map_or(Verified::No, Verified::Now);
-        let facts = facts::of(&record, verified, self.approval(read.as_ref(), &record).await?)?;
+        let facts = facts::of(&record, verified)?;
         // Nothing is held while expressions run.
         drop(read);
         self.answer(&actor.tenant, force, facts).await
@@ -390,36 +397,16 @@ impl Policies {
         }
         Ok(None)
     }
-
-    /// What a workflow says about a manifest that it published.
-    pub(crate) async fn approval(&self, unit: &dyn UnitOfWork, record: &ManifestRecord) -> Result<Option<Value>> {
-        if record.signed.is_none() {
-            return Ok(None);
-        }
-        let workflow = unit.workflows().of_manifest(&record.tenant, record.id, false).await?;
-        let Some(workflow) = workflow else { return Ok(None) };
-        // Only what was approved was signed with its approval; a chain of decisions tells which.
-        let approved = |vote: &Value| vote["action"].as_str().is_some();
-        let chain = workflow.data.get("chain").and_then(Value::as_array).filter(|chain| chain.iter().any(approved));
-        let signed_in_it = chain.is_some() && !workflow.open;
-        Ok(signed_in_it.then(|| json!({ "workflow_id": workflow.id, "state": workflow.state })))
-    }
 }
 
 #[async_trait]
 impl Standing for Policies {
-    async fn against(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        _: &TenantSettings,
-        names: &BTreeSet<String>,
-    ) -> Result<Vec<String>> {
+    async fn against(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, names: &BTreeSet<String>) -> Result<Vec<String>> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
         let kept = self.verification(unit, record).await?;
-        let facts = Arc::new(facts::of(record, kept.as_ref().into(), self.approval(unit, record).await?)?);
+        let facts = Arc::new(facts::of(record, kept.as_ref().into())?);
         // One limit for all of them.
         let until = self.guards.until();
         let mut said = Said::default();

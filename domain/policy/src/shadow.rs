@@ -6,7 +6,6 @@ use crate::{
     expression::Deadline,
     facts::Facts,
     model::Verdict,
-    stand::broken,
 };
 use omt_kernel::{
     ManifestId, OffsetDateTime, Result, TenantId,
@@ -59,7 +58,7 @@ impl Tally {
         let mut findings = kept.lock().unwrap_or_else(PoisonError::into_inner);
         findings.asked += 1;
         findings.failed += u64::from(!verdict.passed);
-        for rule in broken(verdict) {
+        for rule in verdict.broken() {
             *findings.rules.entry(rule.rule.clone()).or_default() += 1;
         }
     }
@@ -113,7 +112,7 @@ impl Watch {
         self.telemetry.shadow_policy(verdict.passed);
         self.tally.note(&tenant, &verdict, self.clock.now());
         if !verdict.passed {
-            let rules = broken(&verdict).map(|rule| rule.rule.as_str()).collect::<Vec<_>>().join(", ");
+            let rules = verdict.broken().map(|rule| rule.rule.as_str()).collect::<Vec<_>>().join(", ");
             tracing::info!(
                 %tenant, policy = verdict.policy, version = verdict.version, %manifest, rules,
                 "a shadow policy would stand against this"

@@ -2,14 +2,9 @@
 
 use crate::{
     ask::undecided,
-    model::{RuleVerdict, Severity, Unsaid, Verdict},
+    model::{RuleVerdict, Unsaid, Verdict},
 };
 use omt_kernel::{Kind, Result};
-
-/// The rules for which a verdict stands against content.
-pub(crate) fn broken(verdict: &Verdict) -> impl Iterator<Item = &RuleVerdict> {
-    verdict.rules.iter().filter(|rule| !rule.passed && rule.severity == Severity::Error)
-}
 
 /// What was said so far.
 #[derive(Default)]
@@ -38,7 +33,7 @@ impl Said {
             }
             Err(error) => return Err(error),
         };
-        for rule in broken(&verdict) {
+        for rule in verdict.broken() {
             match rule.reason {
                 Some(Unsaid::ExpressionTooSlow) => self.open = true,
                 _ => self.decided = true,
@@ -58,6 +53,7 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Severity;
     use omt_kernel::Error;
 
     fn verdict(severity: Severity, reason: Option<Unsaid>) -> Verdict {

@@ -171,11 +171,12 @@ impl Definition {
         let (from, to) = (self.kind(&transition.from), self.kind(&transition.to));
         let published = to != StateKind::Published || matches!(from, StateKind::Approved | StateKind::Published);
         faults.unless(published, &at("to"), "a published state is reached from an approved one only");
-        let approved = to != StateKind::Approved || matches!(from, StateKind::Review | StateKind::Approved);
-        faults.unless(approved, &at("from"), "an approved state is reached from one of the kind review");
-        let approved = to != StateKind::Approved || from != StateKind::Approved || transition.from == transition.to;
+        // From one approved state to another nobody decides anew; within one, something may be done besides.
+        let approved = to != StateKind::Approved || from == StateKind::Review || transition.from == transition.to;
+        let words = "an approved state is reached from one of the kind review, or stays as it is";
+        faults.unless(approved, &at("from"), words);
         let decided = to != StateKind::Approved || transition.permission == Permission::WorkflowApprove;
-        faults.unless(decided && approved, &at("permission"), "an approved state is reached by workflow:approve only");
+        faults.unless(decided, &at("permission"), "an approved state is reached by workflow:approve only");
         let late = from != StateKind::Closed || !matches!(to, StateKind::Approved | StateKind::Published);
         faults.unless(late, &at("from"), "what is closed is not approved or published again");
         let signs = transition.effects.contains(&Effect::Sign);
@@ -343,6 +344,25 @@ pub(crate) mod tests {
             approve.permission = Permission::ManifestRead;
         });
         assert!(cheap.iter().any(|(field, _)| field.ends_with("permission")), "{cheap:?}");
+        let again = |to: &str| Transition {
+            action: "again".into(),
+            from: "approved".into(),
+            to: to.into(),
+            effects: vec![],
+            guards: vec![],
+            ..default().transitions.into_iter().find(|t| t.action == "approve").unwrap()
+        };
+        let second = refused(|d| {
+            d.states.insert("released".into(), State { title: "Released".into(), kind: StateKind::Approved });
+            let publish = d.transitions.iter_mut().find(|t| t.action == "publish").unwrap();
+            publish.from = "released".into();
+            d.transitions.push(again("released"));
+        });
+        let words = "an approved state is reached from one of the kind review, or stays as it is";
+        assert_eq!(second, [("transitions[7].from".to_owned(), words.to_owned())], "of permission nothing is wrong");
+        let mut stays = default();
+        stays.transitions.push(again("approved"));
+        stays.validate(&roles()).unwrap();
         let circle = refused(|d| {
             let stage = |name: &str, after: &str| Stage {
                 name: name.into(),

@@ -3,7 +3,7 @@
 use crate::{
     definition::{Definition, Effect, Guard, StateKind, Transition},
     engine,
-    guard::{Guards, compliance_policies},
+    guard::{Asked, Guards, Keep, compliance_policies},
     model::{Event, Instance, Refusal, Vote},
     store::{self, Definitions},
     tell::{Teller, deciders},
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use omt_audit::AuditTrail;
 use omt_claims::{
     definition::{Approval, ComplianceCheck, CustomAssertion, OrganizationalContext, WORKFLOW_LABEL, WorkflowAssertion},
-    governance::{Governance, fingerprint},
+    governance::{Attested, Governance, fingerprint},
 };
 use omt_kernel::{
     Actor, Error, Kind, Result, TenantSettings,
@@ -84,7 +84,7 @@ impl Gate {
         instance: &Instance,
     ) -> Result<()> {
         let guards = signing_guards(definition, instance)?;
-        let reasons = self.guards.against(unit, record, settings, instance, &guards, false).await?;
+        let reasons = self.guards.against(unit, record, settings, instance, &guards, Keep::No).await?;
         if reasons.is_empty() { Ok(()) } else { Err(Refusal::Guard(reasons).into()) }
     }
 
@@ -99,8 +99,9 @@ impl Gate {
         for vote in &instance.chain {
             chain.push(self.approval(unit, instance, vote).await?);
         }
-        let passed =
-            self.guards.compliance.passed(unit, record, settings, &compliance_policies(instance, record, settings)).await?;
+        let policies = compliance_policies(instance, record, settings);
+        let passed = self.guards.compliance.passed(unit, Asked { record, settings, policies: &policies }).await?;
+        // What nobody looked at was not passed.
         let is = |rule: &str| passed.get(rule).copied().unwrap_or(false);
         let assertion = WorkflowAssertion {
             workflow_id: instance.id.to_string(),
@@ -147,11 +148,14 @@ async fn pseudonym(unit: &dyn UnitOfWork, instance: &Instance, subject: &str) ->
 
 #[async_trait]
 impl Governance for Gate {
-    async fn may_sign(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<Option<CustomAssertion>> {
+    async fn may_sign(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<Option<Attested>> {
         let read = self.database.read().await?;
         match self.verdict(read.as_ref(), record, settings).await? {
             Verdict::Free => Ok(None),
-            Verdict::Approved(instance) => self.assertion(read.as_ref(), record, settings, &instance).await.map(Some),
+            Verdict::Approved(instance) => {
+                let assertion = self.assertion(read.as_ref(), record, settings, &instance).await?;
+                Ok(Some(Attested { workflow: instance.id, assertion }))
+            }
         }
     }
 
@@ -160,7 +164,8 @@ impl Governance for Gate {
         if let Verdict::Approved(instance) = self.verdict(unit, record, settings).await? {
             // The claim says what compliance says now, whether a guard asks for it or not: it is kept with the signature.
             let policies = compliance_policies(&instance, record, settings);
-            self.guards.compliance.deciding(unit, record, settings, &policies).await?;
+            let asked = Asked { record, settings, policies: &policies };
+            self.guards.compliance.against(unit, asked, Keep::WithTheMove).await?;
         }
         Ok(())
     }
@@ -199,16 +204,13 @@ impl Governance for Gate {
         unit.tasks().set_project(&after.tenant, workflow.id, after.project.as_deref()).await?;
         let Some(event) = event else { return Ok(()) };
         if let Some(pending) = &instance.pending {
-            let words = format!("the effects of {} are under way", pending.action);
-            return Err(Error::new(Kind::Conflict, "TRANSITION_PENDING", words).retry_after(5));
+            return Err(Refusal::Pending(pending.action.clone()).into());
         }
-        let (name, told) = match &event {
-            Event::Ended { .. } => ("workflow.cancel", "workflow.cancelled"),
-            _ => ("workflow.void", "workflow.voided"),
-        };
+        let over = matches!(event, Event::Ended { .. });
+        let (name, told) = (if over { "workflow.cancel" } else { "workflow.void" }, event.told());
         // Before anything was decided there is nothing to void.
         let matters = !matches!(event, Event::Changed { .. }) || !instance.votes.is_empty() || !instance.chain.is_empty();
-        let (from, over, deciders) = (instance.state.clone(), matches!(event, Event::Ended { .. }), deciders(&instance));
+        let (from, deciders) = (instance.state.clone(), deciders(&instance));
         let tools = store::Tools { clock: self.clock.as_ref(), entropy: self.entropy.as_ref() };
         let (instance, tasks) = store::append(unit, &tools, &definition, instance, vec![event]).await?;
         let teller = Teller { notices: &self.notices, unit, record: after, instance: &instance };

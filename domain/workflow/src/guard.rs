@@ -9,42 +9,44 @@ use std::{
     sync::Arc,
 };
 
-/// What says whether content passes policies.
+/// What says whether content passes policies of the organisation.
 #[async_trait]
 pub trait Standing: Send + Sync {
     /// The reasons why content does not pass these policies; none when it does. Where there was no time to say it, that is no reason but
     /// an error of the kind `Unavailable`: whoever asks may ask again.
-    async fn against(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        settings: &TenantSettings,
-        policies: &BTreeSet<String>,
-    ) -> Result<Vec<String>>;
+    async fn against(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, policies: &BTreeSet<String>) -> Result<Vec<String>>;
 }
 
-/// The same, of compliance, of which the claim says more.
+/// What compliance is asked about.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The manifest.
+    pub record: &'a ManifestRecord,
+    /// The tenant's settings.
+    pub settings: &'a TenantSettings,
+    /// The names of the policies.
+    pub policies: &'a BTreeSet<String>,
+}
+
+/// Whether what is said is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Somebody only asks.
+    No,
+    /// In the transaction that makes a move, with it: so that whoever must know hears when it turns. Refused moves keep nothing.
+    WithTheMove,
+}
+
+/// What says whether content passes compliance policies, of which the claim says more.
 #[async_trait]
-pub trait ComplianceStanding: Standing {
-    /// The same as `against`, in the transaction that makes a move: what is said is kept with it, so that whoever must know hears
-    /// when it turns. Refused moves keep nothing.
-    async fn deciding(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        settings: &TenantSettings,
-        policies: &BTreeSet<String>,
-    ) -> Result<Vec<String>>;
+pub trait ComplianceStanding: Send + Sync {
+    /// The reasons why content does not pass these policies; none when it does. One that is not there is not passed.
+    async fn against(&self, unit: &dyn UnitOfWork, asked: Asked<'_>, keep: Keep) -> Result<Vec<String>>;
+    /// Rules by name, and whether each was passed. A rule that is not among them was asked by nobody: policies that are not there
+    /// have none.
+    async fn passed(&self, unit: &dyn UnitOfWork, asked: Asked<'_>) -> Result<BTreeMap<String, bool>>;
     /// In the transaction that changes a manifest: what was said of it is looked at again.
     async fn changed(&self, unit: &dyn UnitOfWork, after: &ManifestRecord) -> Result<()>;
-    /// Rules by name, and whether each was passed. None says that nobody looked.
-    async fn passed(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        settings: &TenantSettings,
-        policies: &BTreeSet<String>,
-    ) -> Result<BTreeMap<String, bool>>;
 }
 
 /// Those who answer for guards.
@@ -57,7 +59,7 @@ pub struct Guards {
 }
 
 impl Guards {
-    /// The reasons that stand against these guards now. In a transaction that makes a move, `keep` says so.
+    /// The reasons that stand against these guards now.
     pub(crate) async fn against(
         &self,
         unit: &dyn UnitOfWork,
@@ -65,21 +67,19 @@ impl Guards {
         settings: &TenantSettings,
         instance: &Instance,
         guards: &[Guard],
-        keep: bool,
+        keep: Keep,
     ) -> Result<Vec<String>> {
         let mut reasons = Vec::new();
         for guard in guards {
             match guard {
                 Guard::CompliancePassed => {
                     let policies = compliance_policies(instance, record, settings);
-                    reasons.extend(match keep {
-                        true => self.compliance.deciding(unit, record, settings, &policies).await?,
-                        false => self.compliance.against(unit, record, settings, &policies).await?,
-                    });
+                    let asked = Asked { record, settings, policies: &policies };
+                    reasons.extend(self.compliance.against(unit, asked, keep).await?);
                 }
                 Guard::PolicyPassed => {
                     let named = settings.policies.get(&record.classification).cloned().unwrap_or_default();
-                    reasons.extend(self.policy.against(unit, record, settings, &named).await?);
+                    reasons.extend(self.policy.against(unit, record, &named).await?);
                 }
                 Guard::ClassificationAtMost(most) if record.classification > *most => {
                     reasons.push(format!("the content is classified {}, and {most} is the most", record.classification));

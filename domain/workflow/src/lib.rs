@@ -13,7 +13,7 @@ mod store;
 mod tell;
 
 pub use gate::Gate;
-pub use guard::{ComplianceStanding, Guards, Standing};
+pub use guard::{Asked, ComplianceStanding, Guards, Keep, Standing};
 pub use service::{
     Decision, Dependencies, EFFECTS, EffectsOrder, HistoryItem, Inbox, Lend, Migration, NewWorkflow, Step, TaskSummary, TaskView,
     Vote, WorkflowView, Workflows,

@@ -246,6 +246,25 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// What the world calls it: the name under which listeners are told.
+    pub fn told(&self) -> &'static str {
+        match self {
+            Self::Moved { .. } => "workflow.moved",
+            Self::Started { .. } => "workflow.started",
+            Self::Failed { .. } => "workflow.failed",
+            Self::Ended { .. } => "workflow.cancelled",
+            Self::Commented { .. } => "workflow.commented",
+            Self::Claimed { .. } | Self::Unclaimed { .. } | Self::Delegated { .. } => "workflow.task_changed",
+            Self::PoliciesSet { .. } => "workflow.policies_changed",
+            Self::Escalated { .. } => "workflow.escalated",
+            Self::Migrated { .. } => "workflow.migrated",
+            Self::Changed { .. } => "workflow.voided",
+            Self::Voted { .. } | Self::Began { .. } => "workflow.decided",
+        }
+    }
+}
+
 /// Whoever asks for something.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Who {
@@ -367,6 +386,9 @@ pub enum Refusal {
     TooLong,
 }
 
+/// Seconds after which effects that are under way may be over.
+const PENDING: u32 = 5;
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         let list = |allowed: &BTreeSet<String>| allowed.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -411,6 +433,7 @@ impl From<Refusal> for Error {
         };
         let mut error = Self::new(kind, code, words);
         match refusal {
+            Refusal::Pending(_) => error = error.retry_after(PENDING),
             Refusal::Guard(reasons) => {
                 error.fields = reasons.into_iter().map(|reason| FieldError { field: "guard".into(), reason }).collect();
             }
@@ -421,5 +444,17 @@ impl From<Refusal> for Error {
             _ => {}
         }
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_under_way_says_when_to_ask_again() {
+        let error = Error::from(Refusal::Pending("publish".into()));
+        assert_eq!((error.kind, error.code, error.retry_after), (Kind::Conflict, "TRANSITION_PENDING", Some(5)));
+        assert_eq!(Error::from(Refusal::Over).retry_after, None);
     }
 }

@@ -25,12 +25,13 @@ use omt_badge::Badges;
 use omt_claims::{governance::fingerprint, service::Manifests};
 use omt_jobs::Jobs;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result, TenantId, TenantSettings, WorkflowId,
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantSettings, WorkflowId,
     governance::{WorkflowFilter, WorkflowRecord},
-    manifest::{ManifestRecord, ManifestState},
+    manifest::{ManifestRecord, ManifestState, is_sha256},
     once::{Once, Outcome},
     port::{Clock, Database, Entropy, Page, People, Person, UnitOfWork},
     retry,
+    tenant::settings,
 };
 use omt_notify::Notices;
 use serde_json::json;
@@ -179,7 +180,7 @@ impl Workflows {
             };
             let started = Event::Started { instance: Box::new(instance.clone()) };
             let bench = Bench { record, settings, definition, instance };
-            let bench = self.write(unit.as_ref(), actor, bench, vec![started], "start").await?;
+            let bench = self.write(unit.as_ref(), actor, bench, vec![started], ("start", "")).await?;
             let view = self.view(unit.as_ref(), actor, &bench.definition, &bench.instance).await?;
             if let Some(once) = once
                 && !once.keep(unit.as_ref(), actor, &view, now).await?
@@ -405,16 +406,24 @@ impl Workflows {
         retry::transaction(self.deps.entropy.as_ref(), attempt).await
     }
 
-    /// Writes what happened: events, tasks, the audit entry, a job for effects, messages.
-    async fn write(&self, unit: &dyn UnitOfWork, actor: &Actor, bench: Bench, events: Vec<Event>, name: &str) -> Result<Bench> {
+    /// Writes what happened: events, tasks, the audit entry, a job for effects, messages. The log has the action with its ending,
+    /// which says what became of its effects.
+    async fn write(
+        &self,
+        unit: &dyn UnitOfWork,
+        actor: &Actor,
+        bench: Bench,
+        events: Vec<Event>,
+        (action, ending): (&str, &str),
+    ) -> Result<Bench> {
         let Bench { record, settings, definition, instance } = bench;
         let from = instance.state.clone();
-        let (taken, told) = (messages::taken(&definition, &events), messages::told(&events));
-        let news = messages::News::of(&events);
+        let (taken, news) = (messages::taken(&definition, &events), messages::News::of(&events));
+        // The last says where it led: a decision may move.
+        let told = events.last().map(Event::told).ok_or_else(|| Error::internal("nothing happened to a workflow"))?;
         let (instance, tasks) = store::append(unit, &self.tools(), &definition, instance, events).await?;
-        let entry =
-            omt_audit::Event::new(format!("workflow.{name}"), "workflow", instance.id).tell(told, &record).after(&instance);
-        let action = name.strip_suffix(".done").or_else(|| name.strip_suffix(".failed")).unwrap_or(name);
+        let name = format!("workflow.{action}{ending}");
+        let entry = omt_audit::Event::new(name, "workflow", instance.id).tell(told, &record).after(&instance);
         let entry = entry.detail(json!({
             "manifest": instance.manifest, "action": action, "from": from, "to": instance.state, "revision": instance.revision,
         }));
@@ -473,11 +482,6 @@ fn takes_part(actor: &Actor) -> Result<()> {
     actor.require_one(Permission::WORKFLOW)
 }
 
-async fn settings(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<TenantSettings> {
-    let found = unit.tenants().settings(tenant).await?;
-    found.ok_or_else(|| Error::new(Kind::Forbidden, "UNKNOWN_TENANT", "the tenant does not exist"))
-}
-
 fn who(person: Person) -> Who {
     Who { subject: person.subject, roles: person.roles, permissions: person.permissions, groups: person.groups }
 }
@@ -509,9 +513,7 @@ fn check_attachments(attachments: &[Attachment]) -> Result<()> {
     for attachment in attachments {
         let name =
             !attachment.name.trim().is_empty() && attachment.name.len() <= 256 && !attachment.name.chars().any(char::is_control);
-        let digest =
-            attachment.sha256.len() == 64 && attachment.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if !name || !digest {
+        if !name || !is_sha256(&attachment.sha256) {
             return refuse("each needs a name and the SHA-256 of its bytes in lower-case hexadecimal");
         }
     }

@@ -3,15 +3,16 @@
 use super::now;
 use crate::SqlDatabase;
 use omt_kernel::{
-    DeliveryId, EndpointId, EvidenceId, ManifestId, NotificationId, Reach, TaskId, TenantId, WorkflowId,
+    DeliveryId, EndpointId, EvidenceId, ManifestId, NotificationId, OffsetDateTime, Reach, TaskId, TenantId, WorkflowId,
     document::{DocumentKind, VersionRecord},
     governance::{
         DueReport, EvidenceRecord, NotificationRecord, ReportRecord, TaskFilter, TaskRecord, WorkflowFilter, WorkflowRecord,
     },
-    manifest::{BlobRef, Classification, ManifestRecord, ManifestState},
+    manifest::{BlobRef, Classification, ManifestRecord, ManifestState, SignedParts},
     port::{Database, Page},
     webhook::{About, DeliveryFilter, DeliveryRecord, EndpointRecord},
 };
+use sea_orm::ConnectionTrait;
 use serde_json::json;
 use std::{collections::BTreeSet, sync::Arc};
 use time::Duration;
@@ -415,4 +416,58 @@ pub(super) async fn webhooks_are_their_tenants(database: Arc<SqlDatabase>) {
     assert_eq!(unit.webhooks().forget_deliveries(now() - Duration::days(5)).await.unwrap(), 1, "its endpoint is gone");
     assert_eq!(list(&of_one).await, []);
     assert_eq!(unit.webhooks().deliveries(&tenant(), &DeliveryFilter::default(), page(5)).await.unwrap().len(), 1);
+}
+
+/// What was signed before signatures kept their workflow is told it: the one that was open then, and none that was over.
+pub(super) async fn the_attested_migration_knows_who_approved(database: Arc<SqlDatabase>) {
+    let signed_at = now();
+    let signed = || {
+        let mut record = manifest(None, "atlas");
+        record.state = ManifestState::Signed;
+        let blob = |c: char| BlobRef { sha256: c.to_string().repeat(64), size: 1 };
+        record.signed = Some(SignedParts {
+            asset: blob('a'),
+            manifest_store: blob('b'),
+            embedded: true,
+            algorithm: "es256".into(),
+            manifest_label: "urn:c2pa:x".into(),
+            signed_at,
+            workflow: None,
+        });
+        record
+    };
+    let second = Duration::seconds(1);
+    let of = |record: &ManifestRecord, open: bool, updated_at: OffsetDateTime| {
+        let created_at = signed_at - Duration::hours(1);
+        WorkflowRecord { created_at, updated_at, ..workflow(record, open) }
+    };
+    let unit = database.begin().await.unwrap();
+    let (alone, draft) = (signed(), manifest(None, "atlas"));
+    let mut expected = vec![(alone.id, None), (draft.id, None)];
+    unit.manifests().insert(&alone).await.unwrap();
+    unit.manifests().insert(&draft).await.unwrap();
+    unit.workflows().insert(&of(&draft, true, signed_at)).await.unwrap();
+    for (open, updated_at, attested) in [
+        (false, signed_at + second, true),
+        (true, signed_at - second, true),
+        (true, signed_at + second, true),
+        (false, signed_at - second, false),
+    ] {
+        let record = signed();
+        unit.manifests().insert(&record).await.unwrap();
+        // One that was given up long before.
+        unit.workflows().insert(&of(&record, false, signed_at - second * 60)).await.unwrap();
+        let workflow = of(&record, open, updated_at);
+        unit.workflows().insert(&workflow).await.unwrap();
+        expected.push((record.id, attested.then_some(workflow.id)));
+    }
+    unit.commit().await.unwrap();
+    let again = "DELETE FROM seaql_migrations WHERE version = 'm20261121_000021_attested'";
+    assert_eq!(database.write.execute_unprepared(again).await.unwrap().rows_affected(), 1);
+    database.migrate().await.unwrap();
+    let read = database.read().await.unwrap();
+    for (id, workflow) in expected {
+        let found = read.manifests().get(&tenant(), id).await.unwrap().unwrap();
+        assert_eq!(found.signed.and_then(|signed| signed.workflow), workflow);
+    }
 }

@@ -5,7 +5,7 @@ use super::{Fetched, Manifests, Uploaded};
 use crate::cdn::{Cdn, NotCdn};
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, OffsetDateTime, Permission, Result,
-    manifest::{BlobRef, ManifestRecord},
+    manifest::{BlobRef, ManifestRecord, is_sha256},
     port::{DirectDownload, DirectUpload},
     storage::Tier,
 };
@@ -41,8 +41,7 @@ fn unsupported() -> Error {
 }
 
 fn check_digest(field: &str, sha256: &str) -> Result<()> {
-    let ok = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    if ok {
+    if is_sha256(sha256) {
         Ok(())
     } else {
         Err(Error::unprocessable_field("INVALID_FIELD", field, "must be a SHA-256, 64 lower-case hexadecimal digits"))

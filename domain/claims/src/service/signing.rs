@@ -110,6 +110,7 @@ pub(super) fn parts(signed: &Signed, source: &BlobRef, scheme: SignatureScheme, 
         algorithm: scheme.to_string(),
         manifest_label: signed.label.clone(),
         signed_at: now,
+        workflow: None,
     }
 }
 
@@ -172,7 +173,8 @@ impl Manifests {
             definition.assertions.retain(|assertion| !is_workflow_label(&assertion.label));
         }
         let attested = self.deps.governance.may_sign(&record, &settings).await?;
-        if attested.is_some() {
+        let workflow = attested.as_ref().map(|attested| attested.workflow);
+        if workflow.is_some() {
             // What really happened stands in the place of what the draft said about it.
             definition.assertions.retain(|assertion| !is_workflow_label(&assertion.label));
         }
@@ -193,7 +195,8 @@ impl Manifests {
                 let file = Uploaded { content, blob: draft.source.clone(), file_name: None, declared_type: None };
                 let inspected = inspect(&file, "file")?;
                 let planned = planned(&draft.ingredients, contents.into_iter());
-                let said = Said { title: &draft.title, definition: &definition, attested };
+                let said =
+                    Said { title: &draft.title, definition: &definition, attested: attested.map(|attested| attested.assertion) };
                 sign_now(&this.deps, said, &file, &inspected, planned, identity, thumbnails)
             })
             .await?;
@@ -201,7 +204,7 @@ impl Manifests {
         let mut next = record.clone();
         next.revision += 1;
         next.state = ManifestState::Signed;
-        next.signed = Some(parts(&signed, &record.source, request.scheme, now));
+        next.signed = Some(SignedParts { workflow, ..parts(&signed, &record.source, request.scheme, now) });
         next.updated_at = now;
         let mut stored = Stored::default();
         store_signed(&mut stored, self.deps.blobs.as_ref(), &actor.tenant, signed).await?;

@@ -2,6 +2,105 @@
 
 use super::*;
 
+impl Case {
+    /// The same with the metadata of a real JPEG into which EXIF with a place was written, as cameras do: the hemisphere, and
+    /// fractions of degrees, minutes and seconds.
+    fn with_gps(mut self, (north, latitude): (&str, [(u32, u32); 3]), (east, longitude): (&str, [(u32, u32); 3])) -> Self {
+        self.extracted = extract(&with_segment(0xe1, &gps_block((north, latitude), (east, longitude))));
+        assert!(self.extracted.exif.contains_key("exif:GPSLongitude"), "the place was not read");
+        self
+    }
+}
+
+/// An EXIF block whose only directory below the first is of GPS.
+fn gps_block((north, latitude): (&str, [(u32, u32); 3]), (east, longitude): (&str, [(u32, u32); 3])) -> Vec<u8> {
+    let mut tiff = b"MM\0*\0\0\0\x08".to_vec();
+    let entry = |out: &mut Vec<u8>, tag: u16, kind: u16, count: u32, value: [u8; 4]| {
+        out.extend(tag.to_be_bytes());
+        out.extend(kind.to_be_bytes());
+        out.extend(count.to_be_bytes());
+        out.extend(value);
+    };
+    let letter = |text: &str| [text.as_bytes().first().copied().unwrap_or(0), 0, 0, 0];
+    // The first directory stands at 8 and ends at 26, that of GPS at 26 and ends at 80: four entries of twelve bytes.
+    tiff.extend(1u16.to_be_bytes());
+    entry(&mut tiff, 0x8825, 4, 1, 26u32.to_be_bytes());
+    tiff.extend([0; 4]);
+    tiff.extend(4u16.to_be_bytes());
+    entry(&mut tiff, 1, 2, 2, letter(north));
+    entry(&mut tiff, 2, 5, 3, 80u32.to_be_bytes());
+    entry(&mut tiff, 3, 2, 2, letter(east));
+    entry(&mut tiff, 4, 5, 3, 104u32.to_be_bytes());
+    tiff.extend([0; 4]);
+    assert_eq!(tiff.len(), 80);
+    for (above, below) in latitude.into_iter().chain(longitude) {
+        tiff.extend(above.to_be_bytes());
+        tiff.extend(below.to_be_bytes());
+    }
+    [b"Exif\0\0".to_vec(), tiff].concat()
+}
+
+/// A position is near an area of the same hemispheres, and of no other; in EXIF as in XMP.
+#[test]
+fn places_are_where_cameras_say() {
+    let near = |latitude_e6, longitude_e6, mut case: Case| {
+        let range = omt_kernel::Area { name: "Range".into(), latitude_e6, longitude_e6, radius_km: 20 };
+        case.settings.export.areas = vec![range];
+        case.declared(|d| d.audience = "partners".into())
+    };
+    // 33° 51' 24" and 70° 39.0', once in fractions of seconds and once of minutes.
+    let latitude = [(33, 1), (51, 1), (2400, 100)];
+    let longitude = [(70, 1), (3900, 100), (0, 1)];
+    let quarters = [
+        ("N", "E", 33_857_000, 70_650_000),
+        ("N", "W", 33_857_000, -70_650_000),
+        ("S", "E", -33_857_000, 70_650_000),
+        ("S", "W", -33_857_000, -70_650_000),
+    ];
+    for (north, east, latitude_e6, longitude_e6) in quarters {
+        let camera = || Case::new(Confidential).with_gps((north, latitude), (east, longitude));
+        let found = near(latitude_e6, longitude_e6, camera()).says(R::ExportControl, Warning, "in or near Range");
+        assert_eq!(found.locations, ["metadata.exif.exif:GPSLatitude"]);
+        assert!(found.evidence.iter().any(|seen| seen.says.starts_with("made 0 km from")), "{found:#?}");
+        near(-latitude_e6, longitude_e6, camera()).says(R::ExportControl, Passed, "allowed");
+        near(latitude_e6, -longitude_e6, camera()).says(R::ExportControl, Passed, "allowed");
+        for place in [format!("33,51,24{north}"), format!("33,51.4{north}")] {
+            let xmp = || {
+                Case::new(Confidential).with_xmp(&format!("exif:GPSLatitude=\"{place}\" exif:GPSLongitude=\"70,39.0{east}\">"))
+            };
+            let found = near(latitude_e6, longitude_e6, xmp()).says(R::ExportControl, Warning, "in or near Range");
+            assert_eq!(found.locations, ["metadata.xmp.exif:GPSLatitude"]);
+            near(-latitude_e6, longitude_e6, xmp()).says(R::ExportControl, Passed, "allowed");
+        }
+    }
+    // Seconds that the camera did not know are nothing; degrees that it did not know are no place, and neither is half of one.
+    let rough = Case::new(Confidential).with_gps(("S", [(33, 1), (51, 1), (0, 0)]), ("W", longitude));
+    near(-33_857_000, -70_650_000, rough).says(R::ExportControl, Warning, "in or near Range");
+    let unknown = Case::new(Confidential).with_gps(("N", [(0, 0), (0, 0), (0, 0)]), ("E", longitude));
+    near(0, 70_650_000, unknown).says(R::ExportControl, Passed, "allowed");
+    let half = Case::new(Confidential).with_xmp("exif:GPSLatitude=\"0,0.0N\">");
+    near(0, 0, half).says(R::ExportControl, Passed, "allowed");
+    // Either of them is enough, and no place is made of halves of both.
+    let mut both = Case::new(Confidential).with_gps(("N", latitude), ("E", longitude));
+    both.extracted.xmp =
+        Case::new(Confidential).with_xmp("exif:GPSLatitude=\"1,17.5N\" exif:GPSLongitude=\"103,51.0E\">").extracted.xmp;
+    let found = near(1_290_000, 103_850_000, both).says(R::ExportControl, Warning, "in or near Range");
+    assert_eq!(found.locations, ["metadata.xmp.exif:GPSLatitude"]);
+    let mut halves = Case::new(Confidential).with_gps(("N", latitude), ("E", longitude));
+    halves.extracted.exif.remove("exif:GPSLongitude");
+    halves.extracted.xmp.insert("exif:GPSLongitude".into(), "70,39.0E".into());
+    near(33_857_000, 70_650_000, halves).says(R::ExportControl, Passed, "allowed");
+    // What is no coordinate is none.
+    for text in ["north", "1 deg 17 min 30 sec N", "1,2,3,4N", "1,-17.5N", "91,0.0N", "NaN", ""] {
+        let mut odd = Case::new(Confidential);
+        odd.extracted.xmp.insert("exif:GPSLatitude".into(), text.into());
+        odd.extracted.xmp.insert("exif:GPSLongitude".into(), "103,51.0E".into());
+        let mut odd = near(1_290_000, 103_850_000, odd);
+        odd.settings.export.areas[0].radius_km = 20_100;
+        odd.says(R::ExportControl, Passed, "allowed");
+    }
+}
+
 /// What licences in metadata say of time and territory.
 #[test]
 fn copyright_by_metadata() {
@@ -72,7 +171,8 @@ fn assertions_name_people_and_places() {
     assert_eq!(result.locations, ["assertions[0].data.aux:SerialNumber", "assertions[0].data.exif:GPSLatitude"]);
     // Who is named in an assertion must have agreed as who is named in the file.
     let ada = || case(json!({ "Iptc4xmpExt:PersonInImage": ["Ada"] }));
-    ada().says(R::PdpaConsent, Failed, "no live consent");
+    let named = ada().says(R::PdpaConsent, Failed, "no live consent");
+    assert_eq!(named.locations, ["assertions[0].data.Iptc4xmpExt:PersonInImage[0]"]);
     ada().says(R::PiiRedaction, Failed, "1 × name");
     ada().add(consent("Ada", |_| {})).says(R::PdpaConsent, Passed, "consent given");
     ada().add(consent("Ada", |_| {})).says(R::PiiRedaction, Passed, "none found");
@@ -84,6 +184,8 @@ fn assertions_name_people_and_places() {
     ada().says(R::PdpaConsent, Failed, "no live consent");
     let found = ada().says(R::PiiRedaction, Failed, "1 × name");
     assert_eq!(found.locations, ["metadata.xmp.Iptc4xmpExt:PersonName"]);
+    let found = ada().says(R::PdpaConsent, Failed, "no live consent");
+    assert_eq!(found.locations, ["metadata.xmp.Iptc4xmpExt:PersonName"], "where the name stands");
     ada().add(consent("Ada", |_| {})).says(R::PdpaConsent, Passed, "consent given");
     ada().add(consent("Ada", |_| {})).says(R::PiiRedaction, Passed, "none found");
     // Attribution is none, in assertions and in the file.
@@ -107,17 +209,7 @@ fn reports_turn_when_something_begins_or_ends() {
     let licence = Case::new(Public).with_xmp("plus:LicenseEndDate=\"2026-11-25\">");
     assert_eq!(turns(&licence, &[]), Some(datetime!(2026-11-26 0:00 UTC)));
     // And then it says otherwise.
-    let mut over = Override {
-        id: Uuid::from_u128(9),
-        rule: R::LegalReview,
-        content_sha256: CONTENT.into(),
-        reason: "the board decided".into(),
-        requested_by: "user:3".into(),
-        requested_at: NOW,
-        approved_by: None,
-        approved_at: None,
-        expires_at: NOW + Duration::hours(1),
-    };
+    let mut over = over(|o| o.expires_at = NOW + Duration::hours(1));
     assert_eq!(turns(&Case::new(Public), &[over.clone()]), None, "nobody agreed to it");
     over.approved_by = Some("user:4".into());
     assert_eq!(turns(&Case::new(Public), &[over]), Some(NOW + Duration::hours(1)));

@@ -3,10 +3,10 @@
 use super::{Finding, Input, day};
 use crate::{
     countries,
-    model::{self, Evidence, Rights, RuleName, RuleResult, Status},
+    model::{Evidence, Rights, RuleName, RuleResult, Status},
 };
 use omt_claims::metadata::Extracted;
-use omt_kernel::{EvidenceId, OffsetDateTime};
+use omt_kernel::{EvidenceId, OffsetDateTime, calendar::is_in_calendar};
 use std::collections::BTreeSet;
 use time::{Date, Duration, Month, format_description::well_known::Rfc3339};
 
@@ -239,7 +239,7 @@ fn moment(days: &str, clock: &str) -> Option<OffsetDateTime> {
     let (clock, zone) = clock.split_at_checked(zone)?;
     let clock = if clock.len() == 5 { format!("{clock}:00") } else { clock.to_owned() };
     let zone = if zone.is_empty() { "Z" } else { zone };
-    OffsetDateTime::parse(&format!("{days}T{clock}{zone}"), &Rfc3339).ok().filter(|at| model::is_in_calendar(*at))
+    OffsetDateTime::parse(&format!("{days}T{clock}{zone}"), &Rfc3339).ok().filter(|at| is_in_calendar(*at))
 }
 
 fn digits<T: std::str::FromStr>(text: &str) -> Option<T> {

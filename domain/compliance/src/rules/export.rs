@@ -5,9 +5,11 @@ use crate::{
     countries,
     model::{RuleName, RuleResult, Status},
 };
-use omt_claims::metadata::Extracted;
+use omt_claims::metadata::{Extracted, Properties};
 use std::collections::BTreeSet;
 
+const LATITUDE: &str = "exif:GPSLatitude";
+const LONGITUDE: &str = "exif:GPSLongitude";
 /// Properties that name a country. `Iptc4xmpExt` has them within `LocationCreated` and `LocationShown`, which extraction
 /// flattens.
 const COUNTRIES: [&str; 4] =
@@ -16,13 +18,14 @@ const COUNTRIES: [&str; 4] =
 pub(super) fn control(input: &Input<'_>) -> RuleResult {
     let mut finding = Finding::new(RuleName::ExportControl, "a declared classification, and only destinations that it may go to");
     let rules = &input.settings.export;
-    for area in &rules.areas {
-        if let Some(km) =
-            position(input.extracted).map(|place| distance_km(place, area)).filter(|km| *km <= f64::from(area.radius_km))
-        {
-            finding.at("metadata.exif.exif:GPSLatitude");
-            finding.saw(None, "exif", format!("made {km:.0} km from the middle of {}", area.name));
-            finding.say(Status::Warning, format!("made in or near {}", area.name));
+    for (source, place) in positions(input.extracted) {
+        for area in &rules.areas {
+            let km = distance_km(place, area);
+            if km <= f64::from(area.radius_km) {
+                finding.at(format!("metadata.{source}.{LATITUDE}"));
+                finding.saw(None, source, format!("made {km:.0} km from the middle of {}", area.name));
+                finding.say(Status::Warning, format!("made in or near {}", area.name));
+            }
         }
     }
     let listed: BTreeSet<&str> = rules.countries.iter().map(|word| countries::code(word).unwrap_or(word.as_str())).collect();
@@ -35,14 +38,14 @@ pub(super) fn control(input: &Input<'_>) -> RuleResult {
         finding.say(Status::Pending, "nobody has declared where it goes and what controls it");
         return finding.0;
     };
-    let code = declaration.export_code.as_deref();
+    let (code, audience) = (declaration.export_code.as_deref(), input.audience());
     let destinations: Vec<&str> = declaration.destinations.iter().map(String::as_str).collect();
     finding.saw(Some(id), "declaration", format!("{} to {}", code.unwrap_or("not controlled"), destinations.join(", ")));
     let denied: Vec<&str> = destinations.iter().filter(|d| rules.denied_destinations.contains(**d)).copied().collect();
     if !denied.is_empty() {
         finding.say(Status::Failed, format!("nothing goes to {}", denied.join(", ")));
     }
-    if destinations.is_empty() && (code.is_some() || declaration.audience != "internal") {
+    if destinations.is_empty() && (code.is_some() || audience != "internal") {
         finding.say(Status::Pending, "nobody has declared where it goes");
     }
     if let Some(code) = code {
@@ -58,8 +61,8 @@ pub(super) fn control(input: &Input<'_>) -> RuleResult {
         }
     }
     // Also what is not controlled: the list says who gets nothing.
-    if rules.denied_audiences.contains(&declaration.audience) {
-        finding.say(Status::Failed, format!("{} is not for the audience {}", code.unwrap_or("it"), declaration.audience));
+    if rules.denied_audiences.contains(audience) {
+        finding.say(Status::Failed, format!("{} is not for the audience {audience}", code.unwrap_or("it")));
     }
     if finding.0.actual.is_empty() {
         finding.say(Status::Passed, "its destinations are allowed");
@@ -81,22 +84,46 @@ fn named_countries(extracted: &Extracted) -> Vec<(String, &'static str)> {
     out
 }
 
-/// The place in EXIF, degrees north and east.
-fn position(extracted: &Extracted) -> Option<(f64, f64)> {
-    let read = |name: &str| [&extracted.exif, &extracted.xmp].into_iter().find_map(|properties| degrees(properties.get(name)?));
-    Some((read("exif:GPSLatitude")?, read("exif:GPSLongitude")?))
+/// Where it was made, degrees north and east, as EXIF says and as XMP says: one may have been changed without the other.
+fn positions(extracted: &Extracted) -> Vec<(&'static str, (f64, f64))> {
+    let exif = |name: &str, most: f64| rationals(&extracted.exif, name).filter(|degrees| degrees.abs() <= most);
+    let xmp = |name: &str, most: f64| coordinate(extracted.xmp.get(name)?).filter(|degrees| degrees.abs() <= most);
+    let exif = exif(LATITUDE, 90.0).zip(exif(LONGITUDE, 180.0)).map(|place| ("exif", place));
+    let xmp = xmp(LATITUDE, 90.0).zip(xmp(LONGITUDE, 180.0)).map(|place| ("xmp", place));
+    exif.into_iter().chain(xmp).collect()
 }
 
-/// Degrees from the forms that metadata has: `1,17.5N`, `1,17,30N`, `1 deg 17 min 30 sec N` or decimal.
-fn degrees(text: &str) -> Option<f64> {
-    let negative = text.contains(['S', 'W']) && !text.contains("sec W.") || text.trim_start().starts_with('-');
-    let numbers: Vec<f64> = text
-        .split(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .filter(|part| part.bytes().any(|b| b.is_ascii_digit()))
-        .filter_map(|part| part.parse().ok())
-        .collect();
-    let value = numbers.iter().take(3).zip([1.0, 60.0, 3600.0]).map(|(number, unit)| number / unit).sum::<f64>();
-    (!numbers.is_empty() && value <= 180.0).then_some(if negative { -value } else { value })
+/// Degrees from what EXIF has: fractions of degrees, minutes and seconds, as `1/1, 35/2, 0/1`, and the hemisphere in a tag of its
+/// own. Minutes and seconds may be unknown.
+fn rationals(exif: &Properties, name: &str) -> Option<f64> {
+    let one = |text: &str| {
+        let (above, below) = text.trim().split_once('/')?;
+        let (above, below): (f64, f64) = (above.parse().ok()?, below.parse().ok()?);
+        (below != 0.0).then_some(above / below)
+    };
+    let mut parts = exif.get(name)?.split(',').map(one);
+    let (degrees, minutes, seconds) = (parts.next()??, parts.next().flatten(), parts.next().flatten());
+    let value = degrees + minutes.unwrap_or(0.0) / 60.0 + seconds.unwrap_or(0.0) / 3600.0;
+    let hemisphere = exif.get(&format!("{name}Ref")).map_or("", |text| text.trim());
+    Some(if hemisphere.starts_with(['S', 's', 'W', 'w']) { -value } else { value })
+}
+
+/// Degrees from what XMP has: `1,17.5N`, `1,17,30N`, and of some software a decimal number. The first, where there are several.
+fn coordinate(text: &str) -> Option<f64> {
+    let text = text.split(';').next()?.trim();
+    let numbers = text.trim_end_matches(['N', 'E', 'S', 'W', 'n', 'e', 's', 'w']);
+    let south_or_west = text.ends_with(['S', 's', 'W', 'w']);
+    let (mut value, mut unit) = (0.0, 1.0);
+    for (n, part) in numbers.split(',').enumerate() {
+        let number: f64 = part.trim().parse().ok()?;
+        // Only degrees by themselves have a sign.
+        if n > 2 || !number.is_finite() || (number < 0.0 && numbers.len() > part.len()) {
+            return None;
+        }
+        value += number / unit;
+        unit *= 60.0;
+    }
+    Some(if south_or_west { -value } else { value })
 }
 
 /// Along a great circle, on a sphere.

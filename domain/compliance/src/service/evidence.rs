@@ -1,15 +1,17 @@
 //! Records of evidence: who brings which, and what becomes of what depends on it.
 
-use super::{Compliance, RecheckOrder, settings};
-use crate::model::{self, Area, Clearance, Consent, Declaration, Evidence, Rights};
+use super::{Compliance, RecheckOrder};
+use crate::model::{Area, Clearance, Consent, Declaration, Evidence, Rights};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, EvidenceId, FieldError, Kind, ManifestId, Permission, Result,
+    calendar::is_in_calendar,
     error::Context as _,
     governance::{EvidenceFilter, EvidenceRecord},
-    manifest::ManifestRecord,
+    manifest::{ManifestRecord, is_sha256},
     port::{Page, UnitOfWork},
     retry,
+    tenant::settings,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -24,9 +26,8 @@ fn text(field: &str, value: &str, most: usize) -> Result<()> {
 }
 
 fn digest(field: &str, value: &str) -> Result<()> {
-    let good = value.len() == 64 && value.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let words = "must be a SHA-256 in lower-case hexadecimal";
-    if good { Ok(()) } else { Err(Error::unprocessable_field("INVALID_FIELD", field, words)) }
+    if is_sha256(value) { Ok(()) } else { Err(Error::unprocessable_field("INVALID_FIELD", field, words)) }
 }
 
 fn countries(field: &str, codes: &BTreeSet<String>) -> Result<()> {
@@ -46,7 +47,7 @@ fn later(field: &str, at: Option<OffsetDateTime>, than: OffsetDateTime) -> Resul
 pub(super) fn dated(field: &str, at: Option<OffsetDateTime>) -> Result<()> {
     let words = "must lie in the years 0 to 9999, in UTC";
     match at {
-        Some(at) if !model::is_in_calendar(at) => Err(Error::unprocessable_field("INVALID_FIELD", field, words)),
+        Some(at) if !is_in_calendar(at) => Err(Error::unprocessable_field("INVALID_FIELD", field, words)),
         _ => Ok(()),
     }
 }

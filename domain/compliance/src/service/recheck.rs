@@ -1,6 +1,6 @@
 //! Reports that are kept, and looked at again when what they depend on changes, begins or ends.
 
-use super::{Compliance, Said, settings};
+use super::{Compliance, Said};
 use crate::model::{RuleName, Status};
 use omt_audit::Event;
 use omt_jobs::NewJob;
@@ -11,6 +11,7 @@ use omt_kernel::{
     manifest::ManifestRecord,
     port::{Page, UnitOfWork},
     retry,
+    tenant::settings,
 };
 use omt_notify::Notice;
 use serde::{Deserialize, Serialize};
@@ -269,9 +270,9 @@ impl Compliance {
             self.measuring(unit.as_ref(), id).await?;
             let Some(record) = unit.manifests().get(tenant, id).await? else { return Ok(()) };
             let settings = settings(unit.as_ref(), tenant).await?;
+            let measured = self.measure(unit.as_ref(), &record, &settings).await?;
             for kept in unit.compliance().reports(tenant, id).await? {
-                let policy = self.policy(unit.as_ref(), tenant, &kept.policy).await?;
-                let said = self.evaluate(unit.as_ref(), &record, &settings, &policy).await?;
+                let said = measured.say(&self.policy(unit.as_ref(), tenant, &kept.policy).await?);
                 self.keep_and_tell(unit.as_ref(), &record, &said, why.tells_people(&kept)).await?;
             }
             unit.commit().await

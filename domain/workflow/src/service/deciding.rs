@@ -2,8 +2,10 @@
 
 use super::{Bench, Workflows, who};
 use crate::{
+    definition::Definition,
     engine,
-    model::{Command, Event, Facts, Refusal, Who},
+    guard::Keep,
+    model::{Command, Event, Facts, Instance, Refusal, Who},
 };
 use omt_claims::governance::fingerprint;
 use omt_kernel::{Actor, Result, port::UnitOfWork};
@@ -20,11 +22,12 @@ impl Workflows {
         name: &str,
     ) -> Result<Bench> {
         let now = self.deps.clock.now();
-        let (who, mut facts) = (self.who(unit, actor).await?, self.facts(unit, &bench).await?);
+        let who = self.who(unit, actor).await?;
+        let mut facts = self.facts(unit, &bench.instance, fingerprint(&bench.record)).await?;
         // Nobody waits for a deputy whose time is over, whether the timers have looked since or not; who gives it back may.
         let mut events = match command {
             Command::Unclaim { .. } => Vec::new(),
-            _ => self.lapsed(unit, &bench).await?,
+            _ => self.lapsed(unit, &bench.definition, &bench.instance, &facts).await?,
         };
         let mut instance = bench.instance.clone();
         events.iter().for_each(|event| engine::apply(&mut instance, event, now));
@@ -35,39 +38,44 @@ impl Workflows {
             _ => Vec::new(),
         };
         let decide = |facts: &Facts| engine::decide(&bench.definition, &instance, command.clone(), &who, facts, now);
-        let ask = self.deps.guards.against(unit, &bench.record, &bench.settings, &instance, &guards, true);
+        let ask = self.deps.guards.against(unit, &bench.record, &bench.settings, &instance, &guards, Keep::WithTheMove);
         let decided = weigh(&mut facts, decide, ask).await?;
         if decided.is_empty() {
             return Ok(bench);
         }
         events.extend(decided);
-        self.write(unit, actor, bench, events, name).await
+        self.write(unit, actor, bench, events, (name, "")).await
     }
 
-    /// What is so now, as far as the engine depends on it, but for guards: nothing stands against anything yet.
-    async fn facts(&self, unit: &dyn UnitOfWork, bench: &Bench) -> Result<Facts> {
-        let instance = &bench.instance;
+    /// What is so now, as far as the engine depends on it, but for guards: nothing stands against anything yet. `fingerprint` is that
+    /// of the content as it is.
+    pub(super) async fn facts(&self, unit: &dyn UnitOfWork, instance: &Instance, fingerprint: String) -> Result<Facts> {
         let mut delegators = BTreeMap::new();
         for delegation in &instance.delegations {
             if let Some(person) = self.deps.people.find(unit, &instance.tenant, &delegation.from).await? {
                 delegators.insert(delegation.from.clone(), who(person));
             }
         }
-        Ok(Facts { fingerprint: fingerprint(&bench.record), against: Vec::new(), delegators })
+        Ok(Facts { fingerprint, against: Vec::new(), delegators })
     }
 
     /// What gives back tasks that deputies keep whose time is over, and who have no place of their own.
-    pub(super) async fn lapsed(&self, unit: &dyn UnitOfWork, bench: &Bench) -> Result<Vec<Event>> {
-        let (now, instance) = (self.deps.clock.now(), &bench.instance);
+    pub(super) async fn lapsed(
+        &self,
+        unit: &dyn UnitOfWork,
+        definition: &Definition,
+        instance: &Instance,
+        facts: &Facts,
+    ) -> Result<Vec<Event>> {
+        let now = self.deps.clock.now();
         let ended = |stage: &str| instance.delegations.iter().any(|d| d.stage == stage && d.ends.is_some_and(|ends| ends <= now));
         let mut out = Vec::new();
         for (stage, holder) in instance.claims.iter().filter(|(stage, _)| ended(stage)) {
-            let facts = self.facts(unit, bench).await?;
             // Whoever is gone has nothing of their own.
             let gone = || Who { subject: holder.clone(), ..Who::default() };
             let holder = self.deps.people.find(unit, &instance.tenant, holder).await?.map_or_else(gone, who);
             let by = Actor::system(instance.tenant.clone()).subject;
-            out.extend(engine::lapsed(&bench.definition, instance, stage, &holder, &facts, (now, &by)));
+            out.extend(engine::lapsed(definition, instance, stage, &holder, facts, (now, &by)));
         }
         Ok(out)
     }

@@ -139,12 +139,12 @@ impl Workflows {
             if rises && old != kind {
                 return Ok(Some(format!("{to:?} means more in version {} than it did", target.version)));
             }
-            let (from, events) =
-                (state.clone(), vec![Event::Migrated { version: target.version, to, by: actor.subject.clone() }]);
+            let event = Event::Migrated { version: target.version, to, by: actor.subject.clone() };
+            let (from, told, events) = (state.clone(), event.told(), vec![event]);
             let (news, tools) = (News::of(&events), self.tools());
             let (instance, tasks) = store::append(unit.as_ref(), &tools, &target.definition, bench.instance, events).await?;
             let entry = omt_audit::Event::new("workflow.migrate", "workflow", id)
-                .tell("workflow.migrated", &bench.record)
+                .tell(told, &bench.record)
                 .detail(json!({ "version": target.version, "revision": instance.revision }));
             self.deps.audit.append(unit.as_ref(), actor, entry).await?;
             self.tell(unit.as_ref(), &bench.record, &instance, &from, &news, &tasks).await?;

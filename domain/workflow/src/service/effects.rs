@@ -140,9 +140,9 @@ impl Workflows {
         let event = engine::finished(&definition, &instance).ok_or_else(gone)?;
         let actor = self.on_behalf(unit, &instance).await?;
         let action = instance.pending.as_ref().map_or_else(String::new, |pending| pending.action.clone());
-        let settings = super::settings(unit, tenant).await?;
+        let settings = omt_kernel::tenant::settings(unit, tenant).await?;
         let bench = super::Bench { record: record.clone(), settings, definition, instance };
-        self.write(unit, &actor, bench, vec![event], &format!("{action}.done")).await.map(drop)
+        self.write(unit, &actor, bench, vec![event], (action.as_str(), ".done")).await.map(drop)
     }
 
     /// Writes down that effects could not be had.
@@ -154,7 +154,7 @@ impl Workflows {
             let unit = self.deps.database.begin().await?;
             let bench = self.bench(unit.as_ref(), &actor, instance.id).await?;
             if bench.instance.revision == instance.revision {
-                self.write(unit.as_ref(), &actor, bench, vec![event.clone()], &format!("{action}.failed")).await?;
+                self.write(unit.as_ref(), &actor, bench, vec![event.clone()], (action.as_str(), ".failed")).await?;
                 unit.commit().await?;
             }
             Ok(())

@@ -94,25 +94,6 @@ pub(super) fn taken(definition: &Definition, events: &[Event]) -> Option<Transit
     events.iter().find_map(step)
 }
 
-/// What the world calls what these events are.
-pub(super) fn told(events: &[Event]) -> &'static str {
-    let name = |event: &Event| match event {
-        Event::Moved { .. } => "workflow.moved",
-        Event::Started { .. } => "workflow.started",
-        Event::Failed { .. } => "workflow.failed",
-        Event::Ended { .. } => "workflow.cancelled",
-        Event::Commented { .. } => "workflow.commented",
-        Event::Claimed { .. } | Event::Unclaimed { .. } | Event::Delegated { .. } => "workflow.task_changed",
-        Event::PoliciesSet { .. } => "workflow.policies_changed",
-        Event::Escalated { .. } => "workflow.escalated",
-        Event::Migrated { .. } => "workflow.migrated",
-        Event::Changed { .. } => "workflow.voided",
-        Event::Voted { .. } | Event::Began { .. } => "workflow.decided",
-    };
-    // The last says where it led: a decision may move.
-    events.last().map_or("workflow.decided", name)
-}
-
 /// Groups are compared in lower case.
 fn addressee(name: &str) -> String {
     if name.starts_with("group:") { name.to_lowercase() } else { name.to_owned() }

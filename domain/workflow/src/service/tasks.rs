@@ -7,13 +7,13 @@ use crate::{
 };
 use omt_kernel::{
     Actor, Error, Kind, OffsetDateTime, Permission, Result, TaskId, WorkflowId,
+    calendar::is_in_calendar,
     governance::{TaskFilter, TaskRecord},
     once::Outcome,
     port::{Page, Person},
     retry,
 };
 use std::{collections::BTreeSet, sync::Arc};
-use time::UtcOffset;
 
 /// The most that a count says.
 const COUNTED: u32 = 1_000;
@@ -203,12 +203,12 @@ impl Workflows {
     }
 }
 
-/// Refuses a moment that lies beyond the calendar in UTC: by its offset it may, and nothing that is kept could hold it.
+/// Refuses a moment that nothing which is kept could hold.
 fn check_moment(field: &str, at: Option<OffsetDateTime>) -> Result<()> {
-    if at.is_none_or(|at| at.checked_to_offset(UtcOffset::UTC).is_some()) {
+    if at.is_none_or(is_in_calendar) {
         return Ok(());
     }
-    Err(Error::unprocessable_field("INVALID_FIELD", field, "lies beyond the year 9999 in UTC"))
+    Err(Error::unprocessable_field("INVALID_FIELD", field, "must lie in the years 0 to 9999, in UTC"))
 }
 
 /// Refuses what was meant for an earlier visit of the state.

@@ -2,6 +2,7 @@
 
 use super::{Bench, Workflows};
 use crate::{model::Event, store, tell::Teller};
+use omt_claims::governance::fingerprint;
 use omt_kernel::{Actor, Result, governance::TaskRecord, port::UnitOfWork};
 use omt_notify::Notice;
 use serde_json::json;
@@ -78,11 +79,10 @@ impl Workflows {
         let stage = stages.into_iter().find(|stage| stage.name == task.stage);
         let Some(role) = stage.and_then(|stage| stage.due?.escalate_to).filter(|_| is_due) else { return Ok(()) };
         let event = Event::Escalated { stage: task.stage.clone(), role: role.clone() };
-        let definition = bench.definition.clone();
+        let (definition, told) = (bench.definition.clone(), event.told());
         let (instance, tasks) = store::append(unit, &self.tools(), &definition, bench.instance, vec![event]).await?;
         Teller { notices: &self.deps.notices, unit, record: &bench.record, instance: &instance }.begun(&tasks, None).await?;
-        let entry =
-            omt_audit::Event::new("workflow.escalate", "workflow", task.workflow).tell("workflow.escalated", &bench.record);
+        let entry = omt_audit::Event::new("workflow.escalate", "workflow", task.workflow).tell(told, &bench.record);
         let entry = entry.detail(json!({ "role": role, "revision": instance.revision }));
         self.deps.audit.append(unit, actor, entry).await?;
         let audience = [format!("role:{role}")].into();
@@ -102,14 +102,15 @@ impl Workflows {
         if task.lent_at.is_none_or(|at| at > self.deps.clock.now()) {
             return Ok((bench, Some(task)));
         }
-        let lapsed = self.lapsed(unit, &bench).await?;
+        let facts = self.facts(unit, &bench.instance, fingerprint(&bench.record)).await?;
+        let lapsed = self.lapsed(unit, &bench.definition, &bench.instance, &facts).await?;
         let bench = if lapsed.is_empty() {
             let tasks = store::sync_tasks(unit, &self.tools(), &bench.definition, &bench.instance).await?;
             let teller = Teller { notices: &self.deps.notices, unit, record: &bench.record, instance: &bench.instance };
             teller.begun(&tasks, None).await?;
             bench
         } else {
-            self.write(unit, actor, bench, lapsed, "unclaim").await?
+            self.write(unit, actor, bench, lapsed, ("unclaim", "")).await?
         };
         let task = unit.tasks().get(&task.tenant, task.id).await?;
         Ok((bench, task))

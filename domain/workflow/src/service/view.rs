@@ -4,7 +4,7 @@ use super::Workflows;
 use crate::{
     definition::Definition,
     engine,
-    model::{Attachment, Event, Facts, Instance, Who},
+    model::{Attachment, Event, Instance, Who},
     store::Kept,
 };
 use omt_kernel::error::Context as _;
@@ -193,13 +193,14 @@ impl Workflows {
         definition: &Definition,
         instance: &Instance,
     ) -> Result<WorkflowView> {
-        let mut facts = Facts { fingerprint: instance.fingerprint.clone(), against: Vec::new(), delegators: BTreeMap::new() };
-        for delegation in &instance.delegations {
-            if let Some(person) = self.deps.people.find(unit, &instance.tenant, &delegation.from).await? {
-                facts.delegators.insert(delegation.from.clone(), super::who(person));
-            }
+        let now = self.deps.clock.now();
+        // What is offered is what a decision would find: nobody waits for a deputy whose time is over.
+        let facts = self.facts(unit, instance, instance.fingerprint.clone()).await?;
+        let mut then = instance.clone();
+        for event in self.lapsed(unit, definition, instance, &facts).await? {
+            engine::apply(&mut then, &event, now);
         }
-        let available = engine::available(definition, instance, who, &facts, self.deps.clock.now());
+        let available = engine::available(definition, &then, who, &facts, now);
         let title = definition.states.get(&instance.state).map_or_else(|| instance.state.clone(), |state| state.title.clone());
         Ok(WorkflowView {
             id: instance.id,
