@@ -20,6 +20,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, sync::Arc};
 use time::{Duration, OffsetDateTime};
+use tokio::time::Instant;
 
 /// How long somebody may take to log in at an issuer.
 const LOGIN: Duration = Duration::minutes(10);
@@ -179,7 +180,7 @@ impl Access {
     pub async fn authorize(&self, name: &str, redirect: &str) -> Result<Authorization> {
         let issuer = self.issuers.by_name(name).ok_or_else(|| Error::not_found("issuer"))?;
         let client = issuer.settings.client_id.clone().unwrap_or_default();
-        let found = self.issuers.discovery(issuer).await.map_err(|_| unavailable(&issuer.settings.issuer))?;
+        let found = self.issuers.discovery(issuer, Instant::now()).await.map_err(|_| unavailable(&issuer.settings.issuer))?;
         let page = found["authorization_endpoint"].as_str().ok_or_else(|| unavailable(&issuer.settings.issuer))?;
         let secret = || URL_SAFE_NO_PAD.encode(self.deps.entropy.secret());
         let pending = Pending {
@@ -226,7 +227,7 @@ impl Access {
             return Err(bad());
         }
         let issuer = self.issuers.by_name(&pending.issuer).ok_or_else(bad)?;
-        let found = self.issuers.discovery(issuer).await.map_err(|_| unavailable(&issuer.settings.issuer))?;
+        let found = self.issuers.discovery(issuer, Instant::now()).await.map_err(|_| unavailable(&issuer.settings.issuer))?;
         let endpoint = found["token_endpoint"].as_str().ok_or_else(|| unavailable(&issuer.settings.issuer))?;
         let client = issuer.settings.client_id.clone().unwrap_or_default();
         let mut form = vec![
