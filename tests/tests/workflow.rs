@@ -238,7 +238,7 @@ async fn the_default_workflow_refuses_what_is_not_in_its_table() {
     problem(auditor.take(&workflow, "submit").await, 403, "FORBIDDEN").await;
     let path = format!("/api/v1/workflows/{}/transition", workflow["workflow_id"].as_str().unwrap());
     let stale = creator.request("POST", &path).header("if-match", "\"7\"").json(&json!({ "action": "submit" }));
-    problem(stale.send().await.unwrap(), 412, "STALE_REVISION").await;
+    problem(stale.send().await.unwrap(), 412, "REVISION_MISMATCH").await;
     let fresh = creator.request("POST", &path).header("if-match", "\"1\"").json(&json!({ "action": "submit" }));
     ok(fresh.send().await.unwrap(), StatusCode::OK).await;
     let seen = creator.shown(&workflow).await;
@@ -427,7 +427,7 @@ async fn definitions_are_checked_versioned_and_drawn() {
     island["states"]["island"] = json!({ "title": "Island", "kind": "closed" });
     let refused = problem(put(island).send().await.unwrap(), 422, "INVALID_DEFINITION").await;
     assert_eq!(refused["errors"], json!([{ "field": "states.island", "reason": "cannot be reached" }]));
-    problem(put(definition.clone()).header("if-match", "\"9\"").send().await.unwrap(), 412, "STALE_REVISION").await;
+    problem(put(definition.clone()).header("if-match", "\"9\"").send().await.unwrap(), 412, "REVISION_MISMATCH").await;
     // The second version has another name for `submitted`.
     let text = definition.to_string().replace("\"submitted\"", "\"waiting\"");
     definition = serde_json::from_str(&text).unwrap();

@@ -21,7 +21,7 @@ use omt_claims::{
 };
 use omt_compliance::pii;
 use omt_kernel::{
-    Error, Kind, ManifestId,
+    Error, Kind, ManifestId, check_revision,
     manifest::{Classification, ManifestFilter, ManifestRecord, Relationship},
 };
 use serde::{Deserialize, Serialize};
@@ -402,10 +402,7 @@ pub async fn redact(
 ) -> Result<HttpResponse, Problem> {
     let id = ManifestId(*id);
     let (plan, found, revision) = state.compliance.redaction(&actor, id, &body.kinds).await?;
-    if if_match.0.is_some_and(|expected| expected != revision) {
-        let words = format!("the manifest is at revision {revision}");
-        return Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words).into());
-    }
+    check_revision("manifest", revision, if_match.0)?;
     let record = match found.is_empty() {
         true => state.manifests.get(&actor, id).await?,
         // What was found is what goes: a change since then is refused.

@@ -5,6 +5,7 @@ use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, MappingId, Permission, Reach, Result,
     access::{GroupMapping, RoleRecord, UserFilter, UserRecord, UserSource},
+    check_revision,
     manifest::Classification,
     port::{Page, UnitOfWork},
 };
@@ -140,10 +141,7 @@ impl Access {
             unit.lock(&format!("administrators:{}", actor.tenant)).await?;
             unit.lock(&format!("roles:{}", actor.tenant)).await?;
             let old = unit.roles().list(&actor.tenant).await?.into_iter().find(|role| role.name == name).ok_or_else(unknown)?;
-            if if_match.is_some_and(|wanted| wanted != old.revision) {
-                let words = format!("the role's revision is {}", old.revision);
-                return Err(Error::new(Kind::PreconditionFailed, "REVISION_CHANGED", words));
-            }
+            check_revision("role", old.revision, if_match)?;
             let role = RoleRecord {
                 description: new.description.clone(),
                 inherits: new.inherits.clone(),
