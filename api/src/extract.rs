@@ -34,10 +34,12 @@ pub trait Needs: 'static {
     const ONE_OF: &'static [Permission] = &[];
     /// Whether it is for those, too, who have yet to enrol a second factor.
     const LIMITED: bool = false;
+    /// Whether it is dangerous: whoever has a second factor must have given it of late.
+    const STEP_UP: bool = false;
 }
 
 macro_rules! needs {
-    ($($name:ident),+ $(,)?) => {
+    (plain: $($name:ident),+; dangerous: $($dangerous:ident),+ $(,)?) => {
         /// What operations need, as types: the signature of a handler says who may run it.
         pub mod may {
             use super::{Needs, Permission};
@@ -46,6 +48,26 @@ macro_rules! needs {
                 pub struct $name;
                 impl Needs for $name { const PERMISSION: Option<Permission> = Some(Permission::$name); }
             )+
+            $(
+                /// The permission of the same name, and a second factor given of late.
+                pub struct $dangerous;
+                impl Needs for $dangerous {
+                    const PERMISSION: Option<Permission> = Some(Permission::$dangerous);
+                    const STEP_UP: bool = true;
+                }
+            )+
+            /// Saying where webhooks go, or what they are signed with.
+            pub struct ChangeWebhooks;
+            impl Needs for ChangeWebhooks {
+                const PERMISSION: Option<Permission> = Some(Permission::AdminSystem);
+                const STEP_UP: bool = true;
+            }
+            /// Taking a copy of the audit log away.
+            pub struct CopyAudit;
+            impl Needs for CopyAudit {
+                const PERMISSION: Option<Permission> = Some(Permission::AuditExport);
+                const STEP_UP: bool = true;
+            }
             /// One of the permissions of workflows.
             pub struct WorkflowPart;
             impl Needs for WorkflowPart {
@@ -81,6 +103,7 @@ macro_rules! needs {
 }
 
 needs!(
+    plain:
     ManifestCreate,
     ManifestRead,
     ManifestUpdate,
@@ -89,8 +112,6 @@ needs!(
     ManifestHold,
     WorkflowInitiate,
     ComplianceCheck,
-    ComplianceOverride,
-    AdminPolicies,
     AuditRead,
     AuditExport,
     AdminUserRead,
@@ -103,7 +124,10 @@ needs!(
     AdminJobRead,
     AdminJobs,
     MetricsRead,
-    AdminSystem,
+    AdminSystem;
+    dangerous:
+    AdminPolicies,
+    ComplianceOverride,
 );
 
 /// Whoever makes the request: authenticated, and allowed what `N` needs. A handler that takes one cannot run without.
@@ -147,6 +171,9 @@ async fn allowed<N: Needs>(request: &HttpRequest) -> Result<Actor, Problem> {
     }
     if !N::ONE_OF.is_empty() {
         actor.require_one(N::ONE_OF)?;
+    }
+    if N::STEP_UP {
+        state.access.require_step_up(&actor).await?;
     }
     // Before the handler runs: what cannot be written down does not happen.
     let route = request.match_pattern().unwrap_or_default();

@@ -134,7 +134,6 @@ pub async fn create(
     CallerWith(actor, body, _): CallerWith<may::AdminPolicies, Value>,
 ) -> Result<HttpResponse, Problem> {
     let policy = policy(body, None)?;
-    state.access.require_step_up(&actor).await?;
     let made = state.policies.create(&actor, policy).await?;
     let mut response = HttpResponse::Created();
     response.insert_header((header::LOCATION, format!("/api/v1/policies/{}", made.policy.name)));
@@ -169,7 +168,6 @@ pub async fn update(
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     let policy = policy(body, Some(&name))?;
-    state.access.require_step_up(&actor).await?;
     Ok(one(state.policies.update(&actor, policy, if_match.0).await?, HttpResponse::Ok()))
 }
 
@@ -181,7 +179,6 @@ pub async fn delete(
     name: web::Path<String>,
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
-    state.access.require_step_up(&caller.0).await?;
     state.policies.remove(&caller.0, &name, if_match.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -213,7 +210,6 @@ pub async fn roll_back(
     name: web::Path<String>,
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
-    state.access.require_step_up(&actor).await?;
     Ok(one(state.policies.roll_back(&actor, &name, body.version, if_match.0).await?, HttpResponse::Ok()))
 }
 
@@ -232,7 +228,6 @@ pub async fn dry_run(
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let policy = policy(body, Some(&name))?;
-    state.access.require_step_up(&actor).await?;
     let id = state.policies.dry_run(&actor, policy).await?;
     let place = (header::LOCATION, format!("/api/v1/admin/jobs/{id}"));
     Ok(HttpResponse::Accepted().insert_header(place).json(DryRunStarted { job_id: id.0 }))
