@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, ApiKeyId, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, UserId, Via,
-    port::{Page, UnitOfWork},
+    port::{Page, UnitOfWork, whole},
     record::ApiKeyRecord,
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -43,13 +43,7 @@ fn audited(key: &ApiKeyRecord) -> serde_json::Value {
 
 /// Every key that a subject of the tenant made, revoked ones too.
 pub(crate) async fn keys_of(unit: &dyn UnitOfWork, tenant: &TenantId, maker: &str) -> Result<Vec<ApiKeyRecord>> {
-    let (mut out, mut after) = (Vec::new(), None);
-    loop {
-        let page = unit.api_keys().made_by(tenant, maker, Page { after, limit: 500 }).await?;
-        let Some(last) = page.last() else { return Ok(out) };
-        after = Some(last.id.0);
-        out.extend(page);
-    }
+    whole(|key: &ApiKeyRecord| key.id.0, async |page| unit.api_keys().made_by(tenant, maker, page).await).await
 }
 
 /// Who is behind what a subject of the tenant does: the same subject, or whoever made the first of the keys that made this one.

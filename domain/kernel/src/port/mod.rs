@@ -4,6 +4,7 @@ mod access;
 mod badges;
 mod governance;
 mod messages;
+mod page;
 
 pub use access::{
     ApiKeyRepository, Authorizer, Directory, DirectoryUser, GroupRepository, IssuerClient, People, Person, RoleRepository,
@@ -12,6 +13,7 @@ pub use access::{
 pub use badges::BadgeRepository;
 pub use governance::{ComplianceRepository, DocumentRepository, NotificationRepository, TaskRepository, WorkflowRepository};
 pub use messages::{Listener, Mail, Mailer, WebhookAnswer, WebhookRepository, WebhookSender};
+pub use page::{Page, whole};
 
 use crate::{
     JobId, ManifestId, Result, TenantId, TenantSettings,
@@ -204,15 +206,6 @@ pub trait TileStore: Send + Sync {
     async fn remove_tile(&self, path: &str) -> Result<()>;
     /// Removes every partial form of a tile (`<path>.p/…`) that is still there.
     async fn remove_partials(&self, path: &str) -> Result<()>;
-}
-
-/// A page of a list, newest first.
-#[derive(Debug, Clone, Copy)]
-pub struct Page {
-    /// Continue after this identifier.
-    pub after: Option<Uuid>,
-    /// At most this many.
-    pub limit: u32,
 }
 
 /// Opens transactions.
