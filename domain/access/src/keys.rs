@@ -2,7 +2,7 @@
 
 use crate::{
     Access, rules,
-    service::{digest, unauthenticated},
+    service::{digest, lock_administrators, unauthenticated},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_audit::Event;
@@ -139,11 +139,11 @@ impl Access {
     /// Refuses to make a key for whoever is removed, deactivated or revoked at this moment: it would outlive them. Holds the locks
     /// under which that happens.
     async fn check_may_make(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<()> {
-        unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+        lock_administrators(unit, &actor.tenant).await?;
         let found = behind(unit, &actor.tenant, &actor.subject).await?;
         // Only the platform's tenant makes keys for others: it is the one behind, and every key between is managed by one of the two.
         if let Some((tenant, _)) = found.as_ref().filter(|(tenant, _)| *tenant != actor.tenant) {
-            unit.lock(&format!("administrators:{tenant}")).await?;
+            lock_administrators(unit, tenant).await?;
         }
         if let Some(id) = actor.subject.strip_prefix("key:") {
             let own = match id.parse() {
@@ -239,7 +239,7 @@ impl Access {
         let now = self.deps.clock.now();
         self.transaction(async |unit| {
             // A key that it makes at this moment is not made.
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             let none = || Error::not_found("API key");
             let key = unit.api_keys().get(&actor.tenant, id).await?.ok_or_else(none)?;
             if !self.revoke_key(unit, actor, &key, now).await? {

@@ -18,7 +18,7 @@ use omt_kernel::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 
@@ -107,10 +107,8 @@ impl Access {
         let known = read.users().list(tenant, &filter, page).await?.pop();
         let mappings = read.roles().mappings(tenant).await?;
         let table = self.role_table(read.as_ref(), tenant).await?;
-        let names: BTreeSet<String> = self.all_roles(&table).into_iter().map(|role| role.name).collect();
-        let mut mapped = rules::apply_mappings(&mappings, &stranger.groups, now);
         // The operator named the claim whose values are roles.
-        mapped.roles.extend(stranger.groups.intersection(&names).cloned());
+        let mapped = rules::apply_mappings(&mappings, &stranger.groups, &self.all_roles(&table), now);
         if let Some(user) = known {
             // A SCIM client says which groups its users are in.
             if user.source == UserSource::Scim {

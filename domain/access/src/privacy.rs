@@ -1,6 +1,6 @@
 //! The rights of persons: what is known of somebody, and forgetting it (GDPR articles 15 and 17, PDPA sections 21 and 25).
 
-use crate::{Access, keys::keys_of, rules};
+use crate::{Access, keys::keys_of, rules, service::lock_administrators};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId, UserId,
@@ -141,7 +141,7 @@ impl Access {
             .map(|record| record.id)
             .collect();
         self.transaction(async |unit| {
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             if let Some(user) = unit.users().get(&actor.tenant, id).await? {
                 self.check_outranked(unit, actor, &user).await?;
                 self.check_administrators(unit, &user, None).await?;

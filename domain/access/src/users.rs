@@ -1,6 +1,6 @@
 //! Users, as administrators see them.
 
-use crate::{Access, password, rules};
+use crate::{Access, password, rules, service::lock_administrators};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, Permission, Reach, Result, TenantId, UserId,
@@ -199,7 +199,7 @@ impl Access {
         let now = self.deps.clock.now();
         let next = self
             .transaction(async |unit| {
-                unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+                lock_administrators(unit, &actor.tenant).await?;
                 let user = unit.users().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("user"))?;
                 check_revision("user", user.revision, if_match)?;
                 self.check_outranked(unit, actor, &user).await?;
@@ -271,7 +271,7 @@ impl Access {
         actor.require(Permission::AdminUsers)?;
         let now = self.deps.clock.now();
         self.transaction(async |unit| {
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             let user = unit.users().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("user"))?;
             self.check_outranked(unit, actor, &user).await?;
             self.check_administrators(unit, &user, None).await?;
