@@ -163,8 +163,9 @@ async fn allowed<N: Needs>(request: &HttpRequest) -> Result<Actor, Problem> {
     }
     let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| Error::internal("no application state"))?;
     if let Some(pace) = &state.pace {
-        let left = pace.take(&actor)?;
+        let (left, taken) = pace.take(&actor);
         request.extensions_mut().insert(left);
+        taken?;
     }
     if let Some(permission) = N::PERMISSION {
         actor.require(permission)?;
