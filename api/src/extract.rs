@@ -212,6 +212,53 @@ impl<N: Needs, T: DeserializeOwned + 'static> FromRequest for CallerWith<N, T> {
     }
 }
 
+/// Whoever makes the request, and the `Idempotency-Key` that it bears: for operations that store their answer in the change's own
+/// transaction, by themselves. No other extractor hands the key out, so none is claimed twice.
+pub struct CallerOnce<N>(pub Actor, pub IdempotencyKey, pub PhantomData<N>);
+
+impl<N: Needs> FromRequest for CallerOnce<N> {
+    type Error = Stop;
+    type Future = LocalBoxFuture<'static, Result<Self, Stop>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let actor = allowed::<N>(&request).await?;
+            Ok(Self(actor, IdempotencyKey(idempotency_key(&request)?), PhantomData))
+        })
+    }
+}
+
+/// The same, and the JSON that the request brings.
+pub struct CallerOnceWith<N, T>(pub Actor, pub T, pub IdempotencyKey, pub PhantomData<N>);
+
+impl<N: Needs, T: DeserializeOwned + 'static> FromRequest for CallerOnceWith<N, T> {
+    type Error = Stop;
+    type Future = LocalBoxFuture<'static, Result<Self, Stop>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, mut payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let actor = allowed::<N>(&request).await?;
+            let value = json(&request, &mut payload).await?;
+            Ok(Self(actor, value, IdempotencyKey(idempotency_key(&request)?), PhantomData))
+        })
+    }
+}
+
+/// Whoever makes a request that changes nothing, and whose body the handler reads by itself: a key says nothing there.
+pub struct CallerLooks<N>(pub Actor, pub PhantomData<N>);
+
+impl<N: Needs> FromRequest for CallerLooks<N> {
+    type Error = Stop;
+    type Future = LocalBoxFuture<'static, Result<Self, Stop>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(Self(allowed::<N>(&request).await?, PhantomData)) })
+    }
+}
+
 /// Reads a JSON body; none at all deserializes as null, for bodies that may be left out.
 pub async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: &mut Payload) -> Result<T, Problem> {
     parse(request, &body(payload).await?)
@@ -264,8 +311,8 @@ impl FromRequest for IfMatch {
     }
 }
 
-/// The `Idempotency-Key`, if there is one.
-pub struct IdempotencyKey(pub Option<String>);
+/// The `Idempotency-Key`, if there is one, of an operation that stores its answer by itself: see [`CallerOnce`].
+pub struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
     /// The request as one that acts once: what it says in parts, the status of its answer, and how the answer's body is made.
@@ -273,15 +320,6 @@ impl IdempotencyKey {
         let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
         let fingerprint = once::fingerprint(&parts);
         self.0.map(|key| Once { key, fingerprint, status, render })
-    }
-}
-
-impl FromRequest for IdempotencyKey {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(idempotency_key(request).map(Self))
     }
 }
 

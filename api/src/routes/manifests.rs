@@ -3,7 +3,7 @@
 use crate::{
     ApiState,
     blob_response::{self, Serving},
-    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
+    extract::{Caller, CallerOnce, CallerOnceWith, CallerWith, IfMatch, may, replayed},
     found::Found,
     multipart::{self, Form, Shape},
     problem::{Problem, ProblemBody},
@@ -187,8 +187,7 @@ fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem>
         (status = 503, body = ProblemBody, description = "BUSY, STORAGE_FULL, CONTENT_JUST_DELETED")))]
 pub async fn create(
     state: web::Data<ApiState>,
-    caller: Caller<may::ManifestCreate>,
-    key: IdempotencyKey,
+    CallerOnce(actor, key, _): CallerOnce<may::ManifestCreate>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -200,18 +199,18 @@ pub async fn create(
         (Some(file), None) => file,
         (None, Some(upload)) => {
             // Done before, the upload is gone, and the answer is what it was.
-            if let Some(outcome) = state.manifests.replay(&caller.0, once.as_ref()).await? {
+            if let Some(outcome) = state.manifests.replay(&actor, once.as_ref()).await? {
                 return Ok(answer(outcome, actix_web::http::StatusCode::CREATED));
             }
-            state.manifests.uploaded(&caller.0, upload, file_name, state.max_upload).await?
+            state.manifests.uploaded(&actor, upload, file_name, state.max_upload).await?
         }
         (None, None) => return Err(Error::invalid_field("MISSING_FIELD", "file", "is needed, or `upload`").into()),
         (Some(_), Some(_)) => return Err(Error::invalid_field("DUPLICATE_FIELD", "upload", "cannot stand beside `file`").into()),
     };
     let new = new_manifest(&mut form, file)?;
-    let outcome = state.manifests.create(&caller.0, new, once).await?;
+    let outcome = state.manifests.create(&actor, new, once).await?;
     if let Some(upload) = &upload {
-        state.manifests.drop_uploaded(&caller.0, upload).await;
+        state.manifests.drop_uploaded(&actor, upload).await;
     }
     Ok(answer(outcome, actix_web::http::StatusCode::CREATED))
 }
@@ -233,8 +232,7 @@ pub struct SignBody {
         (status = 422, body = ProblemBody, description = "UNKNOWN_ALGORITHM, PRIVATE_PROFILE_DISABLED, ACTION_CONFLICT"), (status = 503, body = ProblemBody)))]
 pub async fn sign(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::ManifestSign, Option<SignBody>>,
-    key: IdempotencyKey,
+    CallerOnceWith(actor, body, key, _): CallerOnceWith<may::ManifestSign, Option<SignBody>>,
     if_match: IfMatch,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {

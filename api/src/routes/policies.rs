@@ -2,7 +2,7 @@
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith, IfMatch, json as json_body, may},
+    extract::{Caller, CallerLooks, CallerWith, IfMatch, json as json_body, may},
     multipart::{self, BodyKind, Shape},
     problem::{Problem, ProblemBody},
     routes::verify::content_of,
@@ -265,7 +265,7 @@ pub struct PolicyCheckForm {
     responses((status = 200, body = Answer, description = "The verdict: `passed`, and `rules` with location, expected, actual and evidence"), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody, description = "NOT_FOUND, UNKNOWN_POLICY"), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 503, body = ProblemBody, description = "BUSY")))]
 pub async fn verify(
     state: web::Data<ApiState>,
-    caller: Caller<may::ManifestRead>,
+    caller: CallerLooks<may::ManifestRead>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {

@@ -2,7 +2,7 @@
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
+    extract::{Caller, CallerOnceWith, CallerWith, IfMatch, may, replayed},
     found::Found,
     problem::{Problem, ProblemBody},
     wire::{self, PageQuery, Paged},
@@ -179,8 +179,7 @@ fn render(done: &Created) -> Value {
     responses((status = 201, body = Webhook), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, STEP_UP_REQUIRED, BEYOND_REACH"), (status = 409, body = ProblemBody, description = "TOO_MANY_WEBHOOKS"), (status = 422, body = ProblemBody, description = "INVALID_WEBHOOK_URL, INVALID_FIELD")))]
 pub async fn create(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::ChangeWebhooks, WebhookRequest>,
-    key: IdempotencyKey,
+    CallerOnceWith(actor, body, key, _): CallerOnceWith<may::ChangeWebhooks, WebhookRequest>,
 ) -> Result<HttpResponse, Problem> {
     let once = key.once(201, &["POST /api/v1/webhooks", &json!(body).to_string()], render);
     let new = NewEndpoint {

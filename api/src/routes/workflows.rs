@@ -2,7 +2,7 @@
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
+    extract::{Caller, CallerOnceWith, CallerWith, IfMatch, may, replayed},
     found::Found,
     problem::{Problem, ProblemBody},
     wire::{PageQuery, Paged},
@@ -284,8 +284,7 @@ pub fn one(view: WorkflowView, mut response: actix_web::HttpResponseBuilder) -> 
     responses((status = 201, body = Workflow), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_A_DRAFT, WORKFLOW_EXISTS"), (status = 422, body = ProblemBody, description = "UNKNOWN_DEFINITION, WRONG_DEFINITION, UNKNOWN_STAGE, NOT_ELIGIBLE, QUORUM_OUT_OF_REACH, MISSING_FIELD")))]
 pub async fn create(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::WorkflowInitiate, WorkflowRequest>,
-    key: IdempotencyKey,
+    CallerOnceWith(actor, body, key, _): CallerOnceWith<may::WorkflowInitiate, WorkflowRequest>,
 ) -> Result<HttpResponse, Problem> {
     let once = key.once(201, &["POST /api/v1/workflows", &json!(body).to_string()], render);
     let new =
@@ -349,10 +348,9 @@ pub async fn get(found: Found<may::ManifestRead, WorkflowView>) -> HttpResponse 
     responses((status = 200, body = Workflow), (status = 202, body = Workflow), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, NOT_ELIGIBLE, FOUR_EYES"), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "WRONG_STATE with the allowed actions, ALREADY_DECIDED, STAGE_CLOSED, TASK_CLAIMED, GUARD_FAILED with the reasons, CONTENT_CHANGED, TRANSITION_PENDING"), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "UNKNOWN_ACTION, UNKNOWN_STAGE, COMMENTS_REQUIRED, INVALID_FIELD")))]
 pub async fn transition(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::WorkflowPart, TransitionRequest>,
+    CallerOnceWith(actor, body, key, _): CallerOnceWith<may::WorkflowPart, TransitionRequest>,
     id: web::Path<Uuid>,
     if_match: IfMatch,
-    key: IdempotencyKey,
 ) -> Result<HttpResponse, Problem> {
     let once = key.once(200, &["POST transition", &id.to_string(), &json!(body).to_string()], render);
     let step = Step {
