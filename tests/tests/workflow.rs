@@ -576,7 +576,7 @@ async fn there_is_no_way_around() {
     assert!(told(&reviewer.get("/api/v1/notifications").await));
     assert!(!told(&nora.get("/api/v1/notifications").await));
 
-    // The same request to publish has the same answer.
+    // The same request to publish has the answer that was stored with the decision: 202, whatever became of it since.
     reviewer.moves(&third, "review", "in_review").await;
     approver.moves(&third, "approve", "approved").await;
     let publish = || {

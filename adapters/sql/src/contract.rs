@@ -42,7 +42,7 @@ async fn sqlite() -> (Arc<SqlDatabase>, Option<tempfile::TempDir>) {
 
 /// A new database on the server, where there is one.
 async fn postgres() -> Option<(Arc<SqlDatabase>, Option<tempfile::TempDir>)> {
-    let server = std::env::var("OMT_TEST_POSTGRES").ok()?;
+    let server = omt_tests::service("OMT_TEST_POSTGRES")?;
     let name = format!("contract_{}", Uuid::new_v4().simple());
     let pool = sqlx::PgPool::connect(&server).await.unwrap();
     sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
