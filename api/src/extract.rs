@@ -5,6 +5,7 @@ use crate::{
     once::{self, Stop},
     problem::Problem,
     request_id,
+    wire::unfit,
 };
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
@@ -277,7 +278,6 @@ async fn body(payload: &mut Payload) -> Result<Bytes, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
-    let unfit = |e: serde_json::Error| Error::new(Kind::Invalid, "INVALID_JSON", format!("the JSON body does not fit: {e}"));
     if body.is_empty() {
         return Ok(serde_json::from_str("null").map_err(unfit)?);
     }

@@ -141,6 +141,7 @@ mod tests {
         metrics.manifest("signed");
         metrics.cache("verification", true);
         metrics.shadow_policy(false);
+        metrics.refused("FORBIDDEN");
         let mut gauges = Gauges { jobs: vec![("k".into(), "dead".into(), 2)], ..Default::default() };
         let text = metrics.render(&gauges).unwrap();
         for line in [
@@ -151,6 +152,7 @@ mod tests {
             "omt_manifests_total{event=\"signed\"} 1",
             "omt_cache_requests_total{cache=\"verification\",outcome=\"hit\"} 1",
             "omt_policy_shadow_total{outcome=\"failed\"} 1",
+            "omt_refusals_total{code=\"FORBIDDEN\"} 1",
             "omt_jobs{kind=\"k\",state=\"dead\"} 2",
             "process_resident_memory_bytes",
         ] {

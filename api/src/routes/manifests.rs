@@ -29,9 +29,6 @@ use std::collections::BTreeSet;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-const CLASSIFICATIONS: &str = "public, internal, confidential, secret, top_secret";
-const RELATIONSHIPS: &str = "parentOf, componentOf, inputTo";
-
 const UPLOAD: Shape = Shape {
     texts: &[
         "creator",
@@ -126,8 +123,7 @@ fn etag(record: &ManifestRecord) -> (header::HeaderName, String) {
 
 fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem> {
     let classification = form.text("classification");
-    let classification =
-        classification.map(|c| wire::word::<Classification>("classification", &c, CLASSIFICATIONS)).transpose()?;
+    let classification = classification.map(|c| wire::word::<Classification>("classification", &c)).transpose()?;
     let at_once = form.text("sign").map(|s| wire::flag("sign", &s)).transpose()?.unwrap_or(false);
     let algorithm = form.text("algorithm");
     // A wrong algorithm is wrong even where nothing is signed yet.
@@ -145,7 +141,7 @@ fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem>
         })?;
     }
     if let Some(inclusion) = form.text("metadata") {
-        definition.metadata = wire::word("metadata", &inclusion, "none, safe, all")?;
+        definition.metadata = wire::word("metadata", &inclusion)?;
     }
     let mut relationships = form.texts("ingredient_relationship");
     relationships.extend(form.texts("relationship"));
@@ -157,7 +153,7 @@ fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem>
     let mut ingredients = Vec::new();
     for (at, file) in files.into_iter().enumerate() {
         let relationship = match relationships.get(at) {
-            Some(text) => wire::word::<Relationship>("ingredient_relationship", text, RELATIONSHIPS)?,
+            Some(text) => wire::word::<Relationship>("ingredient_relationship", text)?,
             None => Relationship::ComponentOf,
         };
         ingredients.push(NewIngredient { file, relationship });
@@ -307,8 +303,8 @@ pub async fn list(
         department: query.department,
         creator: query.creator,
         project: query.project,
-        classification: query.classification.map(|c| wire::word("classification", &c, CLASSIFICATIONS)).transpose()?,
-        state: query.state.map(|s| wire::word("state", &s, "draft, signed, archived")).transpose()?,
+        classification: query.classification.map(|c| wire::word("classification", &c)).transpose()?,
+        state: query.state.map(|s| wire::word("state", &s)).transpose()?,
         title_contains: query.q.filter(|q| !q.is_empty()),
         created_from: query.created_from.map(|t| wire::time("created_from", &t)).transpose()?,
         created_before: query.created_before.map(|t| wire::time("created_before", &t)).transpose()?,
@@ -348,7 +344,7 @@ pub async fn update(
     if_match: IfMatch,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
-    let classification = body.classification.map(|c| wire::word("classification", &c, CLASSIFICATIONS)).transpose()?;
+    let classification = body.classification.map(|c| wire::word("classification", &c)).transpose()?;
     let changes = Changes { title: body.title, department: body.department, project: body.project, classification };
     let record = state.manifests.update(&actor, ManifestId(*id), changes, if_match.0).await?;
     Ok(HttpResponse::Ok().insert_header(etag(&record)).json(Manifest::from(&record)))

@@ -6,6 +6,7 @@ use crate::{
     multipart::{self, BodyKind, Shape},
     problem::{Problem, ProblemBody},
     routes::verify::content_of,
+    wire,
 };
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -16,7 +17,7 @@ use omt_claims::service::VerifyTarget;
 use omt_kernel::{Error, ManifestId, error::Context as _};
 use omt_policy::{Answer, Findings, Policy, Shown, Version};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -108,16 +109,11 @@ fn policy(mut body: Value, name: Option<&str>) -> Result<Policy, Error> {
         for member in ["version", "built_in", "removed", "created_by", "in_force", "shadow_findings"] {
             body.remove(member);
         }
-        if let Some(name) = name {
-            let named = body.entry("name").or_insert_with(|| json!(name));
-            if named.as_str() != Some(name) {
-                return Err(Error::unprocessable_field("INVALID_FIELD", "name", "is not the one of the path"));
-            }
-        }
     }
-    let unfit =
-        |e: serde_json::Error| Error::new(omt_kernel::Kind::Invalid, "INVALID_JSON", format!("the JSON body does not fit: {e}"));
-    serde_json::from_value(body).map_err(unfit)
+    match name {
+        Some(name) => wire::named(body, name),
+        None => serde_json::from_value(body).map_err(wire::unfit),
+    }
 }
 
 /// Lists the policies in force.

@@ -10,7 +10,7 @@ use crate::{
 use actix_web::{HttpResponse, web};
 use futures_util::StreamExt;
 use omt_kernel::{Error, NotificationId, TaskId, governance::TaskFilter};
-use omt_workflow::{Decision, Inbox, Lend, TaskView};
+use omt_workflow::{Decision, Inbox, Lend, TaskView, Workflows};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -135,7 +135,7 @@ pub struct TaskCounts {
 #[utoipa::path(get, path = "/api/v1/tasks/counts", tag = "tasks", security(("bearer" = [])), responses((status = 200, body = TaskCounts), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
 pub async fn counts(state: web::Data<ApiState>, caller: Caller<may::ManifestRead>) -> Result<HttpResponse, Problem> {
     let (mine, groups, overdue) = state.workflows.task_counts(&caller.0).await?;
-    Ok(HttpResponse::Ok().json(TaskCounts { mine, groups, overdue, counted_to: 1_000 }))
+    Ok(HttpResponse::Ok().json(TaskCounts { mine, groups, overdue, counted_to: Workflows::COUNTED.into() }))
 }
 
 /// Takes a task for oneself, so that nobody else decides on it.

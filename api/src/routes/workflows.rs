@@ -5,7 +5,7 @@ use crate::{
     extract::{Caller, CallerOnceWith, CallerWith, IfMatch, may, replayed},
     found::Found,
     problem::{Problem, ProblemBody},
-    wire::{PageQuery, Paged},
+    wire::{self, PageQuery, Paged},
 };
 use actix_web::{HttpResponse, http::header, web};
 use omt_kernel::{Error, ManifestId, WorkflowId, governance::WorkflowFilter, once::Outcome};
@@ -342,9 +342,9 @@ pub async fn get(found: Found<may::ManifestRead, WorkflowView>) -> HttpResponse 
 }
 
 /// Takes a transition, or agrees to it where several must. What it does besides, such as signing, is done when this answers 200;
-/// 202 says that it is still under way.
+/// 202 says that it is still under way. A retry gets what was stored with the decision: 202 where something was still to be done then.
 #[utoipa::path(post, path = "/api/v1/workflows/{id}/transition", tag = "workflows", request_body = TransitionRequest, security(("bearer" = [])),
-    params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw"), ("Idempotency-Key" = Option<String>, Header, description = "A retry with the same key and body gets the same answer")),
+    params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw"), ("Idempotency-Key" = Option<String>, Header, description = "A retry with the same key and body gets what was stored when the decision was written")),
     responses((status = 200, body = Workflow), (status = 202, body = Workflow), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, NOT_ELIGIBLE, FOUR_EYES"), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "WRONG_STATE with the allowed actions, ALREADY_DECIDED, STAGE_CLOSED, TASK_CLAIMED, GUARD_FAILED with the reasons, CONTENT_CHANGED, TRANSITION_PENDING"), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "UNKNOWN_ACTION, UNKNOWN_STAGE, COMMENTS_REQUIRED, INVALID_FIELD")))]
 pub async fn transition(
     state: web::Data<ApiState>,
@@ -495,19 +495,11 @@ pub async fn definition(
 #[utoipa::path(put, path = "/api/v1/workflow-definitions/{name}", tag = "workflows", params(("name" = String, Path,), ("If-Match" = Option<String>, Header, description = "The version you saw")), request_body(content = Object, content_type = "application/json"), security(("bearer" = [])), responses((status = 200, body = DefinitionBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "INVALID_DEFINITION with every fault and its place")))]
 pub async fn put_definition(
     state: web::Data<ApiState>,
-    CallerWith(actor, mut body, _): CallerWith<may::AdminPolicies, Value>,
+    CallerWith(actor, body, _): CallerWith<may::AdminPolicies, Value>,
     name: web::Path<String>,
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
-    if let Some(body) = body.as_object_mut() {
-        let named = body.entry("name").or_insert_with(|| json!(name.as_str()));
-        if named.as_str() != Some(name.as_str()) {
-            return Err(Error::unprocessable_field("INVALID_FIELD", "name", "is not the one of the path").into());
-        }
-    }
-    let unfit =
-        |e: serde_json::Error| Error::new(omt_kernel::Kind::Invalid, "INVALID_JSON", format!("the JSON body does not fit: {e}"));
-    let definition: Definition = serde_json::from_value(body).map_err(unfit)?;
+    let definition: Definition = wire::named(body, &name)?;
     Ok(definition_answer(state.workflows.put_definition(&actor, definition, if_match.0).await?))
 }
 

@@ -495,7 +495,7 @@ pub trait Telemetry: Send + Sync {
     /// A cache was asked.
     fn cache(&self, cache: &'static str, hit: bool);
     /// A shadow version of a policy was asked by a guard, and the content passed it or not.
-    fn shadow_policy(&self, _passed: bool) {}
+    fn shadow_policy(&self, passed: bool);
     /// Everything in the text format of Prometheus.
     fn render(&self, gauges: &Gauges) -> Result<String>;
 }
