@@ -11,6 +11,8 @@ tests/services/services.sh install "$cache"
 tests/services/services.sh start "$cache" "$work"
 # shellcheck source=/dev/null
 . "$work/env"
+# Tests that need a service fail where it is missing, instead of being left out.
+export OMT_TEST_SERVICES=1
 
 # Much of an end-to-end test is waiting.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))}

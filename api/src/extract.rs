@@ -5,6 +5,7 @@ use crate::{
     once::{self, Stop},
     problem::Problem,
     request_id,
+    wire::unfit,
 };
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
@@ -34,10 +35,12 @@ pub trait Needs: 'static {
     const ONE_OF: &'static [Permission] = &[];
     /// Whether it is for those, too, who have yet to enrol a second factor.
     const LIMITED: bool = false;
+    /// Whether it is dangerous: whoever has a second factor must have given it of late.
+    const STEP_UP: bool = false;
 }
 
 macro_rules! needs {
-    ($($name:ident),+ $(,)?) => {
+    (plain: $($name:ident),+; dangerous: $($dangerous:ident),+ $(,)?) => {
         /// What operations need, as types: the signature of a handler says who may run it.
         pub mod may {
             use super::{Needs, Permission};
@@ -46,6 +49,26 @@ macro_rules! needs {
                 pub struct $name;
                 impl Needs for $name { const PERMISSION: Option<Permission> = Some(Permission::$name); }
             )+
+            $(
+                /// The permission of the same name, and a second factor given of late.
+                pub struct $dangerous;
+                impl Needs for $dangerous {
+                    const PERMISSION: Option<Permission> = Some(Permission::$dangerous);
+                    const STEP_UP: bool = true;
+                }
+            )+
+            /// Saying where webhooks go, or what they are signed with.
+            pub struct ChangeWebhooks;
+            impl Needs for ChangeWebhooks {
+                const PERMISSION: Option<Permission> = Some(Permission::AdminSystem);
+                const STEP_UP: bool = true;
+            }
+            /// Taking a copy of the audit log away.
+            pub struct CopyAudit;
+            impl Needs for CopyAudit {
+                const PERMISSION: Option<Permission> = Some(Permission::AuditExport);
+                const STEP_UP: bool = true;
+            }
             /// One of the permissions of workflows.
             pub struct WorkflowPart;
             impl Needs for WorkflowPart {
@@ -81,6 +104,7 @@ macro_rules! needs {
 }
 
 needs!(
+    plain:
     ManifestCreate,
     ManifestRead,
     ManifestUpdate,
@@ -89,8 +113,6 @@ needs!(
     ManifestHold,
     WorkflowInitiate,
     ComplianceCheck,
-    ComplianceOverride,
-    AdminPolicies,
     AuditRead,
     AuditExport,
     AdminUserRead,
@@ -103,7 +125,10 @@ needs!(
     AdminJobRead,
     AdminJobs,
     MetricsRead,
-    AdminSystem,
+    AdminSystem;
+    dangerous:
+    AdminPolicies,
+    ComplianceOverride,
 );
 
 /// Whoever makes the request: authenticated, and allowed what `N` needs. A handler that takes one cannot run without.
@@ -139,14 +164,18 @@ async fn allowed<N: Needs>(request: &HttpRequest) -> Result<Actor, Problem> {
     }
     let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| Error::internal("no application state"))?;
     if let Some(pace) = &state.pace {
-        let left = pace.take(&actor)?;
+        let (left, taken) = pace.take(&actor);
         request.extensions_mut().insert(left);
+        taken?;
     }
     if let Some(permission) = N::PERMISSION {
         actor.require(permission)?;
     }
     if !N::ONE_OF.is_empty() {
         actor.require_one(N::ONE_OF)?;
+    }
+    if N::STEP_UP {
+        state.access.require_step_up(&actor).await?;
     }
     // Before the handler runs: what cannot be written down does not happen.
     let route = request.match_pattern().unwrap_or_default();
@@ -184,6 +213,53 @@ impl<N: Needs, T: DeserializeOwned + 'static> FromRequest for CallerWith<N, T> {
     }
 }
 
+/// Whoever makes the request, and the `Idempotency-Key` that it bears: for operations that store their answer in the change's own
+/// transaction, by themselves. No other extractor hands the key out, so none is claimed twice.
+pub struct CallerOnce<N>(pub Actor, pub IdempotencyKey, pub PhantomData<N>);
+
+impl<N: Needs> FromRequest for CallerOnce<N> {
+    type Error = Stop;
+    type Future = LocalBoxFuture<'static, Result<Self, Stop>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let actor = allowed::<N>(&request).await?;
+            Ok(Self(actor, IdempotencyKey(idempotency_key(&request)?), PhantomData))
+        })
+    }
+}
+
+/// The same, and the JSON that the request brings.
+pub struct CallerOnceWith<N, T>(pub Actor, pub T, pub IdempotencyKey, pub PhantomData<N>);
+
+impl<N: Needs, T: DeserializeOwned + 'static> FromRequest for CallerOnceWith<N, T> {
+    type Error = Stop;
+    type Future = LocalBoxFuture<'static, Result<Self, Stop>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, mut payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let actor = allowed::<N>(&request).await?;
+            let value = json(&request, &mut payload).await?;
+            Ok(Self(actor, value, IdempotencyKey(idempotency_key(&request)?), PhantomData))
+        })
+    }
+}
+
+/// Whoever makes a request that changes nothing, and whose body the handler reads by itself: a key says nothing there.
+pub struct CallerLooks<N>(pub Actor, pub PhantomData<N>);
+
+impl<N: Needs> FromRequest for CallerLooks<N> {
+    type Error = Stop;
+    type Future = LocalBoxFuture<'static, Result<Self, Stop>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(Self(allowed::<N>(&request).await?, PhantomData)) })
+    }
+}
+
 /// Reads a JSON body; none at all deserializes as null, for bodies that may be left out.
 pub async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: &mut Payload) -> Result<T, Problem> {
     parse(request, &body(payload).await?)
@@ -202,7 +278,6 @@ async fn body(payload: &mut Payload) -> Result<Bytes, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
-    let unfit = |e: serde_json::Error| Error::new(Kind::Invalid, "INVALID_JSON", format!("the JSON body does not fit: {e}"));
     if body.is_empty() {
         return Ok(serde_json::from_str("null").map_err(unfit)?);
     }
@@ -236,8 +311,8 @@ impl FromRequest for IfMatch {
     }
 }
 
-/// The `Idempotency-Key`, if there is one.
-pub struct IdempotencyKey(pub Option<String>);
+/// The `Idempotency-Key`, if there is one, of an operation that stores its answer by itself: see [`CallerOnce`].
+pub struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
     /// The request as one that acts once: what it says in parts, the status of its answer, and how the answer's body is made.
@@ -245,15 +320,6 @@ impl IdempotencyKey {
         let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
         let fingerprint = once::fingerprint(&parts);
         self.0.map(|key| Once { key, fingerprint, status, render })
-    }
-}
-
-impl FromRequest for IdempotencyKey {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(idempotency_key(request).map(Self))
     }
 }
 

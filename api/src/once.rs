@@ -15,17 +15,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{fmt, sync::Arc};
 
-/// Operations that store their answer in the change's own transaction, by themselves; and those that change nothing and read a body
-/// of which nothing is known here.
-const BY_THEMSELVES: [(&str, &str); 7] = [
-    ("POST", "/api/v1/verify"),
-    ("POST", "/api/v1/verify/policy"),
-    ("POST", "/api/v1/manifests"),
-    ("POST", "/api/v1/manifests/{id}/sign"),
-    ("POST", "/api/v1/webhooks"),
-    ("POST", "/api/v1/workflows"),
-    ("POST", "/api/v1/workflows/{id}/transition"),
-];
 /// The largest answer that is stored.
 const MAX_ANSWER: u64 = 256 << 10;
 /// What stands in place of an answer that is nobody's to keep.
@@ -98,9 +87,7 @@ pub fn fingerprint(parts: &[&[u8]]) -> String {
 
 /// Names the request for the use case, where it bears a key and acts; stops it when it was answered before.
 pub async fn claim(request: &HttpRequest, actor: &mut Actor, key: Option<String>, body: &[u8]) -> Result<(), Stop> {
-    let pattern = request.match_pattern().unwrap_or_default();
-    let by_itself = BY_THEMSELVES.contains(&(request.method().as_str(), pattern.as_str()));
-    let Some(key) = key.filter(|_| request.method() == "POST" && !by_itself) else { return Ok(()) };
+    let Some(key) = key.filter(|_| request.method() == "POST") else { return Ok(()) };
     let state = request.app_data::<web::Data<ApiState>>().ok_or_else(|| omt_kernel::Error::internal("no application state"))?;
     let whole = fingerprint(&[request.method().as_str().as_bytes(), request.uri().to_string().as_bytes(), body]);
     let claim = Arc::new(Claim {

@@ -1,10 +1,14 @@
 //! What goes over the wire.
 
+mod parse;
+
+pub use parse::{Word, choice, clearance, flag, given, named, reach, time, unfit, word};
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_kernel::{
-    Actor, Error, Kind, Reach, Result, SessionId,
+    Error, Result, SessionId,
     access::{SessionRecord, UserRecord},
-    manifest::{Classification, ManifestRecord, Relationship},
+    manifest::{ManifestRecord, Relationship},
     port::Page,
     record::{ApiKeyRecord, VerificationRecord},
 };
@@ -442,49 +446,4 @@ impl Session {
             expires_at: session.expires_at,
         }
     }
-}
-
-/// Parses a clearance.
-pub fn clearance(value: &str) -> Result<Classification> {
-    word("clearance", value, "public, internal, confidential, secret, top_secret")
-}
-
-/// A reach out of its parts; what is absent is the actor's own, but no clearance above `usual`.
-pub fn reach(
-    actor: &Actor,
-    department: Option<String>,
-    projects: Vec<String>,
-    given: Option<&str>,
-    usual: Classification,
-) -> Result<Reach> {
-    Ok(Reach {
-        department: department.or_else(|| actor.reach.department.clone()),
-        projects: if projects.is_empty() { actor.reach.projects.clone() } else { projects.into_iter().collect() },
-        clearance: given.map_or(Ok(actor.reach.clearance.min(usual)), clearance)?,
-    })
-}
-
-/// Tells a member that is null from one that is absent.
-pub fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
-/// Parses a word of the domain from a field or query parameter.
-pub fn word<T: std::str::FromStr>(field: &str, value: &str, allowed: &str) -> Result<T> {
-    value.parse().map_err(|_| Error::unprocessable_field("INVALID_FIELD", field, format!("must be one of {allowed}")))
-}
-
-/// Parses a flag.
-pub fn flag(field: &str, value: &str) -> Result<bool> {
-    match value {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(Error::unprocessable_field("INVALID_FIELD", field, "must be true or false")),
-    }
-}
-
-/// Parses an RFC 3339 time.
-pub fn time(field: &str, value: &str) -> Result<time::OffsetDateTime> {
-    time::OffsetDateTime::parse(value, &time::format_description::well_known::Rfc3339)
-        .map_err(|_| Error::new(Kind::Invalid, "INVALID_QUERY", format!("{field}: must be an RFC 3339 time")))
 }

@@ -66,9 +66,7 @@ pub async fn run(arguments: Arguments) {
             }
         }
     };
-    let workflows =
-        Arc::new(Mutex::new(VecDeque::from(each((0..arguments.workflows).collect(), arguments.concurrency, begin).await.0)));
-    let ids: Vec<String> = workflows.lock().unwrap().drain(..).collect();
+    let ids: Vec<String> = each((0..arguments.workflows).collect(), arguments.concurrency, begin).await.0;
     let submit = move |id: String| {
         let (client, url, bearer) = (client.clone(), arguments.url.clone(), arguments.bearer.clone());
         async move {

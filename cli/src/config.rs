@@ -286,6 +286,7 @@ pub enum StepUp {
 
 /// `[auth.ldap]`
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ldap {
     /// The tenant of its users.
     pub tenant: TenantId,
@@ -722,7 +723,13 @@ mod tests {
 
     #[test]
     fn typing_errors_are_refused() {
-        let bad = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string("[http]\nlistn = \"x\"")).extract::<Config>();
-        assert!(bad.unwrap_err().to_string().contains("listn"));
+        let read = |toml: &str| Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml)).extract::<Config>();
+        for (section, bad) in [("http", "listn"), ("auth", "step_upp"), ("auth.ldap", "start_tls"), ("auth.ldap", "grace_second")]
+        {
+            let error = read(&format!("[{section}]\n{bad} = true")).unwrap_err().to_string();
+            assert!(error.contains(bad), "{section}: {error}");
+        }
+        let known = read("[auth.ldap]\nstarttls = false\ngrace_seconds = 7").unwrap().auth.ldap;
+        assert_eq!((known.directory.starttls, known.grace_seconds), (false, 7));
     }
 }

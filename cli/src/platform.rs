@@ -257,7 +257,7 @@ impl Platform {
         };
         let jobs = Arc::new(Jobs::new(database.clone(), clock.clone(), entropy.clone(), audit.clone()));
         let authorizer: Arc<dyn Authorizer> = Arc::new(CasbinAuthorizer::new()?);
-        let people: Arc<dyn People> = Arc::new(Registry { authorizer: authorizer.clone() });
+        let people: Arc<dyn People> = Arc::new(Registry::new(authorizer.clone()));
         let post = match config.mail_settings() {
             Some(settings) => Some(Arc::new(Post {
                 database: database.clone(),

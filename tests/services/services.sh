@@ -137,6 +137,7 @@ JSON
   wait_for moto "${sign[@]}" "http://127.0.0.1:$moto/omt-test"
 
   cat > "$dir/env" <<ENV
+export OMT_TEST_SERVICES=1
 export OMT_TEST_POSTGRES=postgres://omt@127.0.0.1:$pg/omt
 export OMT_TEST_REDIS=redis://127.0.0.1:$redis/
 export OMT_TEST_S3='s3://omt-test?endpoint=http://127.0.0.1:$s3&path_style=true&region=us-east-1'

@@ -59,11 +59,11 @@ pub fn corpus() -> Option<PathBuf> {
     Some(path)
 }
 
-/// A service of the environment that `tests/services/services.sh` writes; none where there are no services at all, so that a test is
-/// not left out by a typing error.
+/// A service of the environment that `tests/services/services.sh` writes; none where there are no services at all. Where
+/// `OMT_TEST_SERVICES` says that there are, none is missing, so that no test is left out by a typing error.
 pub fn service(variable: &str) -> Option<String> {
     let found = std::env::var(variable).ok();
-    assert!(found.is_some() || std::env::var_os("OMT_TEST_POSTGRES").is_none(), "services are running, but not {variable}");
+    assert!(found.is_some() || std::env::var_os("OMT_TEST_SERVICES").is_none(), "services are running, but not {variable}");
     found
 }
 

@@ -40,7 +40,7 @@ async fn a_withdrawn_consent_turns_what_depends_on_it() {
 
     let path = format!("/api/v1/compliance/records/{}", id(&consent));
     let stale = reviewer.request("DELETE", &path).header("if-match", "\"4\"").send().await.unwrap();
-    problem(stale, 412, "STALE_REVISION").await;
+    problem(stale, 412, "REVISION_MISMATCH").await;
     let gone = ok(reviewer.request("DELETE", &path).send().await.unwrap(), StatusCode::OK).await;
     assert!(gone["evidence"]["withdrawn_at"].is_string() && gone["revision"] == 2, "{gone}");
     let reports = creator.get(&format!("/api/v1/compliance/reports/{}", id(&draft))).await;
@@ -212,7 +212,7 @@ async fn policies_are_versioned_tried_and_guard() {
     assert_eq!((&job["progress"]["would_newly_fail"], &job["progress"]["first"]), (&json!(1), &json!([id(&draft)])), "{job:#}");
 
     let stale = server.request("PUT", "/api/v1/policies/house").header("if-match", "\"5\"").json(&policy("house", "true"));
-    problem(stale.send().await.unwrap(), 412, "STALE_REVISION").await;
+    problem(stale.send().await.unwrap(), 412, "REVISION_MISMATCH").await;
     ok(send("PUT", "/api/v1/policies/house", policy("house", "true")).await, StatusCode::OK).await;
     let mut shadow = policy("house", "false");
     shadow["shadow"] = json!(true);
@@ -298,7 +298,7 @@ async fn personal_data_is_taken_out_of_a_draft() {
     let seen = rosa.get(&format!("/api/v1/workflows/{}", workflow["workflow_id"].as_str().unwrap())).await;
     assert_eq!(seen["current_state"], "draft");
     let stale = carla.request("POST", &format!("{path}/redact")).header("if-match", "\"1\"").json(&json!({}));
-    problem(stale.send().await.unwrap(), 412, "STALE_REVISION").await;
+    problem(stale.send().await.unwrap(), 412, "REVISION_MISMATCH").await;
 
     // Names of members cannot go; content with a manifest of its own cannot change; what is signed is signed.
     let note = json!([{ "label": "com.example.note", "data": { "bob@example.org": "fine" } }]).to_string();

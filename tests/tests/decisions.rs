@@ -70,11 +70,11 @@ async fn a_refusal_leaves_everything_as_it_was() {
     let stale =
         |person: &Person<'_>, path: &str, body: Value| person.request("POST", path).header("if-match", "\"1\"").json(&body);
     let answer = stale(&anna, &decide, json!({})).send().await.unwrap();
-    refused(&anna, &seen, answer, 412, "STALE_REVISION").await;
+    refused(&anna, &seen, answer, 412, "REVISION_MISMATCH").await;
     let answer = stale(&anna, &path(&seen, "transition"), json!({ "action": "approve" })).send().await.unwrap();
-    refused(&anna, &seen, answer, 412, "STALE_REVISION").await;
+    refused(&anna, &seen, answer, 412, "REVISION_MISMATCH").await;
     let answer = stale(&carla, &path(&seen, "cancel"), json!({ "comments": "enough" })).send().await.unwrap();
-    refused(&anna, &seen, answer, 412, "STALE_REVISION").await;
+    refused(&anna, &seen, answer, 412, "REVISION_MISMATCH").await;
 
     // Whoever may not.
     refused(&anna, &seen, carla.post(&decide, json!({})).await, 403, "FOUR_EYES").await;
@@ -124,7 +124,7 @@ async fn a_refusal_leaves_everything_as_it_was() {
     let seen = ok(first, StatusCode::OK).await;
     assert_eq!(seen["tasks"][0]["decided"], 1);
     let again = anna.request("POST", &decide).header("if-match", fresh).json(&json!({})).send().await.unwrap();
-    refused(&anna, &seen, again, 412, "STALE_REVISION").await;
+    refused(&anna, &seen, again, 412, "REVISION_MISMATCH").await;
     refused(&anna, &seen, anna.post(&decide, json!({})).await, 409, "ALREADY_DECIDED").await;
     let other_way = json!({ "action": "reject", "comments": "no" });
     refused(&anna, &seen, anna.post(&decide, other_way).await, 409, "ALREADY_DECIDED").await;

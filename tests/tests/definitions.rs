@@ -27,7 +27,7 @@ async fn definitions_are_checked_versioned_and_drawn() {
     island["states"]["island"] = json!({ "title": "Island", "kind": "closed" });
     let refused = problem(put(island).send().await.unwrap(), 422, "INVALID_DEFINITION").await;
     assert_eq!(refused["errors"], json!([{ "field": "states.island", "reason": "cannot be reached" }]));
-    problem(put(definition.clone()).header("if-match", "\"9\"").send().await.unwrap(), 412, "STALE_REVISION").await;
+    problem(put(definition.clone()).header("if-match", "\"9\"").send().await.unwrap(), 412, "REVISION_MISMATCH").await;
     // The second version has another name for `submitted`.
     let text = definition.to_string().replace("\"submitted\"", "\"waiting\"");
     definition = serde_json::from_str(&text).unwrap();

@@ -216,7 +216,7 @@ async fn callers_are_kept_to_their_pace() {
     let first = ask().await;
     assert_eq!(first.status(), StatusCode::OK);
     assert_eq!(first.headers()["ratelimit-policy"], "\"caller\";q=20;w=60");
-    assert_eq!(first.headers()["ratelimit"], "\"caller\";r=19;t=60");
+    assert_eq!(first.headers()["ratelimit"], "\"caller\";r=19;t=3");
     let mut refused = None;
     for _ in 0..25 {
         let answer = ask().await;
@@ -226,6 +226,8 @@ async fn callers_are_kept_to_their_pace() {
         }
     }
     let refused = refused.expect("the twenty-first is refused");
+    assert_eq!(refused.headers()["ratelimit-policy"], "\"caller\";q=20;w=60");
+    assert_eq!(refused.headers()["ratelimit"], "\"caller\";r=0;t=60");
     let wait: u32 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=4).contains(&wait), "{wait}");
     problem(refused, 429, "RATE_LIMITED").await;

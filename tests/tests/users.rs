@@ -60,7 +60,7 @@ async fn users_are_made_changed_and_removed() {
     let changed = server.request("PUT", &path).header("if-match", &tag).json(&json!({ "roles": ["auditor"] })).send().await;
     ok(changed.unwrap(), StatusCode::OK).await;
     let stale = server.request("PUT", &path).header("if-match", &tag).json(&json!({ "roles": [] })).send().await.unwrap();
-    problem(stale, 412, "REVISION_CHANGED").await;
+    problem(stale, 412, "REVISION_MISMATCH").await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     let me = ok(send(&server, &token, "GET", "/api/v1/auth/me", Value::Null).await, StatusCode::OK).await;
     assert_eq!(me["roles"], json!(["auditor"]));

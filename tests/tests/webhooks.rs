@@ -374,7 +374,7 @@ async fn webhooks_that_are_refused() {
     let other = json!({ "url": far, "events": ["manifest.*"] });
     problem(keyed().json(&other).send().await.unwrap(), 422, "IDEMPOTENCY_KEY_REUSED").await;
     let stale = server.request("PATCH", &webhook(&first)).header("if-match", "\"7\"").json(&json!({ "enabled": false }));
-    problem(stale.send().await.unwrap(), 412, "STALE_REVISION").await;
+    problem(stale.send().await.unwrap(), 412, "REVISION_MISMATCH").await;
     let inward = server.request("PATCH", &webhook(&first)).json(&json!({ "url": "https://192.168.0.1/" }));
     problem(inward.send().await.unwrap(), 422, "INVALID_WEBHOOK_URL").await;
     for _ in 1..20 {

@@ -238,7 +238,7 @@ async fn the_default_workflow_refuses_what_is_not_in_its_table() {
     problem(auditor.take(&workflow, "submit").await, 403, "FORBIDDEN").await;
     let path = format!("/api/v1/workflows/{}/transition", workflow["workflow_id"].as_str().unwrap());
     let stale = creator.request("POST", &path).header("if-match", "\"7\"").json(&json!({ "action": "submit" }));
-    problem(stale.send().await.unwrap(), 412, "STALE_REVISION").await;
+    problem(stale.send().await.unwrap(), 412, "REVISION_MISMATCH").await;
     let fresh = creator.request("POST", &path).header("if-match", "\"1\"").json(&json!({ "action": "submit" }));
     ok(fresh.send().await.unwrap(), StatusCode::OK).await;
     let seen = creator.shown(&workflow).await;
@@ -471,7 +471,7 @@ async fn there_is_no_way_around() {
     assert!(told(&reviewer.get("/api/v1/notifications").await));
     assert!(!told(&nora.get("/api/v1/notifications").await));
 
-    // The same request to publish has the same answer.
+    // The same request to publish has the answer that was stored with the decision: 202, whatever became of it since.
     reviewer.moves(&third, "review", "in_review").await;
     approver.moves(&third, "approve", "approved").await;
     let publish = || {

@@ -1,6 +1,6 @@
 //! Archives what is old, when an administrator asks for it.
 
-use crate::governance::on_a_thread;
+use crate::governance::{on_a_thread, order};
 use async_trait::async_trait;
 use omt_claims::service::Manifests;
 use omt_jobs::{ARCHIVE, ArchiveOrder, Handler, JobError, Progress};
@@ -102,10 +102,7 @@ impl Handler for Archive {
     }
 
     async fn run(&self, job: &JobRecord, progress: &Progress) -> std::result::Result<(), JobError> {
-        let order: std::result::Result<ArchiveOrder, _> = serde_json::from_value(job.payload.clone());
-        let (Ok(order), Some(tenant)) = (order, &job.tenant) else {
-            return Err(JobError::Fatal(Error::internal("an archive job says nothing that can be done")));
-        };
-        Ok(self.run_for(tenant, &order, progress).await?)
+        let (tenant, order): (_, ArchiveOrder) = order(job)?;
+        Ok(self.run_for(&tenant, &order, progress).await?)
     }
 }

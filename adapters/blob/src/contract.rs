@@ -152,7 +152,7 @@ async fn tiers_in_directories() {
 
 #[tokio::test]
 async fn tiers_in_seaweedfs() {
-    let Ok(url) = std::env::var("OMT_TEST_S3") else { return };
+    let Some(url) = omt_tests::service("OMT_TEST_S3") else { return };
     let dir = tempfile::tempdir().unwrap();
     let (place, query) = url.split_once('?').unwrap();
     tiers(&format!("{place}/{}?{query}", uuid::Uuid::new_v4()), dir.path()).await;
@@ -161,7 +161,7 @@ async fn tiers_in_seaweedfs() {
 /// moto keeps storage classes, so it shows that they are asked for.
 #[tokio::test]
 async fn tiers_in_moto() {
-    let Ok(url) = std::env::var("OMT_TEST_MOTO") else { return };
+    let Some(url) = omt_tests::service("OMT_TEST_MOTO") else { return };
     let dir = tempfile::tempdir().unwrap();
     let (place, query) = url.split_once('?').unwrap();
     tiers(&format!("{place}/{}?{query}", uuid::Uuid::new_v4()), dir.path()).await;
@@ -169,7 +169,7 @@ async fn tiers_in_moto() {
 
 /// The bucket that a variable names, with a prefix of this test's own.
 fn bucket(variable: &str) -> Option<crate::S3Url> {
-    let mut url: crate::S3Url = std::env::var(variable).ok()?.parse().unwrap();
+    let mut url: crate::S3Url = omt_tests::service(variable)?.parse().unwrap();
     url.prefix = format!("{}/", uuid::Uuid::new_v4());
     Some(url)
 }

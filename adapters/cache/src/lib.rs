@@ -114,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn keeps_for_a_while_and_apart() {
-        let Ok(url) = std::env::var("OMT_TEST_REDIS") else { return };
+        let Some(url) = omt_tests::service("OMT_TEST_REDIS") else { return };
         let name = uuid::Uuid::new_v4().to_string();
         let (one, other) = (RedisCache::connect(&url, &name).await.unwrap(), RedisCache::connect(&url, "other").await.unwrap());
         one.check().await.unwrap();

@@ -171,6 +171,7 @@ mod tests {
         metrics.manifest("signed");
         metrics.cache("verification", true);
         metrics.shadow_policy(false);
+        metrics.refused("FORBIDDEN");
         metrics.replica_read();
         let behind = ReplicationState { blobs: 3, bytes: 4, ..ReplicationState::default() };
         let mut gauges =
@@ -184,6 +185,7 @@ mod tests {
             "omt_manifests_total{event=\"signed\"} 1",
             "omt_cache_requests_total{cache=\"verification\",outcome=\"hit\"} 1",
             "omt_policy_shadow_total{outcome=\"failed\"} 1",
+            "omt_refusals_total{code=\"FORBIDDEN\"} 1",
             "omt_jobs{kind=\"k\",state=\"dead\"} 2",
             "omt_replica_reads_total 1",
             "omt_replication_lag_seconds 2.5",

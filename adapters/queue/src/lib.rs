@@ -360,13 +360,13 @@ mod contract {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn postgres() {
-        let Ok(url) = std::env::var("OMT_TEST_POSTGRES") else { return };
+        let Some(url) = omt_tests::service("OMT_TEST_POSTGRES") else { return };
         suite(&url).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn redis() {
-        let Ok(url) = std::env::var("OMT_TEST_REDIS") else { return };
+        let Some(url) = omt_tests::service("OMT_TEST_REDIS") else { return };
         suite(&url).await;
     }
 

@@ -48,7 +48,7 @@ async fn sqlite() -> (Arc<SqlDatabase>, Option<tempfile::TempDir>) {
 
 /// A new database on the server, where there is one.
 async fn postgres() -> Option<(Arc<SqlDatabase>, Option<tempfile::TempDir>)> {
-    let server = std::env::var("OMT_TEST_POSTGRES").ok()?;
+    let server = omt_tests::service("OMT_TEST_POSTGRES")?;
     let name = format!("contract_{}", Uuid::new_v4().simple());
     let pool = sqlx::PgPool::connect(&server).await.unwrap();
     sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
@@ -502,6 +502,7 @@ impl Telemetry for Outcomes {
     fn verified(&self, _: &str) {}
     fn manifest(&self, _: &'static str) {}
     fn cache(&self, _: &'static str, _: bool) {}
+    fn shadow_policy(&self, _: bool) {}
     fn render(&self, _: &Gauges) -> Result<String> {
         Ok(String::new())
     }

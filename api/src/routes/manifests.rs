@@ -3,7 +3,7 @@
 use crate::{
     ApiState,
     blob_response::{self, Restore, Serving},
-    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
+    extract::{Caller, CallerOnce, CallerOnceWith, CallerWith, IfMatch, may, replayed},
     found::Found,
     multipart::{self, Form, Shape},
     problem::{Problem, ProblemBody},
@@ -21,16 +21,13 @@ use omt_claims::{
 };
 use omt_compliance::pii;
 use omt_kernel::{
-    Error, Kind, ManifestId,
+    Error, Kind, ManifestId, check_revision,
     manifest::{Classification, ManifestFilter, ManifestRecord, Relationship},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
-
-const CLASSIFICATIONS: &str = "public, internal, confidential, secret, top_secret";
-const RELATIONSHIPS: &str = "parentOf, componentOf, inputTo";
 
 const UPLOAD: Shape = Shape {
     texts: &[
@@ -126,8 +123,7 @@ fn etag(record: &ManifestRecord) -> (header::HeaderName, String) {
 
 fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem> {
     let classification = form.text("classification");
-    let classification =
-        classification.map(|c| wire::word::<Classification>("classification", &c, CLASSIFICATIONS)).transpose()?;
+    let classification = classification.map(|c| wire::word::<Classification>("classification", &c)).transpose()?;
     let at_once = form.text("sign").map(|s| wire::flag("sign", &s)).transpose()?.unwrap_or(false);
     let algorithm = form.text("algorithm");
     // A wrong algorithm is wrong even where nothing is signed yet.
@@ -145,7 +141,7 @@ fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem>
         })?;
     }
     if let Some(inclusion) = form.text("metadata") {
-        definition.metadata = wire::word("metadata", &inclusion, "none, safe, all")?;
+        definition.metadata = wire::word("metadata", &inclusion)?;
     }
     let mut relationships = form.texts("ingredient_relationship");
     relationships.extend(form.texts("relationship"));
@@ -157,7 +153,7 @@ fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem>
     let mut ingredients = Vec::new();
     for (at, file) in files.into_iter().enumerate() {
         let relationship = match relationships.get(at) {
-            Some(text) => wire::word::<Relationship>("ingredient_relationship", text, RELATIONSHIPS)?,
+            Some(text) => wire::word::<Relationship>("ingredient_relationship", text)?,
             None => Relationship::ComponentOf,
         };
         ingredients.push(NewIngredient { file, relationship });
@@ -187,8 +183,7 @@ fn new_manifest(form: &mut Form, file: Uploaded) -> Result<NewManifest, Problem>
         (status = 503, body = ProblemBody, description = "BUSY, STORAGE_FULL, CONTENT_JUST_DELETED")))]
 pub async fn create(
     state: web::Data<ApiState>,
-    caller: Caller<may::ManifestCreate>,
-    key: IdempotencyKey,
+    CallerOnce(actor, key, _): CallerOnce<may::ManifestCreate>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -200,18 +195,18 @@ pub async fn create(
         (Some(file), None) => file,
         (None, Some(upload)) => {
             // Done before, the upload is gone, and the answer is what it was.
-            if let Some(outcome) = state.manifests.replay(&caller.0, once.as_ref()).await? {
+            if let Some(outcome) = state.manifests.replay(&actor, once.as_ref()).await? {
                 return Ok(answer(outcome, actix_web::http::StatusCode::CREATED));
             }
-            state.manifests.uploaded(&caller.0, upload, file_name, state.max_upload).await?
+            state.manifests.uploaded(&actor, upload, file_name, state.max_upload).await?
         }
         (None, None) => return Err(Error::invalid_field("MISSING_FIELD", "file", "is needed, or `upload`").into()),
         (Some(_), Some(_)) => return Err(Error::invalid_field("DUPLICATE_FIELD", "upload", "cannot stand beside `file`").into()),
     };
     let new = new_manifest(&mut form, file)?;
-    let outcome = state.manifests.create(&caller.0, new, once).await?;
+    let outcome = state.manifests.create(&actor, new, once).await?;
     if let Some(upload) = &upload {
-        state.manifests.drop_uploaded(&caller.0, upload).await;
+        state.manifests.drop_uploaded(&actor, upload).await;
     }
     Ok(answer(outcome, actix_web::http::StatusCode::CREATED))
 }
@@ -233,8 +228,7 @@ pub struct SignBody {
         (status = 422, body = ProblemBody, description = "UNKNOWN_ALGORITHM, PRIVATE_PROFILE_DISABLED, ACTION_CONFLICT"), (status = 503, body = ProblemBody)))]
 pub async fn sign(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::ManifestSign, Option<SignBody>>,
-    key: IdempotencyKey,
+    CallerOnceWith(actor, body, key, _): CallerOnceWith<may::ManifestSign, Option<SignBody>>,
     if_match: IfMatch,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
@@ -309,8 +303,8 @@ pub async fn list(
         department: query.department,
         creator: query.creator,
         project: query.project,
-        classification: query.classification.map(|c| wire::word("classification", &c, CLASSIFICATIONS)).transpose()?,
-        state: query.state.map(|s| wire::word("state", &s, "draft, signed, archived")).transpose()?,
+        classification: query.classification.map(|c| wire::word("classification", &c)).transpose()?,
+        state: query.state.map(|s| wire::word("state", &s)).transpose()?,
         title_contains: query.q.filter(|q| !q.is_empty()),
         created_from: query.created_from.map(|t| wire::time("created_from", &t)).transpose()?,
         created_before: query.created_before.map(|t| wire::time("created_before", &t)).transpose()?,
@@ -350,7 +344,7 @@ pub async fn update(
     if_match: IfMatch,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, Problem> {
-    let classification = body.classification.map(|c| wire::word("classification", &c, CLASSIFICATIONS)).transpose()?;
+    let classification = body.classification.map(|c| wire::word("classification", &c)).transpose()?;
     let changes = Changes { title: body.title, department: body.department, project: body.project, classification };
     let record = state.manifests.update(&actor, ManifestId(*id), changes, if_match.0).await?;
     Ok(HttpResponse::Ok().insert_header(etag(&record)).json(Manifest::from(&record)))
@@ -402,10 +396,7 @@ pub async fn redact(
 ) -> Result<HttpResponse, Problem> {
     let id = ManifestId(*id);
     let (plan, found, revision) = state.compliance.redaction(&actor, id, &body.kinds).await?;
-    if if_match.0.is_some_and(|expected| expected != revision) {
-        let words = format!("the manifest is at revision {revision}");
-        return Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words).into());
-    }
+    check_revision("manifest", revision, if_match.0)?;
     let record = match found.is_empty() {
         true => state.manifests.get(&actor, id).await?,
         // What was found is what goes: a change since then is refused.

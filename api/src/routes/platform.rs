@@ -114,8 +114,8 @@ pub struct Overview {
     storage_used_gb: f64,
 }
 
-fn settings(value: Option<Value>, defaults: &TenantSettings) -> Result<TenantSettings, Error> {
-    let Some(value) = value else { return Ok(defaults.clone()) };
+fn settings(value: Option<Value>) -> Result<TenantSettings, Error> {
+    let Some(value) = value else { return Ok(TenantSettings::default()) };
     serde_json::from_value(value).map_err(|e| Error::unprocessable_field("INVALID_SETTINGS", "settings", e.to_string()))
 }
 
@@ -154,7 +154,7 @@ pub async fn create(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::AdminSystem, TenantRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, settings) = (tenant(&body.id)?, settings(body.settings, &TenantSettings::default())?);
+    let (id, settings) = (tenant(&body.id)?, settings(body.settings)?);
     check_names(&state, &actor, &id, &settings).await?;
     let administrator = body.administrator.map(|first| (first.username, first.password));
     state.access.create_tenant(&actor, id, settings.clone(), administrator).await?;
@@ -218,7 +218,7 @@ pub async fn update(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let name = TenantId::parse(&id).map_err(|_| Error::not_found("tenant"))?;
-    let settings = settings(Some(body.settings), &TenantSettings::default())?;
+    let settings = settings(Some(body.settings))?;
     // First whether the caller may know what that tenant has.
     state.access.tenant(&actor, &name).await?;
     check_names(&state, &actor, &name, &settings).await?;
@@ -252,8 +252,7 @@ pub async fn archive(
     if body.older_than_days > 36_600 {
         return Err(Error::unprocessable_field("INVALID_FIELD", "older_than_days", "at most 36600").into());
     }
-    let words = "public, internal, confidential, secret, top_secret";
-    let classification = body.classification.as_deref().map(|c| crate::wire::word("classification", c, words)).transpose()?;
+    let classification = body.classification.as_deref().map(|c| crate::wire::word("classification", c)).transpose()?;
     let order = ArchiveOrder {
         created_before: (state.clock.now() - time::Duration::days(i64::from(body.older_than_days))).unix_timestamp(),
         department: body.department,

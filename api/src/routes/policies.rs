@@ -2,10 +2,11 @@
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith, IfMatch, json as json_body, may},
+    extract::{Caller, CallerLooks, CallerWith, IfMatch, json as json_body, may},
     multipart::{self, BodyKind, Shape},
     problem::{Problem, ProblemBody},
     routes::verify::content_of,
+    wire,
 };
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -16,7 +17,7 @@ use omt_claims::service::VerifyTarget;
 use omt_kernel::{Error, ManifestId, error::Context as _};
 use omt_policy::{Answer, Findings, Policy, Shown, Version};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -108,16 +109,11 @@ fn policy(mut body: Value, name: Option<&str>) -> Result<Policy, Error> {
         for member in ["version", "built_in", "removed", "created_by", "in_force", "shadow_findings"] {
             body.remove(member);
         }
-        if let Some(name) = name {
-            let named = body.entry("name").or_insert_with(|| json!(name));
-            if named.as_str() != Some(name) {
-                return Err(Error::unprocessable_field("INVALID_FIELD", "name", "is not the one of the path"));
-            }
-        }
     }
-    let unfit =
-        |e: serde_json::Error| Error::new(omt_kernel::Kind::Invalid, "INVALID_JSON", format!("the JSON body does not fit: {e}"));
-    serde_json::from_value(body).map_err(unfit)
+    match name {
+        Some(name) => wire::named(body, name),
+        None => serde_json::from_value(body).map_err(wire::unfit),
+    }
 }
 
 /// Lists the policies in force.
@@ -134,7 +130,6 @@ pub async fn create(
     CallerWith(actor, body, _): CallerWith<may::AdminPolicies, Value>,
 ) -> Result<HttpResponse, Problem> {
     let policy = policy(body, None)?;
-    state.access.require_step_up(&actor).await?;
     let made = state.policies.create(&actor, policy).await?;
     let mut response = HttpResponse::Created();
     response.insert_header((header::LOCATION, format!("/api/v1/policies/{}", made.policy.name)));
@@ -169,7 +164,6 @@ pub async fn update(
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     let policy = policy(body, Some(&name))?;
-    state.access.require_step_up(&actor).await?;
     Ok(one(state.policies.update(&actor, policy, if_match.0).await?, HttpResponse::Ok()))
 }
 
@@ -181,7 +175,6 @@ pub async fn delete(
     name: web::Path<String>,
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
-    state.access.require_step_up(&caller.0).await?;
     state.policies.remove(&caller.0, &name, if_match.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -213,7 +206,6 @@ pub async fn roll_back(
     name: web::Path<String>,
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
-    state.access.require_step_up(&actor).await?;
     Ok(one(state.policies.roll_back(&actor, &name, body.version, if_match.0).await?, HttpResponse::Ok()))
 }
 
@@ -232,7 +224,6 @@ pub async fn dry_run(
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let policy = policy(body, Some(&name))?;
-    state.access.require_step_up(&actor).await?;
     let id = state.policies.dry_run(&actor, policy).await?;
     let place = (header::LOCATION, format!("/api/v1/admin/jobs/{id}"));
     Ok(HttpResponse::Accepted().insert_header(place).json(DryRunStarted { job_id: id.0 }))
@@ -270,7 +261,7 @@ pub struct PolicyCheckForm {
     responses((status = 200, body = Answer, description = "The verdict: `passed`, and `rules` with location, expected, actual and evidence"), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody, description = "NOT_FOUND, UNKNOWN_POLICY"), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 503, body = ProblemBody, description = "BUSY")))]
 pub async fn verify(
     state: web::Data<ApiState>,
-    caller: Caller<may::ManifestRead>,
+    caller: CallerLooks<may::ManifestRead>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {

@@ -4,13 +4,13 @@ use crate::{
     ApiState,
     extract::{Caller, CallerWith, IfMatch, may},
     problem::{Problem, ProblemBody},
-    routes::workflows::{AttachmentBody, Workflow, attachments, choice, one},
-    wire::{PageQuery, Paged},
+    routes::workflows::{AttachmentBody, Workflow, attachments, one},
+    wire::{self, PageQuery, Paged},
 };
 use actix_web::{HttpResponse, web};
 use futures_util::StreamExt;
 use omt_kernel::{Error, NotificationId, TaskId, governance::TaskFilter};
-use omt_workflow::{Decision, Inbox, Lend, TaskView};
+use omt_workflow::{Decision, Inbox, Lend, TaskView, Workflows};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -106,7 +106,7 @@ pub async fn list(
 ) -> Result<HttpResponse, Problem> {
     let query = query.into_inner();
     let known = [("all", Inbox::All), ("mine", Inbox::Mine), ("groups", Inbox::Groups), ("everybody", Inbox::Everybody)];
-    let inbox = choice("inbox", query.inbox.as_deref(), &known, Inbox::All)?;
+    let inbox = wire::choice("inbox", query.inbox.as_deref(), &known, Inbox::All)?;
     let page = PageQuery { limit: query.limit, cursor: query.cursor }.page()?;
     let filter = TaskFilter {
         candidates: None,
@@ -135,7 +135,7 @@ pub struct TaskCounts {
 #[utoipa::path(get, path = "/api/v1/tasks/counts", tag = "tasks", security(("bearer" = [])), responses((status = 200, body = TaskCounts), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
 pub async fn counts(state: web::Data<ApiState>, caller: Caller<may::ManifestRead>) -> Result<HttpResponse, Problem> {
     let (mine, groups, overdue) = state.workflows.task_counts(&caller.0).await?;
-    Ok(HttpResponse::Ok().json(TaskCounts { mine, groups, overdue, counted_to: 1_000 }))
+    Ok(HttpResponse::Ok().json(TaskCounts { mine, groups, overdue, counted_to: Workflows::COUNTED.into() }))
 }
 
 /// Takes a task for oneself, so that nobody else decides on it.

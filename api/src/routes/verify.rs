@@ -3,7 +3,7 @@
 use super::manifests::readable;
 use crate::{
     ApiState,
-    extract::{Caller, json, may},
+    extract::{Caller, CallerLooks, json, may},
     multipart::{self, BodyKind, Form, Shape},
     problem::{Problem, ProblemBody},
     wire::{self, HistoryEntry, PageQuery, Paged},
@@ -56,7 +56,7 @@ pub struct VerifyForm {
         (status = 409, body = ProblemBody, description = "NOT_SIGNED"), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 503, body = ProblemBody, description = "BUSY")))]
 pub async fn verify(
     state: web::Data<ApiState>,
-    caller: Caller<may::ManifestRead>,
+    caller: CallerLooks<may::ManifestRead>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {

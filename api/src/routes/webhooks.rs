@@ -2,7 +2,7 @@
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
+    extract::{Caller, CallerOnceWith, CallerWith, IfMatch, may, replayed},
     found::Found,
     problem::{Problem, ProblemBody},
     wire::{self, PageQuery, Paged},
@@ -179,10 +179,8 @@ fn render(done: &Created) -> Value {
     responses((status = 201, body = Webhook), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, STEP_UP_REQUIRED, BEYOND_REACH"), (status = 409, body = ProblemBody, description = "TOO_MANY_WEBHOOKS"), (status = 422, body = ProblemBody, description = "INVALID_WEBHOOK_URL, INVALID_FIELD")))]
 pub async fn create(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::AdminSystem, WebhookRequest>,
-    key: IdempotencyKey,
+    CallerOnceWith(actor, body, key, _): CallerOnceWith<may::ChangeWebhooks, WebhookRequest>,
 ) -> Result<HttpResponse, Problem> {
-    state.access.require_step_up(&actor).await?;
     let once = key.once(201, &["POST /api/v1/webhooks", &json!(body).to_string()], render);
     let new = NewEndpoint {
         reach: wire::reach(&actor, body.department, body.projects, body.clearance.as_deref(), Classification::Internal)?,
@@ -241,11 +239,10 @@ pub async fn get(endpoint: Found<may::SeeConfiguration, Endpoint>) -> HttpRespon
 #[utoipa::path(patch, path = "/api/v1/webhooks/{id}", tag = "webhooks", params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw")), request_body = WebhookChange, security(("bearer" = [])), responses((status = 200, body = Webhook), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, STEP_UP_REQUIRED, BEYOND_REACH"), (status = 404, body = ProblemBody), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "INVALID_WEBHOOK_URL, INVALID_FIELD")))]
 pub async fn update(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::AdminSystem, WebhookChange>,
+    CallerWith(actor, body, _): CallerWith<may::ChangeWebhooks, WebhookChange>,
     id: web::Path<Uuid>,
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
-    state.access.require_step_up(&actor).await?;
     let changes = Changes {
         clearance: body.clearance.as_deref().map(wire::clearance).transpose()?,
         department: body.department,
@@ -263,11 +260,10 @@ pub async fn update(
 #[utoipa::path(delete, path = "/api/v1/webhooks/{id}", tag = "webhooks", params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw")), security(("bearer" = [])), responses((status = 204), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 412, body = ProblemBody)))]
 pub async fn delete(
     state: web::Data<ApiState>,
-    caller: Caller<may::AdminSystem>,
+    caller: Caller<may::ChangeWebhooks>,
     id: web::Path<Uuid>,
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
-    state.access.require_step_up(&caller.0).await?;
     state.webhooks.delete(&caller.0, EndpointId(*id), if_match.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -284,11 +280,10 @@ pub struct RotateRequest {
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/rotate-secret", tag = "webhooks", params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw")), request_body = RotateRequest, security(("bearer" = [])), responses((status = 200, body = Webhook), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody)))]
 pub async fn rotate(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::AdminSystem, RotateRequest>,
+    CallerWith(actor, body, _): CallerWith<may::ChangeWebhooks, RotateRequest>,
     id: web::Path<Uuid>,
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
-    state.access.require_step_up(&actor).await?;
     let overlap = Duration::seconds(body.overlap_seconds.unwrap_or(OVERLAP).into());
     let done = state.webhooks.rotate(&actor, EndpointId(*id), overlap, if_match.0).await?;
     Ok(one(done.endpoint, Some(done.secret), HttpResponse::Ok()))

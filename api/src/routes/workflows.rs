@@ -1,15 +1,15 @@
-//! Workflows and their definitions.
+//! Workflows.
 
 use crate::{
     ApiState,
-    extract::{Caller, CallerWith, IdempotencyKey, IfMatch, may, replayed},
+    extract::{Caller, CallerOnceWith, CallerWith, IfMatch, may, replayed},
     found::Found,
     problem::{Problem, ProblemBody},
     wire::{PageQuery, Paged},
 };
 use actix_web::{HttpResponse, http::header, web};
 use omt_kernel::{Error, ManifestId, WorkflowId, governance::WorkflowFilter, once::Outcome};
-use omt_workflow::{NewWorkflow, Step, Version, WorkflowView, definition::Definition, model::Attachment};
+use omt_workflow::{NewWorkflow, Step, WorkflowView, model::Attachment};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -284,8 +284,7 @@ pub fn one(view: WorkflowView, mut response: actix_web::HttpResponseBuilder) -> 
     responses((status = 201, body = Workflow), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "NOT_A_DRAFT, WORKFLOW_EXISTS"), (status = 422, body = ProblemBody, description = "UNKNOWN_DEFINITION, WRONG_DEFINITION, UNKNOWN_STAGE, NOT_ELIGIBLE, QUORUM_OUT_OF_REACH, MISSING_FIELD")))]
 pub async fn create(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::WorkflowInitiate, WorkflowRequest>,
-    key: IdempotencyKey,
+    CallerOnceWith(actor, body, key, _): CallerOnceWith<may::WorkflowInitiate, WorkflowRequest>,
 ) -> Result<HttpResponse, Problem> {
     let once = key.once(201, &["POST /api/v1/workflows", &json!(body).to_string()], render);
     let new =
@@ -343,16 +342,15 @@ pub async fn get(found: Found<may::ManifestRead, WorkflowView>) -> HttpResponse 
 }
 
 /// Takes a transition, or agrees to it where several must. What it does besides, such as signing, is done when this answers 200;
-/// 202 says that it is still under way.
+/// 202 says that it is still under way. A retry gets what was stored with the decision: 202 where something was still to be done then.
 #[utoipa::path(post, path = "/api/v1/workflows/{id}/transition", tag = "workflows", request_body = TransitionRequest, security(("bearer" = [])),
-    params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw"), ("Idempotency-Key" = Option<String>, Header, description = "A retry with the same key and body gets the same answer")),
+    params(("id" = Uuid, Path,), ("If-Match" = Option<String>, Header, description = "The revision you saw"), ("Idempotency-Key" = Option<String>, Header, description = "A retry with the same key and body gets what was stored when the decision was written")),
     responses((status = 200, body = Workflow), (status = 202, body = Workflow), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, NOT_ELIGIBLE, FOUR_EYES"), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "WRONG_STATE with the allowed actions, ALREADY_DECIDED, STAGE_CLOSED, TASK_CLAIMED, GUARD_FAILED with the reasons, CONTENT_CHANGED, TRANSITION_PENDING"), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "UNKNOWN_ACTION, UNKNOWN_STAGE, COMMENTS_REQUIRED, INVALID_FIELD")))]
 pub async fn transition(
     state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::WorkflowPart, TransitionRequest>,
+    CallerOnceWith(actor, body, key, _): CallerOnceWith<may::WorkflowPart, TransitionRequest>,
     id: web::Path<Uuid>,
     if_match: IfMatch,
-    key: IdempotencyKey,
 ) -> Result<HttpResponse, Problem> {
     let once = key.once(200, &["POST transition", &id.to_string(), &json!(body).to_string()], render);
     let step = Step {
@@ -435,144 +433,4 @@ pub async fn history(
     }
     let items = state.workflows.history(&caller.0, WorkflowId(*id), query.after, limit).await?;
     Ok(HttpResponse::Ok().json(History { items: items.into_iter().map(Into::into).collect() }))
-}
-
-/// A version of a definition.
-#[derive(Serialize, ToSchema)]
-pub struct DefinitionBody {
-    /// Its version.
-    version: u32,
-    /// Every tenant has it.
-    built_in: bool,
-    /// What it says: see docs/workflows.md.
-    #[schema(value_type = Object)]
-    definition: Definition,
-}
-
-/// Definitions.
-#[derive(Serialize, ToSchema)]
-pub struct Definitions {
-    /// The newest version of each, by name.
-    items: Vec<DefinitionBody>,
-}
-
-/// Which version.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct VersionQuery {
-    /// The newest when absent.
-    version: Option<u32>,
-}
-
-impl From<Version> for DefinitionBody {
-    fn from(found: Version) -> Self {
-        Self { version: found.version, built_in: found.record.is_none(), definition: found.definition.as_ref().clone() }
-    }
-}
-
-fn definition_answer(found: Version) -> HttpResponse {
-    let tag = format!("\"{}\"", found.version);
-    HttpResponse::Ok().insert_header((header::ETAG, tag)).json(DefinitionBody::from(found))
-}
-
-/// Lists workflow definitions.
-#[utoipa::path(get, path = "/api/v1/workflow-definitions", tag = "workflows", security(("bearer" = [])), responses((status = 200, body = Definitions), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)))]
-pub async fn definitions(state: web::Data<ApiState>, caller: Caller<may::ManifestRead>) -> Result<HttpResponse, Problem> {
-    let items = state.workflows.definitions(&caller.0).await?.into_iter().map(Into::into).collect();
-    Ok(HttpResponse::Ok().json(Definitions { items }))
-}
-
-/// One workflow definition.
-#[utoipa::path(get, path = "/api/v1/workflow-definitions/{name}", tag = "workflows", params(("name" = String, Path,), VersionQuery), security(("bearer" = [])), responses((status = 200, body = DefinitionBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn definition(
-    state: web::Data<ApiState>,
-    caller: Caller<may::ManifestRead>,
-    name: web::Path<String>,
-    query: web::Query<VersionQuery>,
-) -> Result<HttpResponse, Problem> {
-    Ok(definition_answer(state.workflows.definition_version(&caller.0, &name, query.version).await?))
-}
-
-/// Adds a version of a workflow definition. Workflows that run keep theirs.
-#[utoipa::path(put, path = "/api/v1/workflow-definitions/{name}", tag = "workflows", params(("name" = String, Path,), ("If-Match" = Option<String>, Header, description = "The version you saw")), request_body(content = Object, content_type = "application/json"), security(("bearer" = [])), responses((status = 200, body = DefinitionBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody, description = "INVALID_DEFINITION with every fault and its place")))]
-pub async fn put_definition(
-    state: web::Data<ApiState>,
-    CallerWith(actor, mut body, _): CallerWith<may::AdminPolicies, Value>,
-    name: web::Path<String>,
-    if_match: IfMatch,
-) -> Result<HttpResponse, Problem> {
-    if let Some(body) = body.as_object_mut() {
-        let named = body.entry("name").or_insert_with(|| json!(name.as_str()));
-        if named.as_str() != Some(name.as_str()) {
-            return Err(Error::unprocessable_field("INVALID_FIELD", "name", "is not the one of the path").into());
-        }
-    }
-    let unfit =
-        |e: serde_json::Error| Error::new(omt_kernel::Kind::Invalid, "INVALID_JSON", format!("the JSON body does not fit: {e}"));
-    let definition: Definition = serde_json::from_value(body).map_err(unfit)?;
-    state.access.require_step_up(&actor).await?;
-    Ok(definition_answer(state.workflows.put_definition(&actor, definition, if_match.0).await?))
-}
-
-/// A workflow definition as a picture.
-#[utoipa::path(get, path = "/api/v1/workflow-definitions/{name}/diagram.svg", tag = "workflows", params(("name" = String, Path,), VersionQuery), security(("bearer" = [])), responses((status = 200, body = String, content_type = "image/svg+xml"), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub async fn diagram(
-    state: web::Data<ApiState>,
-    caller: Caller<may::ManifestRead>,
-    name: web::Path<String>,
-    query: web::Query<VersionQuery>,
-) -> Result<HttpResponse, Problem> {
-    let picture = state.workflows.diagram(&caller.0, &name, query.version).await?;
-    let policy = (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'");
-    Ok(HttpResponse::Ok().content_type("image/svg+xml").insert_header(policy).body(picture))
-}
-
-/// Where running workflows go.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MigrateRequest {
-    /// For states that the newest version has no more: the state instead.
-    #[serde(default)]
-    states: BTreeMap<String, String>,
-}
-
-/// A workflow that stays with its version.
-#[derive(Serialize, ToSchema)]
-pub struct Stayed {
-    /// It.
-    workflow_id: Uuid,
-    /// Why.
-    reason: String,
-}
-
-/// What came of a migration.
-#[derive(Serialize, ToSchema)]
-pub struct Migrated {
-    /// The version that was moved to.
-    version: u32,
-    /// How many workflows were moved.
-    moved: u64,
-    /// Those that stay, and why.
-    stayed: Vec<Stayed>,
-}
-
-/// Moves running workflows to the newest version of their definition. It is no approval: nothing becomes more than it was.
-#[utoipa::path(post, path = "/api/v1/workflow-definitions/{name}/migrate", tag = "workflows", params(("name" = String, Path,)), request_body = MigrateRequest, security(("bearer" = [])), responses((status = 200, body = Migrated), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody, description = "UNKNOWN_STATE, INVALID_FIELD")))]
-pub async fn migrate(
-    state: web::Data<ApiState>,
-    CallerWith(actor, body, _): CallerWith<may::AdminPolicies, MigrateRequest>,
-    name: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
-    state.access.require_step_up(&actor).await?;
-    let done = state.workflows.migrate(&actor, &name, &body.states).await?;
-    let stayed = done.stayed.into_iter().map(|(id, reason)| Stayed { workflow_id: id.0, reason }).collect();
-    Ok(HttpResponse::Ok().json(Migrated { version: done.version, moved: done.moved, stayed }))
-}
-
-/// A word of a closed list in a query.
-pub fn choice<T: Copy>(field: &str, text: Option<&str>, known: &[(&str, T)], default: T) -> Result<T, Error> {
-    let Some(text) = text else { return Ok(default) };
-    let found = known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
-    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-    found.ok_or_else(|| Error::invalid_field("INVALID_QUERY", field, format!("must be one of {}", names.join(", "))))
 }

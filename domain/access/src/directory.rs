@@ -1,6 +1,10 @@
 //! Users of a directory: taken in when they log in, and looked up again while their sessions live.
 
-use crate::{Access, rules, service::unauthenticated, users::audited};
+use crate::{
+    Access, rules,
+    service::{lock_administrators, unauthenticated},
+    users::audited,
+};
 use omt_audit::{Event, Outcome};
 use omt_kernel::{
     Actor, Error, Kind, Result, TenantId, UserId,
@@ -93,7 +97,7 @@ impl Access {
                     None => unit.users().by_name(tenant, &found.username).await?,
                 };
                 let mappings = unit.roles().mappings(tenant).await?;
-                let mapped = rules::apply_mappings(&mappings, &found.groups, now);
+                let mapped = rules::apply_mappings(&mappings, &found.groups, &[], now);
                 match known {
                     // Rights that were given to somebody else's user of the same name are not this one's.
                     Some(user)
@@ -181,7 +185,7 @@ impl Access {
     async fn regrouped(&self, user: &UserRecord, groups: &BTreeSet<String>, now: OffsetDateTime) -> Result<()> {
         self.transaction(async |unit| {
             let mappings = unit.roles().mappings(&user.tenant).await?;
-            let mapped = rules::apply_mappings(&mappings, groups, now);
+            let mapped = rules::apply_mappings(&mappings, groups, &[], now);
             let next = UserRecord { mapped, revision: user.revision + 1, ..user.clone() };
             // Somebody else may have done so just now; then theirs counts.
             if unit.users().update(&next, user.revision).await? {
@@ -198,7 +202,7 @@ impl Access {
         let system = Actor::system(user.tenant.clone());
         self.transaction(async |unit| {
             // A key that they make at this moment is either revoked here or not made.
-            unit.lock(&format!("administrators:{}", user.tenant)).await?;
+            lock_administrators(unit, &user.tenant).await?;
             unit.sessions().revoke_user(&user.tenant, user.id, now).await?;
             self.revoke_keys_of(unit, &system, &user.subject(), now).await?;
             let event = Event::new("user.gone", "user", user.id);

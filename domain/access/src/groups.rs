@@ -1,6 +1,6 @@
 //! Groups that SCIM clients keep. Mappings name them like any other group.
 
-use crate::{Access, rules};
+use crate::{Access, rules, service::lock_administrators};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Permission, Result, UserId,
@@ -59,7 +59,7 @@ impl Access {
         // Asked before the transaction, which must not wait for another connection; it decides where a mapping is found.
         let stepped_up = self.require_step_up(actor).await;
         self.transaction(async |unit| {
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             let old = match id {
                 Some(id) => Some(unit.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?),
                 None => None,
@@ -108,7 +108,7 @@ impl Access {
         actor.require(Permission::AdminUsers)?;
         let stepped_up = self.require_step_up(actor).await;
         self.transaction(async |unit| {
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             let group = unit.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?;
             self.check_group_grant(unit, actor, &stepped_up, &group.name).await?;
             let members = unit.groups().members(&actor.tenant, id).await?;
@@ -143,7 +143,7 @@ impl Access {
             let groups: BTreeSet<String> =
                 unit.groups().of_user(&actor.tenant, id).await?.into_iter().map(|group| group.name).collect();
             let mut next = user.clone();
-            next.mapped = rules::apply_mappings(&mappings, &groups, self.deps.clock.now());
+            next.mapped = rules::apply_mappings(&mappings, &groups, &[], self.deps.clock.now());
             next.revision += 1;
             if next.mapped.roles != user.mapped.roles || next.effective_reach() != user.effective_reach() {
                 self.check_outranked(unit, actor, &user).await?;

@@ -93,24 +93,50 @@ impl std::fmt::Debug for OidcSettings {
     }
 }
 
-/// What an issuer says of itself, and when it was last asked.
-#[derive(Default)]
-struct Discovered {
-    found: Option<(Instant, Value)>,
+/// Something that an issuer said, when it did, and when it was last asked.
+struct Kept<T> {
+    found: Option<(Instant, T)>,
     asked: Option<Instant>,
 }
 
-#[derive(Default)]
-struct Keys {
-    keys: Vec<Jwk>,
-    fetched: Option<Instant>,
-    asked: Option<Instant>,
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { found: None, asked: None }
+    }
+}
+
+impl<T> Kept<T> {
+    /// What counts at `now`. It is asked for anew when it is old or does not do, but not at once again. Whatever came of asking, and
+    /// whoever asked, nothing that is older than [`STALE`] counts.
+    async fn get(
+        &mut self,
+        issuer: &str,
+        now: Instant,
+        does: impl Fn(&T) -> bool,
+        ask: impl Future<Output = Result<T>>,
+    ) -> Result<&T> {
+        let mut now = now;
+        let fresh = self.found.as_ref().is_some_and(|(at, found)| now.duration_since(*at) < FRESH && does(found));
+        if !fresh && self.asked.is_none_or(|at| now.duration_since(at) >= ASK_AGAIN) {
+            let began = Instant::now();
+            let answer = ask.await;
+            // After the answer: those who waited behind us need not ask again.
+            now += began.elapsed();
+            self.asked = Some(now);
+            match answer {
+                Ok(found) => self.found = Some((now, found)),
+                Err(error) => tracing::warn!(issuer, %error, "an issuer does not say what it is asked for"),
+            }
+        }
+        let counts = self.found.as_ref().filter(|(at, _)| now.duration_since(*at) <= STALE);
+        counts.map(|(_, found)| found).ok_or_else(|| unavailable(issuer))
+    }
 }
 
 pub(crate) struct Issuer {
     pub(crate) settings: OidcSettings,
-    keys: Mutex<Keys>,
-    discovered: Mutex<Discovered>,
+    keys: Mutex<Kept<Vec<Jwk>>>,
+    discovered: Mutex<Kept<Value>>,
 }
 
 /// The trusted issuers.
@@ -182,20 +208,9 @@ impl Issuers {
     }
 
     /// What an issuer says of itself. One that does not answer is asked once, however many want to know at that time.
-    pub(crate) async fn discovery(&self, issuer: &Issuer) -> Result<Value> {
+    pub(crate) async fn discovery(&self, issuer: &Issuer, now: Instant) -> Result<Value> {
         let mut kept = issuer.discovered.lock().await;
-        let fresh = kept.found.as_ref().is_some_and(|(at, _)| at.elapsed() < FRESH);
-        if !fresh && kept.asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
-            let found = self.discover(issuer).await;
-            // After the answer: those who waited behind us need not ask again.
-            kept.asked = Some(Instant::now());
-            match found {
-                Ok(found) => kept.found = Some((Instant::now(), found)),
-                Err(error) => tracing::warn!(issuer = issuer.settings.issuer, %error, "an issuer does not say what it is"),
-            }
-        }
-        let known = kept.found.as_ref().filter(|(at, _)| at.elapsed() < STALE);
-        known.map(|(_, found)| found.clone()).ok_or_else(|| unavailable(&issuer.settings.issuer))
+        kept.get(&issuer.settings.issuer, now, |_| true, self.discover(issuer)).await.cloned()
     }
 
     async fn discover(&self, issuer: &Issuer) -> Result<Value> {
@@ -208,11 +223,11 @@ impl Issuers {
         Ok(found)
     }
 
-    async fn fetch(&self, issuer: &Issuer) -> Result<Vec<Jwk>> {
+    async fn fetch(&self, issuer: &Issuer, now: Instant) -> Result<Vec<Jwk>> {
         let url = match &issuer.settings.jwks_url {
             Some(url) => url.clone(),
             None => {
-                let found = self.discovery(issuer).await?;
+                let found = self.discovery(issuer, now).await?;
                 found["jwks_uri"].as_str().ok_or_else(|| unavailable(&issuer.settings.issuer))?.to_owned()
             }
         };
@@ -223,37 +238,15 @@ impl Issuers {
     }
 
     /// The issuer's key of this identifier, fetched when it is not known or old.
-    async fn key(&self, issuer: &Issuer, kid: Option<&str>) -> Result<Jwk> {
-        let mut keys = issuer.keys.lock().await;
-        let pick = |keys: &Keys| match kid {
-            Some(kid) => keys.keys.iter().find(|key| key.common.key_id.as_deref() == Some(kid)).cloned(),
+    async fn key(&self, issuer: &Issuer, kid: Option<&str>, now: Instant) -> Result<Jwk> {
+        let pick = |keys: &Vec<Jwk>| match kid {
+            Some(kid) => keys.iter().find(|key| key.common.key_id.as_deref() == Some(kid)).cloned(),
             // Without an identifier there must be no doubt.
-            None => keys.keys.first().filter(|_| keys.keys.len() == 1).cloned(),
+            None => keys.first().filter(|_| keys.len() == 1).cloned(),
         };
-        let age = keys.fetched.map(|at| at.elapsed());
-        if age.is_some_and(|age| age < FRESH)
-            && let Some(key) = pick(&keys)
-        {
-            return Ok(key);
-        }
-        if keys.asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
-            let fetched = self.fetch(issuer).await;
-            // After the answer: those who waited behind us need not ask again.
-            keys.asked = Some(Instant::now());
-            match fetched {
-                Ok(fetched) => (keys.keys, keys.fetched) = (fetched, Some(Instant::now())),
-                Err(error) => {
-                    tracing::warn!(issuer = issuer.settings.issuer, %error, "an issuer's keys cannot be fetched");
-                    if age.is_none_or(|age| age > STALE) {
-                        return Err(unavailable(&issuer.settings.issuer));
-                    }
-                }
-            }
-        }
-        if keys.fetched.is_none() {
-            return Err(unavailable(&issuer.settings.issuer));
-        }
-        pick(&keys).ok_or_else(|| refused("the token's key is not the issuer's"))
+        let mut kept = issuer.keys.lock().await;
+        let keys = kept.get(&issuer.settings.issuer, now, |keys| pick(keys).is_some(), self.fetch(issuer, now)).await?;
+        pick(keys).ok_or_else(|| refused("the token's key is not the issuer's"))
     }
 
     /// The claims of a token whose signature, issuer, audience and times hold.
@@ -262,7 +255,7 @@ impl Issuers {
         if !ALGORITHMS.contains(&header.alg) {
             return Err(refused("the token's algorithm is not taken"));
         }
-        let key = self.key(issuer, header.kid.as_deref()).await?;
+        let key = self.key(issuer, header.kid.as_deref(), Instant::now()).await?;
         // The key says what it is for, not the token.
         if key.common.key_algorithm.is_some_and(|alg| alg.to_string() != format!("{:?}", header.alg)) {
             return Err(refused("the token's algorithm is not its key's"));
@@ -365,18 +358,22 @@ mod tests {
 
     #[async_trait]
     impl IssuerClient for Slow {
-        async fn get(&self, _: &str) -> Result<Value> {
+        async fn get(&self, url: &str) -> Result<Value> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             tokio::time::sleep(StdDuration::from_millis(50)).await;
-            if self.up.load(Ordering::SeqCst) { Ok(json!({ "issuer": ISSUER })) } else { Err(unavailable(ISSUER)) }
+            let key = json!({ "kty": "oct", "kid": "1", "k": "AA" });
+            match (self.up.load(Ordering::SeqCst), url.ends_with("/keys")) {
+                (false, _) => Err(unavailable(ISSUER)),
+                (true, true) => Ok(json!({ "keys": [key] })),
+                (true, false) => Ok(json!({ "issuer": ISSUER, "jwks_uri": format!("{ISSUER}/keys") })),
+            }
         }
         async fn post_form(&self, _: &str, _: &[(&str, &str)]) -> Result<Value> {
             Err(unavailable(ISSUER))
         }
     }
 
-    #[tokio::test]
-    async fn an_issuer_that_is_down_is_asked_once_at_a_time() {
+    fn corp(slow: &Arc<Slow>) -> Arc<Issuers> {
         let settings = OidcSettings {
             issuer: ISSUER.into(),
             audience: vec!["omt".into()],
@@ -390,12 +387,27 @@ mod tests {
             client_secret: None,
             name: Some("corp".into()),
         };
+        Arc::new(Issuers::new(vec![settings], slow.clone()).unwrap())
+    }
+
+    /// Keys that somebody is given then, or why not.
+    async fn key_at(issuers: &Issuers, kid: Option<&str>, now: Instant) -> std::result::Result<Option<String>, &'static str> {
+        let found = issuers.key(issuers.by_name("corp").unwrap(), kid, now).await;
+        found.map(|key| key.common.key_id).map_err(|error| error.code)
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_down_is_asked_once_at_a_time() {
         let slow = Arc::new(Slow::default());
-        let issuers = Arc::new(Issuers::new(vec![settings], slow.clone()).unwrap());
+        let issuers = corp(&slow);
+        let now = Instant::now();
         let mut asking = tokio::task::JoinSet::new();
         for _ in 0..100 {
             let issuers = issuers.clone();
-            asking.spawn(async move { issuers.discovery(issuers.by_name("corp").unwrap()).await.map_err(|error| error.code) });
+            asking.spawn(async move {
+                let found = issuers.discovery(issuers.by_name("corp").unwrap(), Instant::now()).await;
+                found.map_err(|error| error.code)
+            });
         }
         while let Some(answer) = asking.join_next().await {
             assert_eq!(answer.unwrap(), Err("ISSUER_UNAVAILABLE"));
@@ -404,14 +416,42 @@ mod tests {
         // It is asked again after a while, and what it said then counts while it is down once more.
         let corp = issuers.by_name("corp").unwrap();
         slow.up.store(true, Ordering::SeqCst);
-        corp.discovered.lock().await.asked = None;
-        assert_eq!(issuers.discovery(corp).await.unwrap()["issuer"], ISSUER);
+        let (heard, soon) = (now + ASK_AGAIN * 2, StdDuration::from_secs(1));
+        assert_eq!(issuers.discovery(corp, heard).await.unwrap()["issuer"], ISSUER);
+        assert_eq!(slow.asked.load(Ordering::SeqCst), 2);
         slow.up.store(false, Ordering::SeqCst);
-        if let Some(old) = Instant::now().checked_sub(FRESH) {
-            let mut kept = corp.discovered.lock().await;
-            (kept.asked, kept.found.as_mut().unwrap().0) = (None, old);
+        assert_eq!(issuers.discovery(corp, heard + FRESH + soon).await.unwrap()["issuer"], ISSUER);
+        assert_eq!(slow.asked.load(Ordering::SeqCst), 3);
+        // A day later it does not, neither for who asks nor for who comes right after.
+        for later in [soon, soon * 2] {
+            let gone = issuers.discovery(corp, heard + STALE + later).await;
+            assert_eq!(gone.map_err(|error| error.code), Err("ISSUER_UNAVAILABLE"));
         }
-        assert_eq!(issuers.discovery(corp).await.unwrap()["issuer"], ISSUER);
+        assert_eq!(slow.asked.load(Ordering::SeqCst), 4);
+    }
+
+    #[tokio::test]
+    async fn keys_that_cannot_be_fetched_anew_count_for_a_day_and_for_nobody_longer() {
+        let slow = Arc::new(Slow::default());
+        slow.up.store(true, Ordering::SeqCst);
+        let issuers = corp(&slow);
+        let (heard, soon) = (Instant::now(), StdDuration::from_secs(1));
+        assert_eq!(key_at(&issuers, Some("1"), heard).await, Ok(Some("1".into())));
+        assert_eq!(key_at(&issuers, None, heard).await, Ok(Some("1".into())));
+        assert_eq!(key_at(&issuers, Some("2"), heard).await, Err("INVALID_TOKEN"));
+        slow.up.store(false, Ordering::SeqCst);
+        assert_eq!(key_at(&issuers, Some("1"), heard + STALE - soon).await, Ok(Some("1".into())));
+        let before = slow.asked.load(Ordering::SeqCst);
+        let old = heard + STALE + ASK_AGAIN + soon;
+        assert_eq!(key_at(&issuers, Some("1"), old).await, Err("ISSUER_UNAVAILABLE"));
+        let asked = slow.asked.load(Ordering::SeqCst);
+        assert!(asked > before, "who comes then asks");
+        // Whoever comes in the seconds after asks nobody, and is given no old key either.
+        assert_eq!(key_at(&issuers, Some("1"), old + soon).await, Err("ISSUER_UNAVAILABLE"));
+        assert_eq!(key_at(&issuers, None, old + soon).await, Err("ISSUER_UNAVAILABLE"));
+        assert_eq!(slow.asked.load(Ordering::SeqCst), asked);
+        slow.up.store(true, Ordering::SeqCst);
+        assert_eq!(key_at(&issuers, Some("1"), old + ASK_AGAIN * 2).await, Ok(Some("1".into())));
     }
 
     #[test]

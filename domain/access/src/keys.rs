@@ -2,13 +2,13 @@
 
 use crate::{
     Access, rules,
-    service::{digest, unauthenticated},
+    service::{digest, lock_administrators, unauthenticated},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, ApiKeyId, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, UserId, Via,
-    port::{Page, UnitOfWork},
+    port::{Page, UnitOfWork, whole},
     record::ApiKeyRecord,
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -43,13 +43,7 @@ fn audited(key: &ApiKeyRecord) -> serde_json::Value {
 
 /// Every key that a subject of the tenant made, revoked ones too.
 pub(crate) async fn keys_of(unit: &dyn UnitOfWork, tenant: &TenantId, maker: &str) -> Result<Vec<ApiKeyRecord>> {
-    let (mut out, mut after) = (Vec::new(), None);
-    loop {
-        let page = unit.api_keys().made_by(tenant, maker, Page { after, limit: 500 }).await?;
-        let Some(last) = page.last() else { return Ok(out) };
-        after = Some(last.id.0);
-        out.extend(page);
-    }
+    whole(|key: &ApiKeyRecord| key.id.0, async |page| unit.api_keys().made_by(tenant, maker, page).await).await
 }
 
 /// Who is behind what a subject of the tenant does: the same subject, or whoever made the first of the keys that made this one.
@@ -145,11 +139,11 @@ impl Access {
     /// Refuses to make a key for whoever is removed, deactivated or revoked at this moment: it would outlive them. Holds the locks
     /// under which that happens.
     async fn check_may_make(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<()> {
-        unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+        lock_administrators(unit, &actor.tenant).await?;
         let found = behind(unit, &actor.tenant, &actor.subject).await?;
         // Only the platform's tenant makes keys for others: it is the one behind, and every key between is managed by one of the two.
         if let Some((tenant, _)) = found.as_ref().filter(|(tenant, _)| *tenant != actor.tenant) {
-            unit.lock(&format!("administrators:{tenant}")).await?;
+            lock_administrators(unit, tenant).await?;
         }
         if let Some(id) = actor.subject.strip_prefix("key:") {
             let own = match id.parse() {
@@ -245,7 +239,7 @@ impl Access {
         let now = self.deps.clock.now();
         self.transaction(async |unit| {
             // A key that it makes at this moment is not made.
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             let none = || Error::not_found("API key");
             let key = unit.api_keys().get(&actor.tenant, id).await?.ok_or_else(none)?;
             if !self.revoke_key(unit, actor, &key, now).await? {

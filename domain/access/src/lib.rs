@@ -20,6 +20,7 @@ mod second_factor;
 mod service;
 mod sessions;
 mod start;
+mod tables;
 mod tenants;
 mod token;
 mod users;

@@ -18,8 +18,9 @@ use omt_kernel::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
+use tokio::time::Instant;
 
 /// How long somebody may take to log in at an issuer.
 const LOGIN: Duration = Duration::minutes(10);
@@ -106,10 +107,8 @@ impl Access {
         let known = read.users().list(tenant, &filter, page).await?.pop();
         let mappings = read.roles().mappings(tenant).await?;
         let table = self.role_table(read.as_ref(), tenant).await?;
-        let names: BTreeSet<String> = self.all_roles(&table).into_iter().map(|role| role.name).collect();
-        let mut mapped = rules::apply_mappings(&mappings, &stranger.groups, now);
         // The operator named the claim whose values are roles.
-        mapped.roles.extend(stranger.groups.intersection(&names).cloned());
+        let mapped = rules::apply_mappings(&mappings, &stranger.groups, &self.all_roles(&table), now);
         if let Some(user) = known {
             // A SCIM client says which groups its users are in.
             if user.source == UserSource::Scim {
@@ -179,7 +178,7 @@ impl Access {
     pub async fn authorize(&self, name: &str, redirect: &str) -> Result<Authorization> {
         let issuer = self.issuers.by_name(name).ok_or_else(|| Error::not_found("issuer"))?;
         let client = issuer.settings.client_id.clone().unwrap_or_default();
-        let found = self.issuers.discovery(issuer).await.map_err(|_| unavailable(&issuer.settings.issuer))?;
+        let found = self.issuers.discovery(issuer, Instant::now()).await.map_err(|_| unavailable(&issuer.settings.issuer))?;
         let page = found["authorization_endpoint"].as_str().ok_or_else(|| unavailable(&issuer.settings.issuer))?;
         let secret = || URL_SAFE_NO_PAD.encode(self.deps.entropy.secret());
         let pending = Pending {
@@ -226,7 +225,7 @@ impl Access {
             return Err(bad());
         }
         let issuer = self.issuers.by_name(&pending.issuer).ok_or_else(bad)?;
-        let found = self.issuers.discovery(issuer).await.map_err(|_| unavailable(&issuer.settings.issuer))?;
+        let found = self.issuers.discovery(issuer, Instant::now()).await.map_err(|_| unavailable(&issuer.settings.issuer))?;
         let endpoint = found["token_endpoint"].as_str().ok_or_else(|| unavailable(&issuer.settings.issuer))?;
         let client = issuer.settings.client_id.clone().unwrap_or_default();
         let mut form = vec![

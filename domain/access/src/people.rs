@@ -1,5 +1,6 @@
 //! Who people are at this moment, for rooms that decide by more than a permission.
 
+use crate::{rules::inherited, tables::Tables};
 use async_trait::async_trait;
 use omt_kernel::{
     Actor, Result, TenantId, UserId,
@@ -11,48 +12,41 @@ use std::{collections::BTreeSet, sync::Arc};
 /// Users looked at in one query.
 const PAGE: u32 = 200;
 
-/// Roles, and those that they inherit from.
-fn closure(table: &[RoleRecord], roles: &BTreeSet<String>) -> BTreeSet<String> {
-    let (mut all, mut queue) = (roles.clone(), roles.iter().cloned().collect::<Vec<_>>());
-    while let Some(role) = queue.pop() {
-        let inherited = table.iter().find(|record| record.name == role).into_iter().flat_map(|record| &record.inherits);
-        for parent in inherited {
-            if all.insert(parent.clone()) {
-                queue.push(parent.clone());
-            }
-        }
-    }
-    all
-}
-
 fn groups(user: &UserRecord) -> BTreeSet<String> {
     user.mapped.groups.iter().map(|group| group.to_lowercase()).collect()
 }
 
+/// What roles somebody of a tenant can have.
+struct Roles {
+    table: RoleTable,
+    all: Vec<RoleRecord>,
+}
+
 /// People as the database and the role table know them.
 pub struct Registry {
-    /// What roles may do.
-    pub authorizer: Arc<dyn Authorizer>,
+    authorizer: Arc<dyn Authorizer>,
+    tables: Tables,
 }
 
 impl Registry {
-    async fn table(&self, read: &dyn UnitOfWork, tenant: &TenantId) -> Result<RoleTable> {
-        let version = read.roles().version(tenant).await?;
-        Ok(RoleTable { tenant: tenant.clone(), version, roles: Arc::new(read.roles().list(tenant).await?) })
+    /// People whose roles may do what the authorizer says.
+    pub fn new(authorizer: Arc<dyn Authorizer>) -> Self {
+        Self { tables: Tables::new(authorizer.clone()), authorizer }
     }
 
-    fn all_roles(&self, table: &RoleTable) -> Vec<RoleRecord> {
-        self.authorizer.built_in().into_iter().chain(table.roles.iter().cloned()).collect()
+    async fn roles_of(&self, read: &dyn UnitOfWork, tenant: &TenantId) -> Result<Roles> {
+        let table = self.tables.own(read, tenant).await?;
+        Ok(Roles { all: self.tables.all(&table), table })
     }
 
-    async fn person(&self, table: &RoleTable, user: UserRecord) -> Result<Option<Person>> {
+    async fn person(&self, roles: &Roles, user: UserRecord) -> Result<Option<Person>> {
         if !user.active {
             return Ok(None);
         }
         Ok(Some(Person {
             subject: user.subject(),
-            roles: closure(&self.all_roles(table), &user.all_roles()),
-            permissions: self.authorizer.permissions(table, &user.all_roles()).await?,
+            roles: inherited(&user.all_roles(), &roles.all),
+            permissions: self.authorizer.permissions(&roles.table, &user.all_roles()).await?,
             groups: groups(&user),
             reach: user.effective_reach(),
             mail: user.wants_mail,
@@ -68,14 +62,14 @@ fn user_id(subject: &str) -> Option<UserId> {
 #[async_trait]
 impl People for Registry {
     async fn actor(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<Person> {
-        let table = self.table(unit, &actor.tenant).await?;
+        let roles = self.roles_of(unit, &actor.tenant).await?;
         let user = match user_id(&actor.subject) {
             Some(id) => unit.users().get(&actor.tenant, id).await?,
             None => None,
         };
         Ok(Person {
             subject: actor.subject.clone(),
-            roles: closure(&self.all_roles(&table), &actor.roles),
+            roles: inherited(&actor.roles, &roles.all),
             permissions: actor.permissions.clone(),
             groups: user.as_ref().map(groups).unwrap_or_default(),
             mail: user.as_ref().is_some_and(|user| user.wants_mail),
@@ -87,14 +81,14 @@ impl People for Registry {
     async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<Person>> {
         let Some(id) = user_id(subject) else { return Ok(None) };
         match unit.users().get(tenant, id).await? {
-            Some(user) => self.person(&self.table(unit, tenant).await?, user).await,
+            Some(user) => self.person(&self.roles_of(unit, tenant).await?, user).await,
             None => Ok(None),
         }
     }
 
     async fn by_name(&self, unit: &dyn UnitOfWork, tenant: &TenantId, username: &str) -> Result<Option<Person>> {
         match unit.users().by_name(tenant, username).await? {
-            Some(user) => self.person(&self.table(unit, tenant).await?, user).await,
+            Some(user) => self.person(&self.roles_of(unit, tenant).await?, user).await,
             None => Ok(None),
         }
     }
@@ -107,21 +101,22 @@ impl People for Registry {
         most: usize,
         wanted: &Wanted,
     ) -> Result<Vec<Person>> {
-        let (table, mut out) = (self.table(unit, tenant).await?, Vec::new());
         let anybody = |name: &String| name.starts_with("role:") || name.starts_with("group:");
         if !audience.iter().any(anybody) {
+            let mut out = Vec::new();
             for subject in audience.iter().take(most) {
                 out.extend(self.find(unit, tenant, subject).await?.filter(|person| wanted(person)));
             }
             return Ok(out);
         }
+        let (roles, mut out) = (self.roles_of(unit, tenant).await?, Vec::new());
         let (filter, mut after) = (UserFilter { active: Some(true), ..UserFilter::default() }, None);
         loop {
             let page = Page { after, limit: PAGE };
             let users = unit.users().list(tenant, &filter, page).await?;
             let (more, last) = (users.len() >= PAGE as usize, users.last().map(|user| user.id.0));
             for user in users {
-                let Some(person) = self.person(&table, user).await? else { continue };
+                let Some(person) = self.person(&roles, user).await? else { continue };
                 if person.is_among(audience) && wanted(&person) {
                     out.push(person);
                 }
@@ -137,6 +132,6 @@ impl People for Registry {
     }
 
     async fn roles(&self, unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<Vec<RoleRecord>> {
-        Ok(self.all_roles(&self.table(unit, tenant).await?))
+        Ok(self.roles_of(unit, tenant).await?.all)
     }
 }

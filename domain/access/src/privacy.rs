@@ -1,13 +1,13 @@
 //! The rights of persons: what is known of somebody, and forgetting it (GDPR articles 15 and 17, PDPA sections 21 and 25).
 
-use crate::{Access, keys::keys_of, rules};
+use crate::{Access, keys::keys_of, rules, service::lock_administrators};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, ManifestId, Permission, Result, TenantId, UserId,
     access::{SessionRecord, UserRecord},
     governance::{EvidenceRecord, WorkflowFilter, WorkflowRecord},
     manifest::{ManifestFilter, ManifestRecord, ManifestState},
-    port::{Page, UnitOfWork},
+    port::{UnitOfWork, whole},
     record::ApiKeyRecord,
 };
 use serde_json::json;
@@ -15,8 +15,6 @@ use std::collections::BTreeSet;
 
 /// What an erased person's name becomes.
 const ERASED: &str = "erased";
-/// Records of one page while somebody's are looked through.
-const PAGE: u32 = 200;
 
 /// What the answer to an export does not have in it, and where that is to be found.
 pub const NOT_EXPORTED: &[&str] = &[
@@ -65,17 +63,6 @@ struct Subject {
     manifests: Vec<ManifestRecord>,
 }
 
-/// Every page of a list.
-async fn whole<T>(key: impl Fn(&T) -> uuid::Uuid, list: impl AsyncFn(Page) -> Result<Vec<T>>) -> Result<Vec<T>> {
-    let (mut out, mut after) = (Vec::new(), None);
-    loop {
-        let page = list(Page { after, limit: PAGE }).await?;
-        let Some(last) = page.last() else { return Ok(out) };
-        after = Some(key(last));
-        out.extend(page);
-    }
-}
-
 async fn manifests_of(read: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Vec<ManifestRecord>> {
     let mut out = Vec::new();
     for state in ManifestState::ALL {
@@ -110,8 +97,8 @@ impl Access {
         }
         let (tenant, now) = (&actor.tenant, self.deps.clock.now());
         let read = self.deps.database.read().await?;
-        let page = Page { after: None, limit: 1000 };
-        let sessions = read.sessions().list(tenant, Some(id), now, page).await?;
+        let live = async |page| read.sessions().list(tenant, Some(id), now, page).await;
+        let sessions = whole(|session: &SessionRecord| session.id.0, live).await?;
         manifests.retain(|record| actor.reach.sees(record));
         let api_keys = keys_of(read.as_ref(), tenant, &subject).await?;
         let brought = async |page| read.compliance().brought_by(tenant, &subject, page).await;
@@ -154,7 +141,7 @@ impl Access {
             .map(|record| record.id)
             .collect();
         self.transaction(async |unit| {
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             if let Some(user) = unit.users().get(&actor.tenant, id).await? {
                 self.check_outranked(unit, actor, &user).await?;
                 self.check_administrators(unit, &user, None).await?;

@@ -1,10 +1,11 @@
 //! A tenant's own roles, and what membership in groups gives.
 
-use crate::{Access, rules};
+use crate::{Access, rules, service::lock_administrators};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, MappingId, Permission, Reach, Result,
     access::{GroupMapping, RoleRecord, UserFilter, UserRecord, UserSource},
+    check_revision,
     manifest::Classification,
     port::{Page, UnitOfWork},
 };
@@ -137,13 +138,10 @@ impl Access {
         self.refuse_built_in(name)?;
         let now = self.deps.clock.now();
         self.transaction(async |unit| {
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             unit.lock(&format!("roles:{}", actor.tenant)).await?;
             let old = unit.roles().list(&actor.tenant).await?.into_iter().find(|role| role.name == name).ok_or_else(unknown)?;
-            if if_match.is_some_and(|wanted| wanted != old.revision) {
-                let words = format!("the role's revision is {}", old.revision);
-                return Err(Error::new(Kind::PreconditionFailed, "REVISION_CHANGED", words));
-            }
+            check_revision("role", old.revision, if_match)?;
             let role = RoleRecord {
                 description: new.description.clone(),
                 inherits: new.inherits.clone(),
@@ -293,7 +291,7 @@ impl Access {
         self.require_step_up(actor).await?;
         let mapping = self.mapping(actor, new)?;
         self.transaction(async |unit| {
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             self.check_roles(unit, actor, &mapping.roles).await?;
             let group = mapping.group.to_lowercase();
             if unit.roles().mappings(&actor.tenant).await?.iter().any(|other| other.group.to_lowercase() == group) {
@@ -313,7 +311,7 @@ impl Access {
         actor.require(Permission::AdminRoles)?;
         self.require_step_up(actor).await?;
         self.transaction(async |unit| {
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             let old = unit.roles().mappings(&actor.tenant).await?.into_iter().find(|mapping| mapping.id == id);
             let old = old.ok_or_else(|| Error::not_found("group mapping"))?;
             self.check_mapping(unit, actor, &old).await?;
@@ -328,7 +326,7 @@ impl Access {
     pub(crate) async fn remap(&self, unit: &dyn UnitOfWork, tenant: &omt_kernel::TenantId) -> Result<()> {
         let (mappings, mut after) = (unit.roles().mappings(tenant).await?, None);
         let table = self.role_table(unit, tenant).await?;
-        let names: BTreeSet<String> = self.all_roles(&table).into_iter().map(|role| role.name).collect();
+        let roles = self.all_roles(&table);
         loop {
             let page = unit.users().list(tenant, &UserFilter::default(), Page { after, limit: 500 }).await?;
             let Some(last) = page.last() else { return Ok(()) };
@@ -336,11 +334,9 @@ impl Access {
             for user in page.into_iter().filter(|user| !user.mapped.groups.is_empty()) {
                 let mut next = user.clone();
                 let seen = user.mapped.seen_at;
-                next.mapped = rules::apply_mappings(&mappings, &user.mapped.groups, self.deps.clock.now());
-                if user.source == UserSource::Oidc {
-                    // Values of an issuer's claim that are roles count by themselves.
-                    next.mapped.roles.extend(user.mapped.groups.intersection(&names).cloned());
-                }
+                // Values of an issuer's claim that are roles count by themselves.
+                let by_name = if user.source == UserSource::Oidc { roles.as_slice() } else { &[] };
+                next.mapped = rules::apply_mappings(&mappings, &user.mapped.groups, by_name, self.deps.clock.now());
                 next.mapped.seen_at = seen;
                 if next.mapped != user.mapped {
                     self.check_administrators(unit, &user, Some(&next)).await?;

@@ -166,14 +166,20 @@ pub fn check_reach(own: &Reach, given: &Reach) -> Result<()> {
 }
 
 /// What a tenant's mappings give to the members of these groups. Of several clearances the highest counts, of several departments
-/// the first by name of group.
-pub fn apply_mappings(mappings: &[GroupMapping], groups: &BTreeSet<String>, now: OffsetDateTime) -> Mapped {
+/// the first by name of group. A group that has the very name of one of the roles `by_name` gives that role.
+pub fn apply_mappings(
+    mappings: &[GroupMapping],
+    groups: &BTreeSet<String>,
+    by_name: &[RoleRecord],
+    now: OffsetDateTime,
+) -> Mapped {
     let folded: BTreeSet<String> = groups.iter().map(|group| group.to_lowercase()).collect();
     let mut hits: Vec<&GroupMapping> = mappings.iter().filter(|m| folded.contains(&m.group.to_lowercase())).collect();
     hits.sort_by_key(|mapping| mapping.group.to_lowercase());
+    let named = by_name.iter().map(|role| &role.name).filter(|name| groups.contains(*name));
     Mapped {
         groups: groups.clone(),
-        roles: hits.iter().flat_map(|m| m.roles.iter().cloned()).collect(),
+        roles: hits.iter().flat_map(|m| &m.roles).chain(named).cloned().collect(),
         department: hits.iter().find_map(|m| m.department.clone()),
         projects: hits.iter().flat_map(|m| m.projects.iter().cloned()).collect(),
         clearance: hits.iter().filter_map(|m| m.clearance).max(),
@@ -184,7 +190,7 @@ pub fn apply_mappings(mappings: &[GroupMapping], groups: &BTreeSet<String>, now:
 /// What a user sees once this mapping is among the others, by the groups they were last seen in.
 pub fn reach_with(user: &UserRecord, mappings: &[GroupMapping], new: &GroupMapping) -> Reach {
     let all: Vec<GroupMapping> = mappings.iter().chain([new]).cloned().collect();
-    let mapped = apply_mappings(&all, &user.mapped.groups, OffsetDateTime::UNIX_EPOCH);
+    let mapped = apply_mappings(&all, &user.mapped.groups, &[], OffsetDateTime::UNIX_EPOCH);
     UserRecord { mapped, ..user.clone() }.effective_reach()
 }
 
@@ -311,10 +317,14 @@ mod tests {
             mapping("cn=c", "manager", Some(Classification::TopSecret)),
         ];
         let groups = ["cn=b".to_owned(), "CN=A".to_owned()].into();
-        let mapped = apply_mappings(&mappings, &groups, OffsetDateTime::UNIX_EPOCH);
+        let mapped = apply_mappings(&mappings, &groups, &[], OffsetDateTime::UNIX_EPOCH);
         assert_eq!(mapped.roles, ["approver".to_owned(), "creator".to_owned()].into());
         assert_eq!((mapped.department.as_deref(), mapped.clearance), (Some("of cn=a"), Some(Classification::Secret)));
-        assert!(apply_mappings(&mappings, &BTreeSet::new(), OffsetDateTime::UNIX_EPOCH).roles.is_empty());
+        let roles = [role("cn=b", &[]), role("cn=a", &[]), role("cn=z", &[])];
+        assert!(apply_mappings(&mappings, &BTreeSet::new(), &roles, OffsetDateTime::UNIX_EPOCH).roles.is_empty());
+        // What an issuer calls exactly as a role is called is that role.
+        let named = apply_mappings(&mappings, &groups, &roles, OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(named.roles, ["approver", "cn=b", "creator"].map(str::to_owned).into());
     }
 
     fn user(source: UserSource) -> UserRecord {

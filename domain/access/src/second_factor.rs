@@ -8,9 +8,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use omt_audit::{Event, Outcome};
 use omt_kernel::{
     Actor, Error, Kind, Result, UserId,
-    access::{Totp, UserRecord},
+    access::{SessionRecord, Totp, UserRecord},
     error::Context as _,
-    port::{Page, UnitOfWork},
+    port::{UnitOfWork, whole},
 };
 use totp_rs::Builder;
 
@@ -123,8 +123,10 @@ impl Access {
     /// Ends every session of the user but the actor's own.
     async fn end_others(&self, actor: &Actor, user: UserId) -> Result<()> {
         let now = self.deps.clock.now();
-        let page = Page { after: None, limit: 1000 };
-        let sessions = self.deps.database.read().await?.sessions().list(&actor.tenant, Some(user), now, page).await?;
+        let read = self.deps.database.read().await?;
+        let live = async |page| read.sessions().list(&actor.tenant, Some(user), now, page).await;
+        let sessions = whole(|session: &SessionRecord| session.id.0, live).await?;
+        drop(read);
         for session in sessions.into_iter().filter(|session| Some(session.id) != actor.session) {
             self.end_session(actor, Some(user), session.id).await?;
         }

@@ -5,6 +5,7 @@ use crate::{
     issuers::{Issuers, OidcSettings},
     password,
     rules::{self, Lockout},
+    tables::Tables,
     token,
 };
 use jsonwebtoken::DecodingKey;
@@ -57,7 +58,7 @@ pub struct Dependencies {
 pub struct Settings {
     /// Issuer of our own tokens: the public URL.
     pub issuer: String,
-    /// Settings of the default tenant, and of new ones.
+    /// Settings of the default tenant.
     pub tenant_defaults: TenantSettings,
     /// Failed logins.
     pub lockout: Lockout,
@@ -113,7 +114,7 @@ pub struct Access {
     pub(crate) principals: moka::future::Cache<SessionId, Arc<Principal>>,
     /// Users of issuers' tokens, by tenant and name there.
     pub(crate) strangers: moka::future::Cache<(TenantId, String), Known>,
-    tables: moka::future::Cache<(TenantId, i64), Arc<Vec<RoleRecord>>>,
+    tables: Tables,
     pub(crate) pause: Pause,
     /// Uses of API keys that are being noted.
     pub(crate) key_uses: moka::future::Cache<ApiKeyId, ()>,
@@ -133,6 +134,12 @@ pub(crate) fn unauthenticated(code: &'static str, words: &str) -> Error {
     Error::new(Kind::Unauthenticated, code, words)
 }
 
+/// Waits until nobody else decides who administers a tenant, who holds what there and what keys they made, until the transaction
+/// ends.
+pub(crate) async fn lock_administrators(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<()> {
+    unit.lock(&format!("administrators:{tenant}")).await
+}
+
 impl Access {
     /// Opens the room: makes its keys, the default tenant and the first user where they are missing. Returns the first user's
     /// password when it had to be made up.
@@ -144,6 +151,7 @@ impl Access {
         let tokens = std::time::Duration::from_secs(token::ACCESS_TOKEN.whole_seconds().unsigned_abs());
         let access = Self {
             issuers: Issuers::new(settings.oidc.clone(), deps.issuers.clone())?,
+            tables: Tables::new(deps.authorizer.clone()),
             deps,
             settings,
             sealer,
@@ -151,7 +159,6 @@ impl Access {
             verified: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(tokens).build(),
             principals: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
             strangers: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
-            tables: moka::future::Cache::new(1_000),
             pause: Pause::default(),
             key_uses: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
             decoy,
@@ -174,22 +181,12 @@ impl Access {
 
     /// The tenant's own roles.
     pub(crate) async fn role_table(&self, read: &dyn UnitOfWork, tenant: &TenantId) -> Result<RoleTable> {
-        let version = read.roles().version(tenant).await?;
-        let key = (tenant.clone(), version);
-        let roles = match self.tables.get(&key).await {
-            Some(found) => found,
-            None => {
-                let found = Arc::new(read.roles().list(tenant).await?);
-                self.tables.insert(key, found.clone()).await;
-                found
-            }
-        };
-        Ok(RoleTable { tenant: tenant.clone(), version, roles })
+        self.tables.own(read, tenant).await
     }
 
     /// Every role that somebody of the tenant can have.
     pub(crate) fn all_roles(&self, table: &RoleTable) -> Vec<RoleRecord> {
-        self.deps.authorizer.built_in().into_iter().chain(table.roles.iter().cloned()).collect()
+        self.tables.all(table)
     }
 
     /// What a user may do now.

@@ -1,10 +1,11 @@
 //! Users, as administrators see them.
 
-use crate::{Access, password, rules};
+use crate::{Access, password, rules, service::lock_administrators};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, Permission, Reach, Result, TenantId, UserId,
     access::{Mapped, RoleRecord, UserFilter, UserRecord, UserSource},
+    check_revision,
     manifest::Classification,
     port::{Page, UnitOfWork},
 };
@@ -198,12 +199,9 @@ impl Access {
         let now = self.deps.clock.now();
         let next = self
             .transaction(async |unit| {
-                unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+                lock_administrators(unit, &actor.tenant).await?;
                 let user = unit.users().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("user"))?;
-                if if_match.is_some_and(|wanted| wanted != user.revision) {
-                    let words = format!("the user's revision is {}", user.revision);
-                    return Err(Error::new(Kind::PreconditionFailed, "REVISION_CHANGED", words));
-                }
+                check_revision("user", user.revision, if_match)?;
                 self.check_outranked(unit, actor, &user).await?;
                 let mut next = user.clone();
                 if let Some(username) = change.username.clone() {
@@ -273,7 +271,7 @@ impl Access {
         actor.require(Permission::AdminUsers)?;
         let now = self.deps.clock.now();
         self.transaction(async |unit| {
-            unit.lock(&format!("administrators:{}", actor.tenant)).await?;
+            lock_administrators(unit, &actor.tenant).await?;
             let user = unit.users().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("user"))?;
             self.check_outranked(unit, actor, &user).await?;
             self.check_administrators(unit, &user, None).await?;

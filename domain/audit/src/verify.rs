@@ -189,7 +189,11 @@ pub struct Proof {
 pub fn check_proof(proof: &Proof, keys: &[VerifierKey], provider: &dyn Provider) -> std::result::Result<(), Finding> {
     let refused = |problem| finding(None, format!("the signed tree head is refused: {problem}"));
     let head = Checkpoint::open(&proof.checkpoint, keys, provider).map_err(refused)?;
-    if head.size != proof.size || proof.index >= proof.size {
+    if proof.index >= proof.size {
+        let problem = format!("the proof is of a tree of {} entries, which does not have it", proof.size);
+        return Err(finding(Some(proof.index), problem));
+    }
+    if head.size != proof.size {
         return Err(finding(
             Some(proof.index),
             format!("the signed tree has {} entries, the proof speaks of {}", head.size, proof.size),
@@ -320,6 +324,26 @@ mod tests {
         bytes.drain(..2 + len);
         store.0.insert(bundle_path(1, WIDTH), bytes.into());
         assert_eq!(found(&store, &keys).await.unwrap_err().0, Some(256));
+    }
+
+    #[test]
+    fn a_proof_is_of_an_entry_of_the_tree_that_was_signed() {
+        let (store, keys) = log(&plain(1));
+        let provider = ProviderName::AwsLc.provider();
+        let checkpoint = String::from_utf8(store.0["checkpoint"].to_vec()).unwrap();
+        let check = |index, size, leaf: &[u8]| {
+            let proof = Proof { index, leaf: leaf.to_vec(), size, hashes: Vec::new(), checkpoint: checkpoint.clone() };
+            check_proof(&proof, &keys, provider.as_ref()).map_err(|finding| (finding.index, finding.problem))
+        };
+        let leaf = &plain(1)[0];
+        assert_eq!(check(0, 1, leaf), Ok(()));
+        let says = |refused: Result<(), (Option<u64>, String)>, words: &str| {
+            let (_, problem) = refused.unwrap_err();
+            assert!(problem.contains(words), "{problem}");
+        };
+        says(check(1, 1, leaf), "a tree of 1 entries, which does not have it");
+        says(check(0, 2, leaf), "the signed tree has 1 entries, the proof speaks of 2");
+        says(check(0, 1, b"another"), "not in the tree");
     }
 
     #[tokio::test]

@@ -33,15 +33,23 @@ pub enum MetadataInclusion {
     All,
 }
 
+impl MetadataInclusion {
+    /// Every value.
+    pub const ALL: [Self; 3] = [Self::None, Self::Safe, Self::All];
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Safe => "safe",
+            Self::All => "all",
+        }
+    }
+}
+
 impl std::str::FromStr for MetadataInclusion {
     type Err = ();
     fn from_str(s: &str) -> std::result::Result<Self, ()> {
-        match s {
-            "none" => Ok(Self::None),
-            "safe" => Ok(Self::Safe),
-            "all" => Ok(Self::All),
-            _ => Err(()),
-        }
+        Self::ALL.into_iter().find(|value| value.as_str() == s).ok_or(())
     }
 }
 

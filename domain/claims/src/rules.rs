@@ -181,16 +181,6 @@ pub fn check_draft(record: &ManifestRecord) -> Result<()> {
     }
 }
 
-/// Whether the caller saw the current revision, when they say which one they saw.
-pub fn check_revision(record: &ManifestRecord, if_match: Option<i64>) -> Result<()> {
-    match if_match {
-        Some(seen) if seen != record.revision => {
-            Err(Error::new(Kind::PreconditionFailed, "REVISION_MISMATCH", "the manifest was changed since; read it again"))
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! Policies, results and the records of evidence.
 
-use omt_kernel::{EvidenceId, ManifestId, OffsetDateTime};
+use omt_kernel::{EvidenceId, ManifestId, OffsetDateTime, governance::EVIDENCE_KINDS};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, str::FromStr};
 use uuid::Uuid;
@@ -208,11 +208,12 @@ pub enum Evidence {
 impl Evidence {
     /// The kind's name.
     pub fn kind(&self) -> &'static str {
+        let [consent, clearance, rights, declaration] = EVIDENCE_KINDS;
         match self {
-            Self::Consent(_) => "consent",
-            Self::Clearance(_) => "clearance",
-            Self::Rights(_) => "rights",
-            Self::Declaration(_) => "declaration",
+            Self::Consent(_) => consent,
+            Self::Clearance(_) => clearance,
+            Self::Rights(_) => rights,
+            Self::Declaration(_) => declaration,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Documents that tenants write in versions: workflow definitions and policies. A version never changes; the newest is in force.
 
-use crate::{Actor, Error, Kind, OffsetDateTime, Result, TenantId, port::UnitOfWork};
+use crate::{Actor, Error, Kind, OffsetDateTime, Result, TenantId, check_revision, port::UnitOfWork};
 use serde_json::Value;
 
 /// A kind of document. Names are unique within one.
@@ -84,10 +84,7 @@ pub async fn append(
     now: OffsetDateTime,
 ) -> Result<VersionRecord> {
     let (what, present) = (kind.words(), new.present);
-    if new.expected.is_some_and(|expected| expected != i64::from(present)) {
-        let words = format!("the {what} is at version {present}");
-        return Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words));
-    }
+    check_revision(what, i64::from(present), new.expected)?;
     let (most, code) = kind.most();
     if present == 0 && unit.documents().list(kind, &actor.tenant).await?.len() >= most {
         return Err(Error::new(Kind::Conflict, code, format!("a tenant has at most {most} of the kind {what}")));

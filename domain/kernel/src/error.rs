@@ -119,6 +119,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Refuses what was decided from another revision of a thing than the one that is now, where the caller says which one they saw.
+pub fn check_revision(what: &str, now: i64, seen: Option<i64>) -> Result<()> {
+    if seen.is_none_or(|seen| seen == now) {
+        return Ok(());
+    }
+    let words = format!("the {what} is at revision {now}; read it again");
+    Err(Error::new(Kind::PreconditionFailed, "REVISION_MISMATCH", words))
+}
+
 /// Turns any lower error into an [`Error`] of kind [`Kind::Internal`] with what was being done.
 pub trait Context<T> {
     /// Says what was being done when the error came.
@@ -128,5 +137,20 @@ pub trait Context<T> {
 impl<T, E: std::error::Error + Send + Sync + 'static> Context<T> for std::result::Result<T, E> {
     fn context(self, doing: &str) -> Result<T> {
         self.map_err(|error| Error::internal(doing.to_owned()).caused_by(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_saw_another_revision_is_refused() {
+        assert!(check_revision("user", 3, None).is_ok() && check_revision("user", 3, Some(3)).is_ok());
+        for seen in [2, 4, -1] {
+            let refused = check_revision("user", 3, Some(seen)).unwrap_err();
+            assert_eq!((refused.kind, refused.code), (Kind::PreconditionFailed, "REVISION_MISMATCH"));
+            assert!(refused.message.contains("user is at revision 3"), "{refused}");
+        }
     }
 }

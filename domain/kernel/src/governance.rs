@@ -120,6 +120,9 @@ pub struct TaskFilter {
     pub reach: Option<Reach>,
 }
 
+/// The kinds of evidence: consents, clearances, rights and declarations.
+pub const EVIDENCE_KINDS: [&str; 4] = ["consent", "clearance", "rights", "declaration"];
+
 /// Evidence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvidenceRecord {

@@ -25,7 +25,7 @@ pub mod url;
 pub mod webhook;
 
 pub use actor::{Actor, Permission, Reach, Via};
-pub use error::{Error, FieldError, Kind, Result};
+pub use error::{Error, FieldError, Kind, Result, check_revision};
 pub use ids::{
     ApiKeyId, AuditId, BadgeId, DeliveryId, EndpointId, EvidenceId, JobId, ManifestId, MappingId, NotificationId, SessionId,
     TaskId, TenantId, UserId, VerificationId, WorkflowId,

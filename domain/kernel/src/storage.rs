@@ -73,11 +73,6 @@ impl BlobRole {
             Self::Ingredient => "ingredient",
         }
     }
-
-    /// Whether it is content, which goes when its retention ends.
-    pub fn is_content(self) -> bool {
-        !matches!(self, Self::ManifestStore)
-    }
 }
 
 /// A stored blob.

@@ -163,6 +163,7 @@ mod tests {
         fn verified(&self, _: &str) {}
         fn manifest(&self, _: &'static str) {}
         fn cache(&self, _: &'static str, _: bool) {}
+        fn shadow_policy(&self, _: bool) {}
         fn render(&self, _: &Gauges) -> Result<String> {
             Ok(String::new())
         }

@@ -25,7 +25,7 @@ use omt_badge::Badges;
 use omt_claims::{governance::fingerprint, service::Manifests};
 use omt_jobs::Jobs;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result, TenantSettings, WorkflowId,
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantSettings, WorkflowId, check_revision,
     governance::{WorkflowFilter, WorkflowRecord},
     manifest::{ManifestRecord, ManifestState, is_sha256},
     once::{Once, Outcome},
@@ -299,7 +299,7 @@ impl Workflows {
                 return Ok((done, false));
             }
             let bench = self.bench(unit.as_ref(), actor, id).await?;
-            check_revision(&bench.instance, step.if_match)?;
+            check_revision("workflow", bench.instance.revision, step.if_match)?;
             tasks::check_visit(&bench.instance, step.visit)?;
             let command = Command::Take {
                 action: step.action.clone(),
@@ -396,7 +396,7 @@ impl Workflows {
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             let bench = self.bench(unit.as_ref(), actor, id).await?;
-            check_revision(&bench.instance, if_match)?;
+            check_revision("workflow", bench.instance.revision, if_match)?;
             let command = command(&bench);
             let bench = self.decide(unit.as_ref(), actor, bench, command, name).await?;
             let view = self.view(unit.as_ref(), actor, &bench.definition, &bench.instance).await?;
@@ -484,14 +484,6 @@ fn takes_part(actor: &Actor) -> Result<()> {
 
 fn who(person: Person) -> Who {
     Who { subject: person.subject, roles: person.roles, permissions: person.permissions, groups: person.groups }
-}
-
-fn check_revision(instance: &Instance, expected: Option<i64>) -> Result<()> {
-    if expected.is_none_or(|expected| expected == instance.revision) {
-        return Ok(());
-    }
-    let words = format!("the workflow is at revision {}", instance.revision);
-    Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words))
 }
 
 fn check_words(field: &str, words: Option<&str>) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::{
 use async_trait::async_trait;
 use omt_kernel::{
     EvidenceId, ManifestId, OffsetDateTime, Result, TenantId,
-    governance::{DueReport, EvidenceFilter, EvidenceRecord, OverrideRecord, ReportRecord},
+    governance::{DueReport, EVIDENCE_KINDS, EvidenceFilter, EvidenceRecord, OverrideRecord, ReportRecord},
     port::{ComplianceRepository, Page},
 };
 use sea_orm::{
@@ -110,7 +110,7 @@ impl<C: Finish> ComplianceRepository for Unit<C> {
         let mut out = Vec::new();
         for key in keys {
             // Each kind by itself: much of one must not hide the other.
-            for kind in ["consent", "clearance", "rights", "declaration"] {
+            for kind in EVIDENCE_KINDS {
                 let found = rows::Entity::find()
                     .filter(rows::Column::Tenant.eq(tenant.as_str()))
                     .filter(rows::Column::About.eq(key.as_str()))

@@ -4,7 +4,7 @@ use super::{Manifests, Once, Outcome, signing::Signing, storage::Stored};
 use crate::rules;
 use omt_audit::Event;
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result,
+    Actor, Error, Kind, ManifestId, Permission, Result, check_revision,
     manifest::{Archived, Classification, ManifestRecord, ManifestState},
     retry,
     storage::BlobRole,
@@ -46,7 +46,7 @@ impl Manifests {
     pub async fn update(&self, actor: &Actor, id: ManifestId, changes: Changes, if_match: Option<i64>) -> Result<ManifestRecord> {
         actor.require(Permission::ManifestUpdate)?;
         let record = self.load(actor, id).await?;
-        rules::check_revision(&record, if_match)?;
+        check_revision("manifest", record.revision, if_match)?;
         rules::check_draft(&record)?;
         let mut next = record.clone();
         if let Some(title) = changes.title {
@@ -80,7 +80,7 @@ impl Manifests {
         if record.state == ManifestState::Archived {
             return Ok(());
         }
-        rules::check_revision(&record, if_match)?;
+        check_revision("manifest", record.revision, if_match)?;
         if record.legal_hold.is_some() {
             return Err(Error::new(Kind::Conflict, "LEGAL_HOLD", "the manifest is under a legal hold; release it first"));
         }

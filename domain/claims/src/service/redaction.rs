@@ -15,7 +15,7 @@ use crate::{
     rules,
 };
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result,
+    Actor, Error, Kind, ManifestId, Permission, Result, check_revision,
     error::Context as _,
     manifest::{BlobRef, ManifestRecord},
     port::Content,
@@ -45,7 +45,7 @@ impl Manifests {
     ) -> Result<ManifestRecord> {
         actor.require(Permission::ManifestUpdate)?;
         let record = self.load(actor, id).await?;
-        rules::check_revision(&record, if_match)?;
+        check_revision("manifest", record.revision, if_match)?;
         rules::check_draft(&record)?;
         if record.legal_hold.is_some() {
             return Err(Error::new(

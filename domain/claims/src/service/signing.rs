@@ -18,7 +18,7 @@ use crate::{
 use bytes::Bytes;
 use omt_crypto::SignatureScheme;
 use omt_kernel::{
-    Actor, Error, ManifestId, Permission, Result, TenantId, TenantSettings,
+    Actor, Error, ManifestId, Permission, Result, TenantId, TenantSettings, check_revision,
     error::Context as _,
     manifest::{BlobRef, IngredientRecord, ManifestState, SignedParts},
     port::{BlobStore, Content},
@@ -155,7 +155,9 @@ impl Manifests {
             return Ok(outcome);
         }
         let record = self.load(actor, id).await?;
-        if let Err(refusal) = rules::check_draft(&record).and_then(|()| rules::check_revision(&record, request.if_match)) {
+        if let Err(refusal) =
+            rules::check_draft(&record).and_then(|()| check_revision("manifest", record.revision, request.if_match))
+        {
             // This very request may have been answered between the two reads.
             return match self.replay(actor, once.as_ref()).await? {
                 Some(outcome) => Ok(outcome),

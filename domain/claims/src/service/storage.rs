@@ -3,7 +3,7 @@
 use super::{Manifests, drafts::Change};
 use omt_jobs::{LockOrder, NewJob, OBJECT_LOCK};
 use omt_kernel::{
-    Actor, Error, Kind, ManifestId, Permission, Result, TenantId,
+    Actor, Error, Kind, ManifestId, Permission, Result, TenantId, check_revision,
     error::Context as _,
     manifest::{BlobRef, LegalHold, ManifestRecord},
     port::{BlobStore, Content, Put, UnitOfWork},
@@ -97,7 +97,7 @@ impl Manifests {
     pub async fn hold(&self, actor: &Actor, id: ManifestId, reason: &str, if_match: Option<i64>) -> Result<ManifestRecord> {
         actor.require(Permission::ManifestHold)?;
         let record = self.load(actor, id).await?;
-        crate::rules::check_revision(&record, if_match)?;
+        check_revision("manifest", record.revision, if_match)?;
         let reason = reason.trim();
         if reason.is_empty() || reason.chars().count() > MAX_REASON || reason.chars().any(char::is_control) {
             return Err(Error::unprocessable_field("INVALID_FIELD", "reason", "1 to 500 characters without control characters"));
@@ -113,7 +113,7 @@ impl Manifests {
     pub async fn release(&self, actor: &Actor, id: ManifestId, if_match: Option<i64>) -> Result<ManifestRecord> {
         actor.require(Permission::ManifestHold)?;
         let record = self.load(actor, id).await?;
-        crate::rules::check_revision(&record, if_match)?;
+        check_revision("manifest", record.revision, if_match)?;
         if record.legal_hold.is_none() {
             return Ok(record);
         }

@@ -6,6 +6,7 @@ use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, EvidenceId, FieldError, Kind, ManifestId, Permission, Result,
     calendar::is_in_calendar,
+    check_revision,
     error::Context as _,
     governance::{EvidenceFilter, EvidenceRecord},
     manifest::{ManifestRecord, is_sha256},
@@ -223,10 +224,7 @@ impl Compliance {
             let found = unit.compliance().evidence(&actor.tenant, id).await?;
             let mut record = found.ok_or_else(|| Error::not_found("evidence"))?;
             self.check_seen(unit.as_ref(), actor, &record).await?;
-            if if_match.is_some_and(|expected| expected != record.revision) {
-                let words = format!("the record is at revision {}", record.revision);
-                return Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words));
-            }
+            check_revision("record", record.revision, if_match)?;
             let now = self.deps.clock.now();
             let mut evidence: Evidence = serde_json::from_value(record.data.clone()).context("evidence cannot be read")?;
             let withdrawn = match &mut evidence {

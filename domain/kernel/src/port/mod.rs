@@ -4,6 +4,7 @@ mod access;
 mod badges;
 mod governance;
 mod messages;
+mod page;
 
 pub use access::{
     ApiKeyRepository, Authorizer, Directory, DirectoryUser, GroupRepository, IssuerClient, People, Person, RoleRepository,
@@ -12,6 +13,7 @@ pub use access::{
 pub use badges::BadgeRepository;
 pub use governance::{ComplianceRepository, DocumentRepository, NotificationRepository, TaskRepository, WorkflowRepository};
 pub use messages::{Listener, Mail, Mailer, WebhookAnswer, WebhookRepository, WebhookSender};
+pub use page::{Page, whole};
 
 use crate::{
     JobId, ManifestId, Result, TenantId, TenantSettings,
@@ -250,15 +252,6 @@ pub trait TileStore: Send + Sync {
     async fn remove_tile(&self, path: &str) -> Result<()>;
     /// Removes every partial form of a tile (`<path>.p/…`) that is still there.
     async fn remove_partials(&self, path: &str) -> Result<()>;
-}
-
-/// A page of a list, newest first.
-#[derive(Debug, Clone, Copy)]
-pub struct Page {
-    /// Continue after this identifier.
-    pub after: Option<Uuid>,
-    /// At most this many.
-    pub limit: u32,
 }
 
 /// Opens transactions.
@@ -565,9 +558,9 @@ pub trait Telemetry: Send + Sync {
     /// A cache was asked.
     fn cache(&self, cache: &'static str, hit: bool);
     /// A shadow version of a policy was asked by a guard, and the content passed it or not.
-    fn shadow_policy(&self, _passed: bool) {}
+    fn shadow_policy(&self, passed: bool);
     /// Content was read from the replication target, because no tier gave it.
-    fn replica_read(&self) {}
+    fn replica_read(&self);
     /// Everything in the text format of Prometheus.
     fn render(&self, gauges: &Gauges) -> Result<String>;
 }

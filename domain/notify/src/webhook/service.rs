@@ -9,7 +9,7 @@ use super::{
 use omt_audit::{AuditTrail, Event};
 use omt_crypto::seal::Sealer;
 use omt_kernel::{
-    Actor, DeliveryId, EndpointId, Error, Kind, OffsetDateTime, Permission, Reach, Result,
+    Actor, DeliveryId, EndpointId, Error, Kind, OffsetDateTime, Permission, Reach, Result, check_revision,
     error::Context as _,
     manifest::Classification,
     once::{Once, Outcome},
@@ -243,7 +243,7 @@ impl Webhooks {
             let unit = self.deps.database.begin().await?;
             unit.lock(&format!("webhook:{id}")).await?;
             let endpoint = self.load(unit.as_ref(), actor, id).await?;
-            check_revision(&endpoint, if_match)?;
+            check_revision("webhook", endpoint.record.revision, if_match)?;
             unit.webhooks().delete_endpoint(&actor.tenant, id).await?;
             self.log(unit.as_ref(), actor, "delete", &endpoint).await?;
             unit.commit().await
@@ -376,7 +376,7 @@ impl Webhooks {
             let unit = self.deps.database.begin().await?;
             unit.lock(&format!("webhook:{id}")).await?;
             let mut endpoint = self.load(unit.as_ref(), actor, id).await?;
-            check_revision(&endpoint, if_match)?;
+            check_revision("webhook", endpoint.record.revision, if_match)?;
             let expected = endpoint.record.revision;
             let out = change(&mut endpoint)?;
             self.check(actor, &endpoint.place)?;
@@ -427,12 +427,4 @@ fn check_enabled(endpoint: &Endpoint) -> Result<()> {
         true => Ok(()),
         false => Err(Error::new(Kind::Conflict, "WEBHOOK_DISABLED", "the webhook is disabled; enable it first")),
     }
-}
-
-fn check_revision(endpoint: &Endpoint, expected: Option<i64>) -> Result<()> {
-    if expected.is_none_or(|expected| expected == endpoint.record.revision) {
-        return Ok(());
-    }
-    let words = format!("the webhook is at revision {}", endpoint.record.revision);
-    Err(Error::new(Kind::PreconditionFailed, "STALE_REVISION", words))
 }

@@ -15,9 +15,6 @@ use omt_kernel::{
 };
 use std::{collections::BTreeSet, sync::Arc};
 
-/// The most that a count says.
-const COUNTED: u32 = 1_000;
-
 /// Whose tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Inbox {
@@ -105,7 +102,10 @@ impl Workflows {
         Ok(tasks.into_iter().filter_map(view).collect())
     }
 
-    /// How many tasks there are: own, shared, and overdue of both; each at most a thousand.
+    /// The most that a count of tasks says.
+    pub const COUNTED: u32 = 1_000;
+
+    /// How many tasks there are: own, shared, and overdue of both; each at most [`Self::COUNTED`].
     pub async fn task_counts(&self, actor: &Actor) -> Result<(u64, u64, u64)> {
         actor.require(Permission::ManifestRead)?;
         let read = self.deps.database.replica().await?;
@@ -117,9 +117,9 @@ impl Workflows {
             reach: Some(actor.reach.clone()),
         };
         let now = Some(self.deps.clock.now());
-        let mine = read.tasks().count(&actor.tenant, &of(own(&person), None), COUNTED).await?;
-        let groups = read.tasks().count(&actor.tenant, &of(shared(&person), None), COUNTED).await?;
-        let overdue = read.tasks().count(&actor.tenant, &of(person.audience(), now), COUNTED).await?;
+        let mine = read.tasks().count(&actor.tenant, &of(own(&person), None), Self::COUNTED).await?;
+        let groups = read.tasks().count(&actor.tenant, &of(shared(&person), None), Self::COUNTED).await?;
+        let overdue = read.tasks().count(&actor.tenant, &of(person.audience(), now), Self::COUNTED).await?;
         Ok((mine, groups, overdue))
     }
 
