@@ -2,7 +2,7 @@
 
 mod parse;
 
-pub use parse::{Word, choice, clearance, flag, given, named, reach, time, unfit, word};
+pub use parse::{choice, clearance, flag, given, named, reach, time, unfit, word};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_kernel::{

@@ -164,6 +164,7 @@ mod tests {
         fn manifest(&self, _: &'static str) {}
         fn cache(&self, _: &'static str, _: bool) {}
         fn shadow_policy(&self, _: bool) {}
+        fn replica_read(&self) {}
         fn render(&self, _: &Gauges) -> Result<String> {
             Ok(String::new())
         }

@@ -3,7 +3,7 @@
 use crate::{Finish, Unit, failed};
 use omt_kernel::Result;
 use sea_orm::{
-    DbBackend, Statement,
+    ConnectionTrait, DbBackend, Statement,
     sea_query::{Expr, ExprTrait, LikeExpr, SimpleExpr},
 };
 
