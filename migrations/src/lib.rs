@@ -17,6 +17,7 @@ mod m20261121_000010_inbox;
 mod m20261121_000011_audit_retention;
 mod m20261121_000012_report_turns;
 mod m20261121_000016_badges;
+mod m20261121_000018_words;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000011_audit_retention::Migration),
             Box::new(m20261121_000012_report_turns::Migration),
             Box::new(m20261121_000016_badges::Migration),
+            Box::new(m20261121_000018_words::Migration),
         ]
     }
 }

@@ -1,6 +1,7 @@
 //! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
 
 mod governance;
+mod search;
 
 use crate::SqlDatabase;
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use omt_kernel::{
 use omt_migrations::Migrator;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait;
+use search::{every_question_is_answered, what_is_said_is_found, what_was_said_is_not_found};
 use serde_json::json;
 use std::{
     sync::{
@@ -101,6 +103,9 @@ contract!(
     evidence_is_found_by_what_it_is_about,
     messages_reach_their_audience,
     webhooks_are_their_tenants,
+    what_is_said_is_found,
+    what_was_said_is_not_found,
+    every_question_is_answered,
 );
 
 fn now() -> OffsetDateTime {
@@ -198,7 +203,7 @@ async fn the_storage_migration_lists_what_is_there(database: Arc<SqlDatabase>) {
             1i64.into(),
             kept.into(),
             json!({}).into(),
-            json!({}).into(),
+            json!({ "xmp": { "dc:subject": if kept { "Ferry" } else { "Dusk" } } }).into(),
             ingredients.into(),
             signed.map_or(sea_orm::Value::Json(None), Into::into),
             "u".into(),
@@ -218,9 +223,12 @@ async fn the_storage_migration_lists_what_is_there(database: Arc<SqlDatabase>) {
         assert_eq!(uses.iter().map(|u| u.manifest.0).collect::<Vec<_>>(), [manifest], "{c}");
     }
     // And titles can be searched.
-    let filter = ManifestFilter { title_contains: Some("old".into()), ..Default::default() };
+    let filter = ManifestFilter { search: Some("old".into()), ..Default::default() };
     let page = Page { after: None, limit: 10 };
     assert_eq!(read.manifests().list(&tenant, &filter, page).await.unwrap().len(), 2);
+    let filter = ManifestFilter { search: Some("ferr* old".into()), ..Default::default() };
+    let found = read.manifests().list(&tenant, &filter, page).await.unwrap();
+    assert_eq!(found.iter().map(|record| record.id.0).collect::<Vec<_>>(), [draft]);
 }
 
 async fn what_is_not_committed_never_was(database: Arc<SqlDatabase>) {

@@ -17,15 +17,15 @@ use std::{collections::BTreeSet, sync::Arc};
 use time::Duration;
 use uuid::Uuid;
 
-fn tenant() -> TenantId {
+pub(super) fn tenant() -> TenantId {
     TenantId::default_tenant()
 }
 
-fn page(limit: u32) -> Page {
+pub(super) fn page(limit: u32) -> Page {
     Page { after: None, limit }
 }
 
-fn manifest(department: Option<&str>, project: &str) -> ManifestRecord {
+pub(super) fn manifest(department: Option<&str>, project: &str) -> ManifestRecord {
     ManifestRecord {
         id: ManifestId(Uuid::now_v7()),
         tenant: tenant(),
