@@ -11,8 +11,8 @@ use omt_jobs::{Handler, Runner};
 use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
 use omt_workers::{
-    Archive, AuditExpiry, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Look, Mailings, OldMessages, Recheck,
-    Remeasure, Retention, Sweep, Timers,
+    Archive, AuditExpiry, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Look, Mailings, OldMessages,
+    Partitions, Recheck, Remeasure, Retention, Sweep, Timers,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
@@ -76,13 +76,16 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
             every: seconds(config.audit.expire_every_seconds),
         }),
         Arc::new(Sweep {
-            database,
+            database: database.clone(),
             blobs,
             clock,
             every: seconds(settings.sweep_every_seconds),
             young: seconds(settings.sweep_after_seconds),
         }),
     ];
+    if config.database.url.starts_with("postgres") {
+        handlers.push(Arc::new(Partitions(database)));
+    }
     if let Some(post) = &platform.post {
         handlers.push(Arc::new(Mailings(post.clone())));
         handlers.push(Arc::new(Letters(post.clone())));

@@ -18,6 +18,7 @@ mod m20261121_000011_audit_retention;
 mod m20261121_000012_report_turns;
 mod m20261121_000016_badges;
 mod m20261121_000018_words;
+mod m20261121_000019_partitions;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000012_report_turns::Migration),
             Box::new(m20261121_000016_badges::Migration),
             Box::new(m20261121_000018_words::Migration),
+            Box::new(m20261121_000019_partitions::Migration),
         ]
     }
 }

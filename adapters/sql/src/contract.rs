@@ -1,6 +1,7 @@
 //! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
 
 mod governance;
+mod partitions;
 mod search;
 
 use crate::SqlDatabase;
