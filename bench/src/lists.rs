@@ -48,7 +48,7 @@ async fn fill(url: &str, manifests: u64) {
             _ => format!("json_extract('[\"{}\"]', '$[' || (n % 8) || ']')", words.join("\",\"")),
         }
     };
-    let columns = "id, tenant, revision, state, title, title_folded, creator, department, project, organization, classification, \
+    let columns = "id, tenant, revision, state, title, title_folded, search_text, creator, department, project, organization, classification, \
                    media_type, file_name, source_sha256, source_size, source_kept, definition, metadata, ingredients, created_by, \
                    created_at, updated_at";
     let definition = serde_json::to_string(&ClaimDefinition::default()).unwrap();
@@ -57,6 +57,8 @@ async fn fill(url: &str, manifests: u64) {
         let (definition, metadata, nothing) = (json(&definition), json(&metadata), json("[]"));
         format!(
             "SELECT {id}, 'default', 1, CASE WHEN n % 10 = 0 THEN 'draft' ELSE 'signed' END, {word} || ' ' || n, {word} || ' ' || n, \
+             ' ' || {word} || ' ' || n || ' ¶ creator ' || (n % 100) || ' ¶ department ' || (n % 20) || ' ¶ project ' || (n % 500) || \
+             ' ¶ organization ¶ a jpg ¶ crowd ' || CASE WHEN n % 25000 = 77 THEN 'regatta' ELSE 'city' END || ' at dusk ', \
              'creator ' || (n % 100), 'department ' || (n % 20), 'project ' || (n % 500), 'organization', \
              CASE WHEN n % 4 = 0 THEN 'public' ELSE 'internal' END, 'image/jpeg', 'a.jpg', {hex}, 100000, {truth}, \
              {definition}, {metadata}, {nothing}, 'user', n * 1000000, n * 1000000"
@@ -202,7 +204,7 @@ pub async fn run(arguments: Arguments) {
     let deep = id(arguments.manifests - u64::from(ITEMS) * 5_000.min(arguments.manifests / u64::from(ITEMS) / 2));
     let department = ManifestFilter { department: Some("department 7".into()), ..all.clone() };
     let narrow = ManifestFilter { project: Some("project 77".into()), state: Some(ManifestState::Signed), ..all.clone() };
-    let titled = |part: &str| ManifestFilter { title_contains: Some(part.into()), ..all.clone() };
+    let titled = |part: &str| ManifestFilter { search: Some(part.into()), ..all.clone() };
     let cases = [
         ("first page", all.clone(), None, 20.0),
         ("page 5,000", all.clone(), Some(deep), 20.0),
@@ -213,6 +215,11 @@ pub async fn run(arguments: Arguments) {
         ("search for one title", titled("festival 123459"), None, 100.0),
         ("search for what is not there", titled("submarine"), None, 100.0),
         ("search for two letters", titled("ar"), None, 100.0),
+        ("search for a rare keyword", titled("regatta"), None, 100.0),
+        ("search for frequent words", titled("dusk stadium"), None, 100.0),
+        ("search for words that never meet", titled("harbour portrait"), None, 100.0),
+        ("search for a phrase", titled("\"regatta at dusk\" crowd"), None, 100.0),
+        ("search for a beginning", titled("regat*"), None, 100.0),
     ];
     for (name, filter, after, goal) in cases {
         let mut times = Vec::new();

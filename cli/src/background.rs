@@ -12,7 +12,7 @@ use omt_kernel::{Error, JobId, Kind, port::JobTransport};
 use omt_queue::{ApalisQueue, Handle};
 use omt_workers::{
     Archive, AuditExpiry, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Look, Mailings, ObjectLocks,
-    OldMessages, Recheck, Remeasure, Replicate, Restores, Retention, Sweep, Timers,
+    OldMessages, Partitions, Recheck, Remeasure, Replicate, Restores, Retention, Sweep, Timers,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
@@ -98,6 +98,9 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
             replica: platform.replica.clone(),
         }),
     ];
+    if config.database.url.starts_with("postgres") {
+        handlers.push(Arc::new(Partitions(database.clone())));
+    }
     if let Some(target) = &platform.replica {
         let (target, every) = (target.clone(), seconds(config.replication.every_seconds));
         handlers.push(Arc::new(Replicate { database, blobs, target, clock, every }));

@@ -17,6 +17,8 @@ mod m20261121_000010_inbox;
 mod m20261121_000011_audit_retention;
 mod m20261121_000012_report_turns;
 mod m20261121_000016_badges;
+mod m20261121_000018_words;
+mod m20261121_000019_partitions;
 mod m20261121_000020_replication;
 mod m20261121_000021_attested;
 
@@ -40,6 +42,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000011_audit_retention::Migration),
             Box::new(m20261121_000012_report_turns::Migration),
             Box::new(m20261121_000016_badges::Migration),
+            Box::new(m20261121_000018_words::Migration),
+            Box::new(m20261121_000019_partitions::Migration),
             Box::new(m20261121_000020_replication::Migration),
             Box::new(m20261121_000021_attested::Migration),
         ]

@@ -396,3 +396,58 @@ fn with_exif(jpeg: &[u8]) -> Vec<u8> {
     out.extend(&jpeg[2..]);
     out
 }
+
+/// Words of a question are found wherever a record says them, in content's metadata and in assertions too, as long as it does.
+#[tokio::test]
+async fn search_finds_what_is_said_and_nothing_that_was() {
+    let server = Server::start().await;
+    let properties = "<dc:subject><rdf:Bag><rdf:li>Regatta</rdf:li><rdf:li>late summer</rdf:li></rdf:Bag></dc:subject>\
+                      <dc:description>ask bob@example.org for the blue boats</dc:description>\
+                      <dc:creator><rdf:Seq><rdf:li>Wanda Unseen</rdf:li></rdf:Seq></dc:creator>\
+                      <Iptc4xmpExt:Event>Harbour Days</Iptc4xmpExt:Event>";
+    let note = json!([{ "label": "com.example.story", "data": { "headline": "Tides turn", "author": { "title": "Zelda" } } }]);
+    let note = note.to_string();
+    let fields = [("title", "One"), ("creator", "Carla Maier"), ("project", "Night-Shift"), ("assertions", note.as_str())];
+    let bytes = crate::workflow::jpeg_with_xmp(properties);
+    let one = ok(server.upload("quay 7.jpg", bytes, &fields).await, StatusCode::CREATED).await;
+    let two = ok(server.upload("a.txt", fixture("a.txt"), &[("title", "Two regattas")]).await, StatusCode::CREATED).await;
+    let found = async |question: &str| -> Vec<String> {
+        let url = reqwest::Url::parse_with_params("http://server/api/v1/manifests", [("q", question)]).unwrap();
+        let page = server.json(&format!("{}?{}", url.path(), url.query().unwrap())).await;
+        page["items"].as_array().unwrap().iter().map(|item| id(item).to_owned()).collect()
+    };
+    let (one, two) = (id(&one).to_owned(), id(&two).to_owned());
+    let hits = [
+        "regatta summer",
+        "\"late summer\"",
+        "harbour days",
+        "TIDES carla",
+        "night-shift",
+        "quay 7",
+        "tid* mai*",
+        "\"days\" one",
+        "\"late su\"*",
+    ];
+    for question in hits {
+        assert_eq!(found(question).await, [one.as_str()], "{question}");
+    }
+    assert_eq!(found("regatta").await, [two.as_str(), one.as_str()], "words, and parts of titles");
+    assert_eq!(found("regatt*").await, [two.as_str(), one.as_str()]);
+    for question in
+        ["\"summer late\"", "regatta summer wanda", "wanda", "unseen", "zelda", "bob", "example", "blue", "ummer", "\"", "*", "'"]
+    {
+        assert_eq!(found(question).await, [] as [&str; 0], "{question}");
+    }
+    // What is changed is found as it is now.
+    let path = format!("/api/v1/manifests/{one}");
+    let change = json!({ "title": "Three", "project": null });
+    ok(server.request("PATCH", &path).json(&change).send().await.unwrap(), StatusCode::OK).await;
+    assert_eq!((found("one").await.len(), found("night-shift").await.len()), (0, 0));
+    assert_eq!(found("three regatta").await, [one.as_str()]);
+    let long = "x".repeat(513);
+    problem(server.get(&format!("/api/v1/manifests?q={long}")).await, 400, "INVALID_QUERY").await;
+    problem(server.get("/api/v1/manifests?q=a%00b").await, 400, "INVALID_QUERY").await;
+    for question in ["\\", "a:b AND (c | d) <-> !e", "NEAR(a b)", "\"\"\"", "京都*", "%", "-- ;", &"\" * ".repeat(120)] {
+        found(question).await;
+    }
+}

@@ -32,11 +32,16 @@ async fn who_was_removed_can_still_be_asked_for_and_forgotten() {
     assert!(known["api_keys"][0]["revoked_at"].is_string());
     assert_eq!((&known["evidence"], &known["workflows"], &known["sessions"]), (&json!([]), &json!([]), &json!([])));
     assert!(!known["not_included"].as_array().unwrap().is_empty());
+    let found = async |question: &str| server.json(&format!("/api/v1/manifests?q={question}")).await["items"].clone();
+    assert_eq!(id(&found("liddell%20%22photo%20desk%22").await[0]), id(&record));
     let erase = || server.request("DELETE", &path).send();
     let erased = ok(erase().await.unwrap(), StatusCode::OK).await;
     assert_eq!(erased["signed_with_name"], json!([]));
     assert!(!erased["not_searched"].as_array().unwrap().is_empty());
     assert_eq!(server.json(&format!("/api/v1/manifests/{}", id(&record))).await["creator"], "erased");
+    for word in ["alice", "liddell", "liddell*", "desk"] {
+        assert_eq!(found(word).await, json!([]), "{word}");
+    }
     let log = server.json("/api/v1/admin/audit-logs?limit=200").await;
     assert!(!log.to_string().to_lowercase().contains("alice"), "{log}");
     // Now there is nothing left to give out or to forget.

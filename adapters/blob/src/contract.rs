@@ -265,6 +265,7 @@ impl omt_kernel::port::Telemetry for Reads {
     fn verified(&self, _: &str) {}
     fn manifest(&self, _: &'static str) {}
     fn cache(&self, _: &'static str, _: bool) {}
+    fn shadow_policy(&self, _: bool) {}
     fn replica_read(&self) {
         self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
     }

@@ -1,8 +1,10 @@
 //! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
 
 mod governance;
+mod partitions;
 mod replicas;
 mod schedules;
+mod search;
 mod uses;
 
 use crate::SqlDatabase;
@@ -24,6 +26,7 @@ use replicas::copies_are_kept_account_of;
 use schedules::cron_times_come_once;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait;
+use search::{every_question_is_answered, what_is_said_is_found, what_was_said_is_not_found};
 use serde_json::json;
 use std::{
     sync::{
@@ -111,6 +114,9 @@ contract!(
     webhooks_are_their_tenants,
     uses_say_what_is_held_and_until_when,
     the_attested_migration_knows_who_approved,
+    what_is_said_is_found,
+    what_was_said_is_not_found,
+    every_question_is_answered,
 );
 
 fn now() -> OffsetDateTime {
@@ -208,7 +214,7 @@ async fn the_storage_migration_lists_what_is_there(database: Arc<SqlDatabase>) {
             1i64.into(),
             kept.into(),
             json!({}).into(),
-            json!({}).into(),
+            json!({ "xmp": { "dc:subject": if kept { "Ferry" } else { "Dusk" } } }).into(),
             ingredients.into(),
             signed.map_or(sea_orm::Value::Json(None), Into::into),
             "u".into(),
@@ -228,9 +234,12 @@ async fn the_storage_migration_lists_what_is_there(database: Arc<SqlDatabase>) {
         assert_eq!(uses.iter().map(|u| u.manifest.0).collect::<Vec<_>>(), [manifest], "{c}");
     }
     // And titles can be searched.
-    let filter = ManifestFilter { title_contains: Some("old".into()), ..Default::default() };
+    let filter = ManifestFilter { search: Some("old".into()), ..Default::default() };
     let page = Page { after: None, limit: 10 };
     assert_eq!(read.manifests().list(&tenant, &filter, page).await.unwrap().len(), 2);
+    let filter = ManifestFilter { search: Some("ferr* old".into()), ..Default::default() };
+    let found = read.manifests().list(&tenant, &filter, page).await.unwrap();
+    assert_eq!(found.iter().map(|record| record.id.0).collect::<Vec<_>>(), [draft]);
 }
 
 async fn what_is_not_committed_never_was(database: Arc<SqlDatabase>) {

@@ -188,6 +188,7 @@ entity!(manifests, "manifests", {
     pub state: String,
     pub title: String,
     pub title_folded: String,
+    pub search_text: String,
     pub creator: String,
     pub department: Option<String>,
     pub project: Option<String>,

@@ -17,8 +17,8 @@ use omt_kernel::{
     port::{
         ApiKeyRepository, AuditRepository, BadgeRepository, BlobRepository, CertificateRepository, ComplianceRepository,
         Database, DocumentRepository, GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository,
-        NotificationRepository, RoleRepository, SessionRepository, TaskRepository, TenantRepository, UnitOfWork, UserRepository,
-        VerificationRepository, WebhookRepository, WorkflowRepository,
+        NotificationRepository, RoleRepository, SessionRepository, TaskRepository, TenantRepository, Tended, UnitOfWork,
+        UserRepository, VerificationRepository, WebhookRepository, WorkflowRepository,
     },
     retry::BUSY,
 };
@@ -102,8 +102,8 @@ pub(crate) fn failed(error: DbErr) -> Error {
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(database) => match database.code().as_deref() {
-            // Serialization failure and deadlock of PostgreSQL; SQLITE_BUSY with its variants.
-            Some("40001" | "40P01" | "5" | "261" | "517" | "773") => {
+            // Serialization failure, deadlock and end of waiting of PostgreSQL; SQLITE_BUSY with its variants.
+            Some("40001" | "40P01" | "55P03" | "5" | "261" | "517" | "773") => {
                 let words = "the database is busy with other changes to the same things";
                 return Error::new(Kind::Unavailable, BUSY, words).retry_after(1).caused_by(error);
             }
@@ -259,6 +259,18 @@ impl Database for SqlDatabase {
             return Err(Error::new(Kind::Unavailable, "SCHEMA_TOO_OLD", "run `openmediatrust migrate up`"));
         }
         self.write.ping().await.map_err(unavailable("answer"))
+    }
+    async fn tend(&self) -> Result<Tended> {
+        if self.write.get_database_backend() != DbBackend::Postgres {
+            return Ok(Tended::default());
+        }
+        let ask = async |function: &str| {
+            let statement = Statement::from_string(DbBackend::Postgres, format!("SELECT {function}() AS n"));
+            let row = self.write.query_one_raw(statement).await.map_err(failed)?;
+            let number = row.map(|row| row.try_get::<i64>("", "n")).transpose().map_err(failed)?;
+            Ok::<u64, Error>(number.unwrap_or(0).unsigned_abs())
+        };
+        Ok(Tended { made: ask("partitions_ahead").await?, gone: ask("partitions_past").await? })
     }
     fn connections(&self) -> Vec<(&'static str, u64)> {
         let (open, idle) = (self.pools.iter().map(Pool::size).sum::<u64>(), self.pools.iter().map(Pool::idle).sum::<u64>());

@@ -264,7 +264,8 @@ pub struct ListQuery {
     classification: Option<String>,
     /// `draft`, `signed` or `archived`; archived ones are listed only when asked for.
     state: Option<String>,
-    /// Part of the title, case-insensitive.
+    /// Part of the title, case-insensitive; or words, `"phrases in quotes"` and `beginnings*` that all stand in the title, creator,
+    /// department, project, organisation, file name, descriptive metadata of the content or descriptive members of assertions.
     q: Option<String>,
     /// Created at or after this time (RFC 3339).
     created_from: Option<String>,
@@ -305,7 +306,7 @@ pub async fn list(
         project: query.project,
         classification: query.classification.map(|c| wire::word("classification", &c)).transpose()?,
         state: query.state.map(|s| wire::word("state", &s)).transpose()?,
-        title_contains: query.q.filter(|q| !q.is_empty()),
+        search: query.q.filter(|q| !q.is_empty()),
         created_from: query.created_from.map(|t| wire::time("created_from", &t)).transpose()?,
         created_before: query.created_before.map(|t| wire::time("created_before", &t)).transpose()?,
         created_by: None,

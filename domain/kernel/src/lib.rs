@@ -19,6 +19,7 @@ pub mod pool;
 pub mod port;
 pub mod record;
 pub mod retry;
+pub mod search;
 pub mod storage;
 pub mod tenant;
 pub mod url;

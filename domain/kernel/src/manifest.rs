@@ -220,8 +220,8 @@ pub struct ManifestFilter {
     pub classification: Option<Classification>,
     /// Exact state. Without it, archived manifests are left out.
     pub state: Option<ManifestState>,
-    /// Part of the title, case-insensitive.
-    pub title_contains: Option<String>,
+    /// Part of the title, case-insensitive; or a question ([`crate::search::Question`]) to all that is said of it.
+    pub search: Option<String>,
     /// Created at or after.
     pub created_from: Option<OffsetDateTime>,
     /// Created before.

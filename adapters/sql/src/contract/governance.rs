@@ -18,11 +18,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use time::Duration;
 use uuid::Uuid;
 
-fn tenant() -> TenantId {
+pub(super) fn tenant() -> TenantId {
     TenantId::default_tenant()
 }
 
-fn page(limit: u32) -> Page {
+pub(super) fn page(limit: u32) -> Page {
     Page { after: None, limit }
 }
 

@@ -76,8 +76,8 @@ async fn made(database: &SqlDatabase) -> Vec<i64> {
     let jobs = database.read().await.unwrap().jobs().list(&filter, Page { after: None, limit: 100 }).await.unwrap();
     for job in jobs.iter().filter(|job| !job.state.is_final()) {
         let unit = database.begin().await.unwrap();
-        unit.jobs().claim(job.id, "w", job.run_at, job.run_at + LEASE).await.unwrap().unwrap();
-        assert!(unit.jobs().end(job.id, "w", &AttemptEnd::Done, None, job.run_at).await.unwrap());
+        assert_eq!(unit.jobs().claim(&[job.id], "w", job.run_at, job.run_at + LEASE).await.unwrap().len(), 1);
+        assert_eq!(unit.jobs().end(&[job.id], "w", &AttemptEnd::Done, None, job.run_at).await.unwrap(), [job.id]);
         unit.commit().await.unwrap();
     }
     let mut slots: Vec<i64> = jobs.iter().map(|job| job.payload["slot"].as_i64().unwrap()).collect();

@@ -11,6 +11,7 @@ use omt_kernel::{
     manifest::{Archived, BlobRef, Classification, Heading, ManifestFilter, ManifestRecord, ManifestState},
     port::{ManifestRepository, Page, VerificationRepository},
     record::VerificationRecord,
+    search,
 };
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
@@ -27,6 +28,7 @@ fn to_row(record: &ManifestRecord) -> Result<rows::ActiveModel> {
         state: Set(record.state.to_string()),
         title: Set(record.title.clone()),
         title_folded: Set(record.title.to_lowercase()),
+        search_text: Set(search::document(&record.into())),
         creator: Set(record.creator.clone()),
         department: Set(record.department.clone()),
         project: Set(record.project.clone()),
@@ -137,8 +139,8 @@ impl<C: Finish> Unit<C> {
             Some(state) => query.filter(rows::Column::State.eq(state.as_str())),
             None => query.filter(rows::Column::State.ne(ManifestState::Archived.as_str())),
         };
-        if let Some(part) = &filter.title_contains {
-            query = query.filter(self.title_contains(part).await?);
+        if let Some(text) = &filter.search {
+            query = query.filter(self.searched(text).await?);
         }
         if let Some(from) = filter.created_from {
             query = query.filter(rows::Column::CreatedAt.gte(micros(from)));

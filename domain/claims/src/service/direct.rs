@@ -77,12 +77,8 @@ impl Manifests {
             disposition: "attachment".to_owned(),
         };
         let url = self.deps.blobs.direct_download(&actor.tenant, blob, &wanted).await;
-        let address = |url| ContentAddress {
-            url,
-            expires_at: Some(ends),
-            via: Via::Store(why_not),
-            media_type: record.media_type.clone(),
-        };
+        let address =
+            |url| ContentAddress { url, expires_at: Some(ends), via: Via::Store(why_not), media_type: record.media_type.clone() };
         self.fetched(actor, blob, url.and_then(|url| url.map(address).ok_or_else(unsupported))).await
     }
 

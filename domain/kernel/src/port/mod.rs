@@ -254,6 +254,15 @@ pub trait TileStore: Send + Sync {
     async fn remove_partials(&self, path: &str) -> Result<()>;
 }
 
+/// What looking after tables did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Tended {
+    /// Partitions that were made.
+    pub made: u64,
+    /// Partitions that were empty and went.
+    pub gone: u64,
+}
+
 /// Opens transactions.
 #[async_trait]
 pub trait Database: Send + Sync {
@@ -267,6 +276,11 @@ pub trait Database: Send + Sync {
     }
     /// Does it answer, with the schema this build knows? For readiness.
     async fn check(&self) -> Result<()>;
+    /// Looks after the tables themselves, once a day: makes partitions of the months to come, and lets go of empty ones of months
+    /// past. Nothing where the database has no partitions.
+    async fn tend(&self) -> Result<Tended> {
+        Ok(Tended::default())
+    }
     /// Open connections by state: `in_use` and `idle`.
     fn connections(&self) -> Vec<(&'static str, u64)>;
 }
