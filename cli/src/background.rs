@@ -122,7 +122,7 @@ pub fn timings(config: &Config, platform: &Platform) -> Result<BTreeMap<&'static
             let words = format!("jobs.schedules.{kind}: there is no such recurring job; there are {}", known.join(", "));
             return Err(Fault::new(words));
         };
-        *timing = Timing::Cron(cron);
+        *timing = Timing::Cron(Box::new(cron));
     }
     Ok(timings)
 }

@@ -85,16 +85,17 @@ fn text_of(row: &QueryResult) -> Result<String, DbErr> {
 
 /// Gives every row its text, in the order of identifiers.
 async fn fill(connection: &impl ConnectionTrait, backend: DbBackend) -> Result<(), DbErr> {
-    let (place, pair): (fn(usize) -> String, fn(usize) -> String) = match backend {
-        DbBackend::Postgres => (|n| format!("${n}"), |n| format!("(CAST(${} AS uuid), ${})", n * 2 + 1, n * 2 + 2)),
-        _ => (|_| "?".to_owned(), |_| "(?, ?)".to_owned()),
+    let is_postgres = backend == DbBackend::Postgres;
+    let place = if is_postgres { "$1" } else { "?" };
+    let pair = |n: usize| match is_postgres {
+        true => format!("(CAST(${} AS uuid), ${})", n * 2 + 1, n * 2 + 2),
+        false => "(?, ?)".to_owned(),
     };
     let mut after = Uuid::nil();
     loop {
         let select = format!(
             "SELECT id, title, creator, department, project, organization, file_name, definition, metadata FROM manifests \
-             WHERE id > {} ORDER BY id LIMIT {ROWS}",
-            place(1)
+             WHERE id > {place} ORDER BY id LIMIT {ROWS}"
         );
         let rows = connection.query_all_raw(Statement::from_sql_and_values(backend, select, [after.into()])).await?;
         let mut values: Vec<Value> = Vec::with_capacity(rows.len() * 2);

@@ -56,7 +56,7 @@ impl Lifecycle {
                 *tier <= idle
                     && settings.may_hold(*tier, u.classification)
                     && !(u.evidence && self.blobs.archives(*tier))
-                    && !(locked && !self.blobs.locks_in(*tier))
+                    && (!locked || self.blobs.locks_in(*tier))
             });
             open.max().unwrap_or(Tier::Hot)
         });

@@ -70,7 +70,7 @@ pub enum Timing {
     /// Once in each period; in the one that is under way when it is seen first, too.
     Every(Schedule),
     /// At these times; the first is the next one after it is seen first.
-    Cron(Cron),
+    Cron(Box<Cron>),
 }
 
 /// A time at which a recurring job is due.
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn missed_times_are_made_up_for_once_and_new_ones_waited_for() {
-        let daily = Timing::Cron(cron("0 3 * * *", "UTC"));
+        let daily = Timing::Cron(Box::new(cron("0 3 * * *", "UTC")));
         let now = datetime!(2026-11-21 14:00 UTC);
         let tick = daily.last(now).unwrap();
         assert_eq!(tick, Tick { slot: tick.at.unix_timestamp(), at: datetime!(2026-11-21 03:00 UTC) });

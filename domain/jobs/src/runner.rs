@@ -65,7 +65,7 @@ impl Runner {
     pub fn with_schedules(mut self, schedules: &BTreeMap<String, Cron>) -> Self {
         for (kind, timing) in &mut self.timings {
             if let Some(cron) = schedules.get(*kind) {
-                *timing = Timing::Cron(cron.clone());
+                *timing = Timing::Cron(Box::new(cron.clone()));
             }
         }
         self
