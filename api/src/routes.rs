@@ -5,6 +5,7 @@ pub mod audit;
 pub mod auth;
 pub mod badges;
 pub mod compliance;
+pub mod definitions;
 pub mod health;
 pub mod jobs;
 pub mod manifests;
@@ -185,13 +186,13 @@ fn governance(config: &mut web::ServiceConfig) {
         .service(at("/api/v1/workflows/{id}/compliance", "PUT").route(web::put().to(workflows::compliance)))
         .service(at("/api/v1/workflows/{id}/history", "GET").route(web::get().to(workflows::history)))
         .service(at("/api/v1/workflows/{id}", "GET").route(web::get().to(workflows::get)))
-        .service(at("/api/v1/workflow-definitions", "GET").route(web::get().to(workflows::definitions)))
-        .service(at("/api/v1/workflow-definitions/{name}/diagram.svg", "GET").route(web::get().to(workflows::diagram)))
-        .service(at("/api/v1/workflow-definitions/{name}/migrate", "POST").route(web::post().to(workflows::migrate)))
+        .service(at("/api/v1/workflow-definitions", "GET").route(web::get().to(definitions::definitions)))
+        .service(at("/api/v1/workflow-definitions/{name}/diagram.svg", "GET").route(web::get().to(definitions::diagram)))
+        .service(at("/api/v1/workflow-definitions/{name}/migrate", "POST").route(web::post().to(definitions::migrate)))
         .service(
             at("/api/v1/workflow-definitions/{name}", "GET, PUT")
-                .route(web::get().to(workflows::definition))
-                .route(web::put().to(workflows::put_definition)),
+                .route(web::get().to(definitions::definition))
+                .route(web::put().to(definitions::put_definition)),
         )
         .service(at("/api/v1/tasks", "GET").route(web::get().to(tasks::list)))
         .service(at("/api/v1/tasks/counts", "GET").route(web::get().to(tasks::counts)))

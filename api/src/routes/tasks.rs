@@ -4,8 +4,8 @@ use crate::{
     ApiState,
     extract::{Caller, CallerWith, IfMatch, may},
     problem::{Problem, ProblemBody},
-    routes::workflows::{AttachmentBody, Workflow, attachments, choice, one},
-    wire::{PageQuery, Paged},
+    routes::workflows::{AttachmentBody, Workflow, attachments, one},
+    wire::{self, PageQuery, Paged},
 };
 use actix_web::{HttpResponse, web};
 use futures_util::StreamExt;
@@ -106,7 +106,7 @@ pub async fn list(
 ) -> Result<HttpResponse, Problem> {
     let query = query.into_inner();
     let known = [("all", Inbox::All), ("mine", Inbox::Mine), ("groups", Inbox::Groups), ("everybody", Inbox::Everybody)];
-    let inbox = choice("inbox", query.inbox.as_deref(), &known, Inbox::All)?;
+    let inbox = wire::choice("inbox", query.inbox.as_deref(), &known, Inbox::All)?;
     let page = PageQuery { limit: query.limit, cursor: query.cursor }.page()?;
     let filter = TaskFilter {
         candidates: None,
