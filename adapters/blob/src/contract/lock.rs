@@ -59,7 +59,7 @@ async fn holds(variable: &str) {
     assert!(store.modified(&tenant, &name).await.unwrap().is_none());
     assert!(store.list(None, 10).await.unwrap().is_empty());
     assert!(store.open(&tenant, &name).await.is_err());
-    assert_eq!(versions(&store, &name).await, [version.clone()]);
+    assert_eq!(versions(&store, &name).await, std::slice::from_ref(&version));
     assert!(!destroy(&store, &name, &version).await);
     // It comes again as another version, and releasing it releases the one below.
     assert_eq!(store.put(&tenant, &name, Content::Memory(bytes.clone().into())).await.unwrap(), Put::Written);
