@@ -33,6 +33,14 @@ pub async fn run(config: &Config) -> Result<ExitCode, Fault> {
             show("database", Err((error.to_string(), "check database.url and that the server runs and accepts this user")))
         }
     }
+    if !config.database.replica_url.is_empty() {
+        let mend = "check database.replica_url and that the replica runs; lists are asked of the primary meanwhile";
+        let found = match SqlDatabase::connect(&config.database.replica_url).await {
+            Ok(replica) => schema(&replica).await,
+            Err(error) => Err((error.to_string(), mend)),
+        };
+        show("read replica", found);
+    }
     show("blob store", blobs(config).await);
     if !config.replication.url.is_empty() {
         show("replica", replica(config).await);

@@ -195,7 +195,7 @@ impl Platform {
         let database = SqlDatabase::connect(&config.database_url()).await?;
         let database = Arc::new(match config.database.replica_url.as_str() {
             "" => database,
-            replica => database.with_replica(replica).await?,
+            replica => database.with_replica(replica)?,
         });
         let schema = database.schema_status().await?;
         if schema.unknown > 0 {

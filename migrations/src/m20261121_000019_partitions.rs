@@ -1,5 +1,5 @@
 //! Partitions by month for what only grows: kept verification results, deliveries of webhooks (the outbox), and the entries of the
-//! audit log. PostgreSQL only. Why by identifier, and why in a schema of their own, is in `docs/decisions/0019-partitions.md`.
+//! audit log. PostgreSQL only. Why by identifier, and why in a schema of their own, is in `docs/decisions/0016-partitions.md`.
 //!
 //! No row is copied: the table that was becomes the partition of everything before the next month. Rows with identifiers of later
 //! months, if there are any, move to the partition for the rest, which takes whatever no month takes.

@@ -7,10 +7,13 @@
 mod contract;
 mod entity;
 mod later;
+mod replica;
 mod repository;
 
-use later::{Line, Waits};
-
+use crate::{
+    later::{Line, Waits},
+    replica::Replica,
+};
 use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,
@@ -62,7 +65,7 @@ type Connected = (DatabaseConnection, DatabaseConnection, Vec<Pool>);
 pub struct SqlDatabase {
     write: DatabaseConnection,
     read: DatabaseConnection,
-    replica: Option<DatabaseConnection>,
+    replica: Option<Replica>,
     pools: Vec<Pool>,
     description: String,
 }
@@ -137,17 +140,11 @@ impl SqlDatabase {
         Ok(Self { write, read, replica: None, pools, description })
     }
 
-    /// The same, with a read replica of PostgreSQL for lists.
-    pub async fn with_replica(mut self, url: &str) -> Result<Self> {
-        if !url.starts_with("postgres") {
-            let words = "database.replica_url must begin with postgres:";
-            return Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", words));
-        }
-        let reached = Self::postgres(url).await;
-        let (_, read, pools) =
-            reached.map_err(|error| unavailable("be reached (the replica)")(DbErr::Conn(RuntimeErr::SqlxError(error.into()))))?;
-        self.replica = Some(read);
-        self.pools.extend(pools);
+    /// The same, with a read replica of PostgreSQL for lists. It may be away: then the primary answers for it.
+    pub fn with_replica(mut self, url: &str) -> Result<Self> {
+        let (replica, pool) = Replica::new(url)?;
+        self.replica = Some(replica);
+        self.pools.push(Pool::Postgres(pool));
         Ok(self)
     }
 
@@ -247,8 +244,11 @@ impl Database for SqlDatabase {
         Ok(Box::new(Unit { connection: Line::new(self.read.clone()) }))
     }
     async fn replica(&self) -> Result<Box<dyn UnitOfWork>> {
-        let Some(replica) = &self.replica else { return self.read().await };
-        Ok(Box::new(Unit { connection: Line::new(replica.clone()) }))
+        let found = match &self.replica {
+            Some(replica) => replica.connection().await,
+            None => None,
+        };
+        Ok(Box::new(Unit { connection: Line::new(found.unwrap_or_else(|| self.read.clone())) }))
     }
     async fn check(&self) -> Result<()> {
         let status = self.schema_status().await?;
