@@ -22,7 +22,7 @@ use std::{
     fmt::Display,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{Notify, Semaphore},
@@ -33,8 +33,11 @@ use tokio::{
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How often a worker looks for tickets that another process sent; its own process rings.
 const POLL: Duration = Duration::from_secs(1);
-/// After a ring it looks once more, since a look that was under way when the ticket came did not see it.
-const AGAIN: Duration = Duration::from_millis(25);
+/// While there is work it looks this often: a look that was under way when a ticket came did not see it, and what ends makes room
+/// for more without a ring.
+const BUSY: Duration = Duration::from_millis(10);
+/// For so long after a ring there is work.
+const WORK: Duration = Duration::from_millis(500);
 /// Tickets taken in one look.
 const BATCH: usize = 100;
 /// How many times as many jobs that wait for other hosts run at once.
@@ -84,21 +87,17 @@ pub struct ApalisQueue {
     bells: Mutex<BTreeMap<String, Arc<Notify>>>,
 }
 
-/// When to look for tickets: when somebody rings, and now and then.
+/// When to look for tickets: when somebody rings, often for a while after that, and now and then.
 fn looks(bell: Arc<Notify>) -> impl Stream<Item = ()> + Unpin + Send + Sync {
-    let next = move |rung| {
+    let next = move |busy_until: Instant| {
         let bell = bell.clone();
         async move {
-            let rung = if rung {
-                tokio::time::sleep(AGAIN).await;
-                false
-            } else {
-                tokio::time::timeout(POLL, bell.notified()).await.is_ok()
-            };
-            Some(((), rung))
+            let pause = if Instant::now() < busy_until { BUSY } else { POLL };
+            let rung = tokio::time::timeout(pause, bell.notified()).await.is_ok();
+            Some(((), if rung { Instant::now() + WORK } else { busy_until }))
         }
     };
-    Box::pin(stream::unfold(false, next))
+    Box::pin(stream::unfold(Instant::now(), next))
 }
 
 fn unavailable(error: impl Display) -> Error {
@@ -287,11 +286,7 @@ impl JobTransport for ApalisQueue {
 #[cfg(test)]
 mod contract {
     use super::*;
-    use std::{
-        collections::BTreeSet,
-        sync::Mutex,
-        time::{Duration, Instant},
-    };
+    use std::{collections::BTreeSet, sync::Mutex};
 
     /// Gathers what one worker of these kinds gets.
     struct Worker {
