@@ -107,7 +107,10 @@ async fn check_defaults(config: &Config, platform: &Platform) -> Result<(), Faul
     let there = Actor::system(TenantId::default_tenant());
     for (classification, names) in &config.tenant_defaults.compliance {
         platform.compliance.check_names(&there, names).await.map_err(|error| match error.kind {
-            Kind::Unprocessable => Fault::new(format!("[tenant_defaults.compliance] {classification}: {}", error.message)),
+            Kind::Unprocessable => {
+                let reason = error.fields.first().map_or(error.message.as_str(), |field| field.reason.as_str());
+                Fault::new(format!("[tenant_defaults.compliance] {classification}: {reason}"))
+            }
             _ => error.into(),
         })?;
     }
