@@ -74,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     let server = HttpServer::new(move || omt_api::app(state.clone()))
         .workers(config.http_workers())
         .shutdown_timeout(config.http.shutdown_seconds)
+        .keep_alive(std::time::Duration::from_secs(config.http.keep_alive_seconds))
         .bind(config.http.listen)
         .map_err(|e| Fault::new(format!("cannot listen on {}: {e}", config.http.listen)))?;
     let address = server.addrs().first().map_or_else(|| config.http.listen.to_string(), ToString::to_string);

@@ -329,7 +329,7 @@ pub fn form(name: &str, bytes: Vec<u8>, fields: &[(&str, &str)]) -> multipart::F
 
 /// Asks until it is so: what a job does takes its time.
 pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    for _ in 0..150 {
+    for _ in 0..300 {
         if ask().await {
             return;
         }

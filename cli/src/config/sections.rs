@@ -22,6 +22,8 @@ pub struct Http {
     pub workers: usize,
     /// Seconds to drain.
     pub shutdown_seconds: u64,
+    /// Seconds that an idle connection stays open.
+    pub keep_alive_seconds: u64,
 }
 
 /// `[database]`
