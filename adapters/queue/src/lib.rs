@@ -35,9 +35,9 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_secs(1);
 /// While there is work it looks this often: a look that was under way when a ticket came did not see it, and what ends makes room
 /// for more without a ring.
-const BUSY: Duration = Duration::from_millis(10);
-/// For so long after a ring there is work.
-const WORK: Duration = Duration::from_millis(500);
+const BUSY: Duration = Duration::from_millis(20);
+/// For so long after a ring there is work; a ticket that brought nobody is announced again by then.
+const WORK: Duration = Duration::from_secs(5);
 /// Tickets taken in one look.
 const BATCH: usize = 100;
 /// How many times as many jobs that wait for other hosts run at once.

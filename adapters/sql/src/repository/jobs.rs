@@ -14,7 +14,7 @@ use omt_kernel::{
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Alias, Expr, ExprTrait, LockBehavior, LockType, OnConflict, Query},
+    sea_query::{Alias, Expr, ExprTrait, OnConflict, Query},
 };
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -179,21 +179,15 @@ impl<C: Finish> JobRepository for Unit<C> {
 
     async fn claim(&self, ids: &[JobId], worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Vec<JobRecord>> {
         let spent = || rows::Column::Attempts.into_expr().gte(Expr::col(rows::Column::MaxAttempts));
-        // What another worker is just taking is not waited for: it would not be due any more.
-        let free = Query::select()
-            .column(rows::Column::Id)
-            .from(rows::Entity)
-            .and_where(rows::Column::Id.is_in(ids.iter().map(|id| id.0)))
-            .cond_where(is_due(now))
-            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-            .to_owned();
+        let named = || rows::Column::Id.is_in(ids.iter().map(|id| id.0));
         let claimed = rows::Entity::update_many()
             .col_expr(rows::Column::State, Expr::value(JobState::Running.as_str()))
             .col_expr(rows::Column::Attempts, Expr::col(rows::Column::Attempts).add(1))
             .col_expr(rows::Column::Worker, Expr::value(worker))
             .col_expr(rows::Column::LeaseUntil, Expr::value(micros(lease)))
             .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
-            .filter(rows::Column::Id.in_subquery(free.clone()))
+            .filter(named())
+            .filter(is_due(now))
             .filter(spent().not())
             .exec_with_returning(&self.connection)
             .await
@@ -205,7 +199,8 @@ impl<C: Finish> JobRepository for Unit<C> {
                 .col_expr(rows::Column::Error, Expr::value("its workers ended without an answer, at the last attempt too"))
                 .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
                 .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
-                .filter(rows::Column::Id.in_subquery(free))
+                .filter(named())
+                .filter(is_due(now))
                 .filter(spent())
                 .exec(&self.connection)
                 .await

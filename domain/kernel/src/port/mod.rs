@@ -494,8 +494,7 @@ pub trait JobRepository: Send + Sync {
     async fn due(&self, kinds: &[&str], now: OffsetDateTime, limit: u32) -> Result<Vec<DueJob>>;
     /// Notes that workers were told of them.
     async fn announced(&self, ids: &[JobId], now: OffsetDateTime) -> Result<()>;
-    /// Gives jobs to a worker and counts the attempts; those that are not due (any more), or that another is just taking, are left
-    /// out.
+    /// Gives jobs to a worker and counts the attempts; those that are not due (any more) are left out.
     async fn claim(&self, ids: &[JobId], worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Vec<JobRecord>>;
     /// A sign of life, with progress where there is some; false when the job is no longer this worker's.
     async fn renew(&self, id: JobId, worker: &str, lease: OffsetDateTime, progress: Option<&serde_json::Value>) -> Result<bool>;
