@@ -6,6 +6,7 @@ mod s3;
 mod s3_admin;
 mod s3_archive;
 mod s3_lock;
+mod s3_parts;
 mod s3_presign;
 mod s3_stock;
 mod s3_url;

@@ -5,6 +5,7 @@
 
 use crate::{
     s3_archive::Head,
+    s3_parts::Origin,
     s3_url::{Encryption, S3Url},
 };
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use aws_sdk_s3::{
     },
     error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
     primitives::ByteStream as Body,
-    types::{CompletedMultipartUpload, CompletedPart, Object, ServerSideEncryption, StorageClass},
+    types::{Object, ServerSideEncryption, StorageClass},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -38,9 +39,6 @@ use tokio::io::AsyncWriteExt;
 
 /// Larger objects go up in parts.
 const SINGLE: u64 = 32 << 20;
-/// The usual part; S3 allows 10,000 of them.
-const PART: u64 = 16 << 20;
-pub(crate) const MAX_PARTS: u64 = 9_000;
 /// Far below what one copy may have, so that none takes long to answer.
 const COPY_PART: u64 = 256 << 20;
 /// Smaller objects are opened in memory.
@@ -152,65 +150,6 @@ impl S3BlobStore {
             .send()
             .await
             .map_err(|e| failed("store a blob", &e))?;
-        Ok(())
-    }
-
-    async fn put_parts(&self, key: &str, blob: &BlobRef, path: &Path) -> Result<()> {
-        let (sse, kms_key) = self.encryption();
-        let upload = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.url.bucket)
-            .key(key)
-            .set_server_side_encryption(sse)
-            .set_ssekms_key_id(kms_key)
-            .set_storage_class(self.storage_class())
-            .send()
-            .await
-            .map_err(|e| failed("begin an upload", &e))?;
-        let id = upload.upload_id().ok_or_else(|| Error::internal("S3 gave an upload no identifier"))?;
-        let done = self.send_parts(key, id, blob, path).await;
-        if done.is_err() {
-            // If this fails too, the sweep aborts the upload after a day.
-            let _ = self.client.abort_multipart_upload().bucket(&self.url.bucket).key(key).upload_id(id).send().await;
-        }
-        done
-    }
-
-    async fn send_parts(&self, key: &str, id: &str, blob: &BlobRef, path: &Path) -> Result<()> {
-        let size = PART.max(blob.size.div_ceil(MAX_PARTS));
-        let mut parts = Vec::new();
-        for (number, offset) in (1i32..).zip((0..blob.size).step_by(usize::try_from(size).unwrap_or(usize::MAX))) {
-            let length = size.min(blob.size - offset);
-            let body = Body::read_from()
-                .path(path)
-                .offset(offset)
-                .length(aws_sdk_s3::primitives::Length::Exact(length))
-                .build()
-                .await
-                .context("cannot read content")?;
-            let sent = self
-                .client
-                .upload_part()
-                .bucket(&self.url.bucket)
-                .key(key)
-                .upload_id(id)
-                .part_number(number)
-                .body(body)
-                .send()
-                .await
-                .map_err(|e| failed("store a part of a blob", &e))?;
-            parts.push(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build());
-        }
-        self.client
-            .complete_multipart_upload()
-            .bucket(&self.url.bucket)
-            .key(key)
-            .upload_id(id)
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-            .send()
-            .await
-            .map_err(|e| failed("finish an upload", &e))?;
         Ok(())
     }
 
@@ -386,7 +325,7 @@ impl BlobStore for S3BlobStore {
             Content::Stored(path) => path,
         };
         if blob.size > SINGLE {
-            self.put_parts(&key, blob, path).await?;
+            self.write_parts(&key, blob, self.storage_class(), Origin::File(path)).await?;
         } else {
             self.put_whole(&key, blob, Body::from_path(path).await.context("cannot read content")?).await?;
         }

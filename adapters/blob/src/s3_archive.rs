@@ -1,7 +1,8 @@
 //! Classes whose objects must be restored before they can be read (GLACIER, DEEP_ARCHIVE): into them, and back.
 
 use crate::{
-    s3::{MAX_PARTS, S3BlobStore, failed, instant},
+    s3::{S3BlobStore, failed, instant},
+    s3_parts::{Origin, source},
     s3_url::Retrieval,
 };
 use aws_sdk_s3::{
@@ -9,8 +10,8 @@ use aws_sdk_s3::{
     operation::head_object::HeadObjectOutput,
     primitives::{DateTime, DateTimeFormat},
     types::{
-        ArchiveStatus, ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, GlacierJobParameters,
-        ObjectLockLegalHoldStatus, ObjectLockMode, RestoreRequest, StorageClass, Tier,
+        ArchiveStatus, ChecksumAlgorithm, GlacierJobParameters, ObjectLockLegalHoldStatus, ObjectLockMode, RestoreRequest,
+        StorageClass, Tier,
     },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -71,13 +72,6 @@ fn restoration(header: &str) -> Availability {
     Availability::Restored(date.as_ref().map(instant))
 }
 
-/// A key as a copy's source names it.
-fn source(bucket: &str, key: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
-    let encoded = key.bytes().map(|b| if plain(b) { (b as char).to_string() } else { format!("%{b:02X}") });
-    format!("{bucket}/{}", encoded.collect::<String>())
-}
-
 impl S3BlobStore {
     /// Gives an object this store's archive class, by copying it onto itself; one that has it already stays as it is.
     pub(crate) async fn archive(&self, key: &str, blob: &BlobRef) -> Result<()> {
@@ -89,7 +83,7 @@ impl S3BlobStore {
             return Ok(());
         }
         if blob.size > self.copy_part {
-            self.copy_parts(key, blob, &class).await
+            self.write_parts(key, blob, Some(class.clone()), Origin::Itself).await
         } else {
             self.copy_whole(key, blob, &class).await
         }?;
@@ -125,60 +119,6 @@ impl S3BlobStore {
             // Some services compute none.
             _ => Ok(()),
         }
-    }
-
-    async fn copy_parts(&self, key: &str, blob: &BlobRef, class: &StorageClass) -> Result<()> {
-        let (sse, kms_key) = self.encryption();
-        let upload = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.url.bucket)
-            .key(key)
-            .storage_class(class.clone())
-            .set_server_side_encryption(sse)
-            .set_ssekms_key_id(kms_key)
-            .send()
-            .await
-            .map_err(|e| failed("begin archiving a blob", &e))?;
-        let id = upload.upload_id().ok_or_else(|| Error::internal("S3 gave an upload no identifier"))?;
-        let done = self.copy_ranges(key, id, blob).await;
-        if done.is_err() {
-            // If this fails too, the sweep aborts the upload after a day.
-            let _ = self.client.abort_multipart_upload().bucket(&self.url.bucket).key(key).upload_id(id).send().await;
-        }
-        done
-    }
-
-    async fn copy_ranges(&self, key: &str, id: &str, blob: &BlobRef) -> Result<()> {
-        let size = self.copy_part.max(blob.size.div_ceil(MAX_PARTS));
-        let mut parts = Vec::new();
-        for (number, offset) in (1i32..).zip((0..blob.size).step_by(usize::try_from(size).unwrap_or(usize::MAX))) {
-            let end = (offset + size).min(blob.size);
-            let copied = self
-                .client
-                .upload_part_copy()
-                .bucket(&self.url.bucket)
-                .key(key)
-                .upload_id(id)
-                .part_number(number)
-                .copy_source(source(&self.url.bucket, key))
-                .copy_source_range(format!("bytes={offset}-{}", end - 1))
-                .send()
-                .await
-                .map_err(|e| failed("archive a part of a blob", &e))?;
-            let tag = copied.copy_part_result.and_then(|part| part.e_tag);
-            parts.push(CompletedPart::builder().part_number(number).set_e_tag(tag).build());
-        }
-        self.client
-            .complete_multipart_upload()
-            .bucket(&self.url.bucket)
-            .key(key)
-            .upload_id(id)
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-            .send()
-            .await
-            .map_err(|e| failed("finish archiving a blob", &e))?;
-        Ok(())
     }
 
     /// Asks for an archived object back. It comes in its own time.
@@ -218,10 +158,5 @@ mod tests {
         assert_eq!(restoration("ongoing-request=\"false\""), Availability::Restored(None));
         // What is not understood is not taken for readable.
         assert_eq!(restoration("soon"), Availability::Restoring);
-    }
-
-    #[test]
-    fn sources_are_encoded() {
-        assert_eq!(source("media", "a b/ü+1/00ff"), "media/a%20b/%C3%BC%2B1/00ff");
     }
 }
