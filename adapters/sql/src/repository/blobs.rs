@@ -34,6 +34,16 @@ fn from_row(row: rows::Model) -> Result<StoredBlob> {
     })
 }
 
+/// What comes after a blob, by a time, its digest and its tenant.
+fn beyond(time: rows::Column, at: i64, tenant: &TenantId, blob: &BlobRef) -> Condition {
+    let same = Condition::all().add(time.eq(at));
+    let digest = same.clone().add(rows::Column::Sha256.eq(blob.sha256.as_str()));
+    Condition::any()
+        .add(time.gt(at))
+        .add(same.add(rows::Column::Sha256.gt(blob.sha256.as_str())))
+        .add(digest.add(rows::Column::Tenant.gt(tenant.as_str())))
+}
+
 fn named(tenant: &TenantId, sha256: &str) -> Condition {
     Condition::all().add(rows::Column::Tenant.eq(tenant.as_str())).add(rows::Column::Sha256.eq(sha256))
 }
@@ -111,14 +121,7 @@ impl<C: Finish> BlobRepository for Unit<C> {
     async fn in_tier(&self, tier: Tier, after: Option<&StoredBlob>, limit: u32) -> Result<Vec<StoredBlob>> {
         let mut query = rows::Entity::find().filter(rows::Column::Tier.eq(tier.as_str()));
         if let Some(after) = after {
-            let at = micros(after.last_used_at);
-            let (sha256, tenant) = (after.blob.sha256.as_str(), after.tenant.as_str());
-            let same = rows::Column::LastUsedAt.eq(at);
-            let later = Condition::any()
-                .add(rows::Column::LastUsedAt.gt(at))
-                .add(same.clone().and(rows::Column::Sha256.gt(sha256)))
-                .add(same.and(rows::Column::Sha256.eq(sha256)).and(rows::Column::Tenant.gt(tenant)));
-            query = query.filter(later);
+            query = query.filter(beyond(rows::Column::LastUsedAt, micros(after.last_used_at), &after.tenant, &after.blob));
         }
         let found = query
             .order_by_asc(rows::Column::LastUsedAt)
@@ -246,12 +249,7 @@ impl<C: Finish> BlobRepository for Unit<C> {
         let mut query = rows::Entity::find().filter(rows::Column::ReplicatedAt.is_null());
         if let Some(after) = after {
             let at = micros(after.created_at);
-            let (sha256, tenant) = (after.blob.sha256.as_str(), after.tenant.as_str());
-            let same = rows::Column::CreatedAt.eq(at);
-            let later = Condition::any()
-                .add(rows::Column::CreatedAt.gt(at))
-                .add(same.clone().and(rows::Column::Sha256.gt(sha256)))
-                .add(same.and(rows::Column::Sha256.eq(sha256)).and(rows::Column::Tenant.gt(tenant)));
+            let later = beyond(rows::Column::CreatedAt, at, &after.tenant, &after.blob);
             // What the index can begin at.
             query = query.filter(rows::Column::CreatedAt.gte(at)).filter(later);
         }
