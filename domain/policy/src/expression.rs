@@ -12,7 +12,7 @@ use cel::{
     context::VariableResolver,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     panic::catch_unwind,
     sync::{
         Arc, LazyLock,
@@ -40,6 +40,14 @@ pub struct Expression {
     pub mistyped: Option<String>,
     /// What of the facts it names, and whether that is more than whether it is null.
     pub names: BTreeMap<String, bool>,
+}
+
+impl Expression {
+    /// The members of the facts that it names something of.
+    pub fn roots(&self) -> impl Iterator<Item = &'static str> {
+        let named = |root: &str| self.names.keys().any(|path| schema::first(path) == root);
+        schema::ROOTS.map(|(root, _)| root).into_iter().filter(move |root| named(root))
+    }
 }
 
 /// Compiles an expression; the error is the reason.
@@ -124,10 +132,10 @@ pub fn is_true(expression: &Expression, context: &Context<'_, '_>, deadline: &De
     }
 }
 
-/// The facts as CEL sees them; texts are not copied.
-pub fn context<'v>(facts: &'v serde_json::Value, deadline: &'v Deadline) -> Context<'v, 'v> {
+/// These members of the facts as CEL sees them; texts are not copied. An expression that names another cannot be said.
+pub fn context<'v>(facts: &'v serde_json::Value, roots: &BTreeSet<&'static str>, deadline: &'v Deadline) -> Context<'v, 'v> {
     let mut context = Context::with_env(ENVIRONMENT.clone());
-    for (root, _) in schema::ROOTS {
+    for root in roots.iter().copied() {
         context.add_variable_as_val(root, facts.get(root).map_or_else(|| Box::new(CelNull) as Box<dyn Val>, convert));
     }
     context.set_variable_resolver(deadline);
@@ -196,7 +204,7 @@ pub fn path(node: &IdedExpr) -> Option<String> {
 
 /// Notes what of the facts an expression names.
 fn name(node: &IdedExpr, names: &mut BTreeMap<String, bool>) {
-    let is_fact = |path: &String| schema::root(path.split(['.', '[']).next().unwrap_or_default()).is_some();
+    let is_fact = |path: &String| schema::root(schema::first(path)).is_some();
     let null = |node: &IdedExpr| matches!(node.expr, Expr::Literal(LiteralValue::Null));
     match (path(node).filter(is_fact), &node.expr) {
         (Some(path), _) => {
@@ -267,7 +275,7 @@ mod tests {
         });
         let expression = compile(source)?;
         let deadline = Deadline::after(LONG);
-        is_true(&expression, &context(&facts, &deadline), &deadline).map_err(|(_, reason)| reason)
+        is_true(&expression, &context(&facts, &expression.roots().collect(), &deadline), &deadline).map_err(|(_, reason)| reason)
     }
 
     #[test]
@@ -380,11 +388,11 @@ mod tests {
         ] {
             let expression = compile(source).unwrap();
             let deadline = Deadline::after(Duration::from_millis(5));
-            let found = is_true(&expression, &context(&facts, &deadline), &deadline);
+            let found = is_true(&expression, &context(&facts, &expression.roots().collect(), &deadline), &deadline);
             assert_eq!(found.map_err(|(reason, _)| reason), Err(Unsaid::ExpressionTooSlow), "{source}");
         }
         let deadline = Deadline::after(Duration::ZERO);
-        let found = is_true(&compile("true").unwrap(), &context(&facts, &deadline), &deadline);
+        let found = is_true(&compile("true").unwrap(), &context(&facts, &BTreeSet::new(), &deadline), &deadline);
         assert_eq!(found.map_err(|(reason, _)| reason), Err(Unsaid::ExpressionTooSlow));
     }
 }

@@ -71,7 +71,7 @@ impl Facts {
     pub fn look(&self, path: &str) -> (Option<&Value>, String, Option<String>) {
         let steps = steps(path).unwrap_or_default();
         let member = |n: usize| match steps.get(n) {
-            Some(Step::Member(name)) => name.as_str(),
+            Some(Step::Member(name)) => *name,
             _ => "",
         };
         let word = match (member(0), member(1)) {
@@ -235,13 +235,13 @@ pub fn for_expressions(facts: &Value) -> Option<&Value> {
 }
 
 /// A step of a path.
-enum Step {
-    Member(String),
+enum Step<'a> {
+    Member(&'a str),
     Index(usize),
 }
 
 /// Splits `a.b[0]["c.d"]`.
-fn steps(path: &str) -> Result<Vec<Step>, String> {
+fn steps(path: &str) -> Result<Vec<Step<'_>>, String> {
     let (mut out, mut rest) = (Vec::new(), path);
     if path.is_empty() || path.len() > 512 {
         return Err("must have 1 to 512 bytes".into());
@@ -249,7 +249,7 @@ fn steps(path: &str) -> Result<Vec<Step>, String> {
     while !rest.is_empty() {
         if let Some(after) = rest.strip_prefix("[\"") {
             let (name, after) = after.split_once("\"]").ok_or("a quoted member does not end")?;
-            out.push(Step::Member(name.to_owned()));
+            out.push(Step::Member(name));
             rest = after;
         } else if let Some(after) = rest.strip_prefix('[') {
             let (index, after) = after.split_once(']').ok_or("an index does not end")?;
@@ -261,7 +261,7 @@ fn steps(path: &str) -> Result<Vec<Step>, String> {
             if end == 0 {
                 return Err("a member has no name".into());
             }
-            out.push(Step::Member(trimmed[..end].to_owned()));
+            out.push(Step::Member(&trimmed[..end]));
             rest = &trimmed[end..];
         }
     }
@@ -275,7 +275,7 @@ pub fn check_path(path: &str, within_assertion: bool) -> Result<(), String> {
         return Ok(());
     }
     let member = |n: usize| match steps.get(n) {
-        Some(Step::Member(name)) => Some(name.as_str()),
+        Some(Step::Member(name)) => Some(*name),
         _ => None,
     };
     let known = |members: &[(&str, Type)], name: &str| match members.iter().any(|(known, _)| *known == name) {
@@ -303,8 +303,8 @@ pub fn join(whole: &str, part: &str) -> String {
 /// Whether a path leads to what only a verification says of a signature.
 pub fn needs_verification(path: &str, whole: bool) -> bool {
     match steps(path).unwrap_or_default().as_slice() {
-        [Step::Member(root)] => root == "signature" && whole,
-        [Step::Member(root), Step::Member(name), ..] => root == "signature" && schema::VERIFIED.contains(&name.as_str()),
+        [Step::Member(root)] => *root == "signature" && whole,
+        [Step::Member(root), Step::Member(name), ..] => *root == "signature" && schema::VERIFIED.contains(name),
         _ => false,
     }
 }
@@ -314,9 +314,9 @@ pub fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     follow(value, &steps(path).ok()?)
 }
 
-fn follow<'a>(value: &'a Value, steps: &[Step]) -> Option<&'a Value> {
+fn follow<'a>(value: &'a Value, steps: &[Step<'_>]) -> Option<&'a Value> {
     steps.iter().try_fold(value, |value, step| match step {
-        Step::Member(name) => value.get(name),
+        Step::Member(name) => value.get(*name),
         Step::Index(index) => value.get(index),
     })
 }

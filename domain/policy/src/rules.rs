@@ -8,7 +8,11 @@ use crate::{
 use cel::Context;
 use omt_kernel::manifest::Classification;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+};
 
 /// Evidence that one expression shows at most.
 const MAX_EVIDENCE: usize = 16;
@@ -20,6 +24,8 @@ pub struct Compiled {
     /// Its version.
     pub version: u32,
     expressions: BTreeMap<String, Result<Expression, String>>,
+    /// What of the facts they name.
+    roots: BTreeSet<&'static str>,
 }
 
 /// What was found of a rule.
@@ -32,6 +38,20 @@ struct Found {
     evidence: Vec<Evidence>,
 }
 
+/// The facts, and what rules have shown of them: many look at the same place.
+struct Sight<'a> {
+    facts: &'a Facts,
+    shown: RefCell<BTreeMap<String, Evidence>>,
+}
+
+impl Deref for Sight<'_> {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        self.facts
+    }
+}
+
 impl Compiled {
     /// Compiles its expressions.
     pub fn new(policy: Policy, version: u32) -> Self {
@@ -41,7 +61,8 @@ impl Compiled {
             true => BTreeMap::new(),
             false => names.into_iter().zip(expression::compile_all(sources)).collect(),
         };
-        Self { policy, version, expressions }
+        let roots = expressions.values().flatten().flat_map(Expression::roots).collect();
+        Self { policy, version, expressions, roots }
     }
 
     /// Whether there is anything in it that takes time.
@@ -57,14 +78,15 @@ impl Compiled {
         let class = self.policy.classification_level.is_none() || self.policy.classification_level == classification;
         let applies = department && class;
         let visible = if applies && self.has_expressions() { facts::for_expressions(&facts.value) } else { None };
-        let context = visible.map(|visible| expression::context(visible, deadline));
+        let context = visible.map(|visible| expression::context(visible, &self.roots, deadline));
         let enabled = self.policy.rules.iter().filter(|rule| applies && rule.enabled);
-        let rules: Vec<RuleVerdict> = enabled.map(|rule| self.rule(rule, facts, context.as_ref(), deadline)).collect();
+        let sight = Sight { facts, shown: RefCell::default() };
+        let rules: Vec<RuleVerdict> = enabled.map(|rule| self.rule(rule, &sight, context.as_ref(), deadline)).collect();
         let passed = rules.iter().all(|rule| rule.passed || rule.severity < Severity::Error);
         Verdict { policy: self.policy.name.clone(), version: self.version, applies, passed, shadow: self.policy.shadow, rules }
     }
 
-    fn rule(&self, rule: &Rule, facts: &Facts, context: Option<&Context<'_, '_>>, deadline: &Deadline) -> RuleVerdict {
+    fn rule(&self, rule: &Rule, facts: &Sight<'_>, context: Option<&Context<'_, '_>>, deadline: &Deadline) -> RuleVerdict {
         let found = match rule.rule_type {
             RuleType::RequiredAssertion | RuleType::ForbiddenAssertion => assertion(rule, facts),
             RuleType::RequiredField | RuleType::ValueConstraint => field(rule, facts),
@@ -87,7 +109,7 @@ impl Compiled {
         RuleVerdict { rule: rule.name.clone(), severity: rule.severity, passed, reason, location, expected, actual, evidence }
     }
 
-    fn expression(&self, rule: &Rule, facts: &Facts, context: Option<&Context<'_, '_>>, deadline: &Deadline) -> Found {
+    fn expression(&self, rule: &Rule, facts: &Sight<'_>, context: Option<&Context<'_, '_>>, deadline: &Deadline) -> Found {
         let compiled = self.expressions.get(&rule.name);
         let names = compiled.and_then(|compiled| compiled.as_ref().ok()).map(|compiled| &compiled.names);
         let unverified = |(path, whole): (&String, &bool)| facts.unverified && facts::needs_verification(path, *whole);
@@ -117,10 +139,15 @@ fn unsaid(reason: &str) -> String {
 }
 
 /// What is at a place of the facts, and whose word it is. Of an assertion, which one.
-fn seen(facts: &Facts, path: &str) -> Evidence {
+fn seen(facts: &Sight<'_>, path: &str) -> Evidence {
+    if let Some(shown) = facts.shown.borrow().get(path) {
+        return shown.clone();
+    }
     let (found, source, label) = facts.look(path);
     let index = label.as_ref().and_then(|label| assertions(facts).position(|(known, _)| known == label));
-    Evidence { place: path.to_owned(), source, label: label.filter(|_| index.is_some()), index, found: show(found) }
+    let shown = Evidence { place: path.to_owned(), source, label: label.filter(|_| index.is_some()), index, found: show(found) };
+    facts.shown.borrow_mut().insert(path.to_owned(), shown.clone());
+    shown
 }
 
 /// The assertions, in their order.
@@ -130,10 +157,10 @@ fn assertions(facts: &Facts) -> impl Iterator<Item = (&String, &Value)> {
 
 /// Labels that say the same: the deprecated one is accepted where the newer one is named, and the reverse.
 fn stands_for(label: &str, wanted: &str) -> bool {
-    let base = |label: &str| -> String {
+    fn base(label: &str) -> &str {
         let without = label.rsplit_once(".v").filter(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-        without.map_or(label, |(base, _)| base).to_owned()
-    };
+        without.map_or(label, |(base, _)| base)
+    }
     let creative = ["stds.schema-org.CreativeWork", "cawg.metadata"];
     label == wanted || base(label) == wanted || (creative.contains(&wanted) && creative.contains(&label))
 }
@@ -143,7 +170,7 @@ fn found_assertion<'a>(facts: &'a Facts, wanted: &str) -> Option<(&'a String, &'
 }
 
 /// The assertion that was found; where there is none, those that are there.
-fn matched(facts: &Facts, found: Option<&String>) -> Evidence {
+fn matched(facts: &Sight<'_>, found: Option<&String>) -> Evidence {
     match found {
         Some(label) => seen(facts, &facts::assertion_path(label)),
         None => {
@@ -153,7 +180,7 @@ fn matched(facts: &Facts, found: Option<&String>) -> Evidence {
     }
 }
 
-fn assertion(rule: &Rule, facts: &Facts) -> Found {
+fn assertion(rule: &Rule, facts: &Sight<'_>) -> Found {
     let wanted = rule.assertion_label.as_deref().unwrap_or_default();
     let found = found_assertion(facts, wanted).map(|(label, _)| label);
     let required = rule.rule_type == RuleType::RequiredAssertion;
@@ -167,7 +194,7 @@ fn assertion(rule: &Rule, facts: &Facts) -> Found {
     }
 }
 
-fn field(rule: &Rule, facts: &Facts) -> Found {
+fn field(rule: &Rule, facts: &Sight<'_>) -> Found {
     let path = rule.field_path.as_deref().unwrap_or_default();
     let (found, location, evidence) = match &rule.assertion_label {
         Some(wanted) => {
@@ -241,12 +268,17 @@ fn show(value: Option<&Value>) -> String {
     let mut head = Head(Vec::new());
     // It ends with an error when there is enough.
     let whole = serde_json::to_writer(&mut head, value).is_ok();
-    let text = String::from_utf8_lossy(&head.0).into_owned();
+    // The last character may have been cut.
+    let text = String::from_utf8(head.0).unwrap_or_else(|cut| String::from_utf8_lossy(cut.as_bytes()).into_owned());
     if whole { shorten(text) } else { shorten(text + "…") }
 }
 
-fn shorten(text: String) -> String {
-    if text.chars().count() <= SHOWN { text } else { text.chars().take(SHOWN).chain("…".chars()).collect() }
+fn shorten(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(SHOWN) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// The beginning of what is written.

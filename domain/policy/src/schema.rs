@@ -79,6 +79,11 @@ pub fn names(members: &[(&str, Type)]) -> String {
     members.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
+/// The first member of a path.
+pub fn first(path: &str) -> &str {
+    path.split(['.', '[']).next().unwrap_or_default()
+}
+
 /// The type of a member of the facts.
 pub fn root(name: &str) -> Option<Type> {
     ROOTS.iter().find(|(known, _)| *known == name).map(|(_, found)| *found)
