@@ -367,9 +367,37 @@ fn digit_runs(text: &str) -> Vec<Run> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn names(value: &Value) -> Vec<String> {
         persons(value).into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// What is personal here is not searched there: the kernel decides by lists of its own which members can be found.
+    #[test]
+    fn nobody_is_found_by_what_is_personal() {
+        let found = |data: Value| {
+            let definition = json!({ "assertions": [{ "label": "com.example.seen", "data": data }] });
+            let said = omt_kernel::search::Said {
+                title: "t",
+                creator: "c",
+                department: None,
+                project: None,
+                organization: None,
+                file_name: None,
+                definition: &definition,
+                metadata: &Value::Null,
+            };
+            omt_kernel::search::document(&said).contains("zaphod")
+        };
+        assert!(found(json!({ "label": [{ "description": "Zaphod" }] })), "the rest is");
+        for word in [&PHONES[..], &PERSONS, &NAMES, &CREDITS].concat() {
+            assert!(!found(json!({ word: "Zaphod" })), "{word}");
+            assert!(!found(json!({ "of": { word: ["Zaphod"] } })), "{word}");
+        }
+        for word in [&PERSONS[..], &CREDITS].concat() {
+            assert!(!found(json!({ word: [{ "@type": "CreativeWork", "title": "Zaphod", "description": "Zaphod" }] })), "{word}");
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ const MEMBERS: [&str; 17] = [
 ];
 
 /// Members in which people are described, or how to reach them; nothing of it is searched.
-const PEOPLE: [&str; 12] = [
+const PEOPLE: [&str; 19] = [
     "person",
     "people",
     "author",
@@ -80,6 +80,13 @@ const PEOPLE: [&str; 12] = [
     "publisher",
     "contact",
     "owner",
+    "photographer",
+    "editor",
+    "performer",
+    "speaker",
+    "interviewee",
+    "patient",
+    "witness",
 ];
 
 /// What a record says that it can be found by.
