@@ -133,6 +133,15 @@ impl Config {
                 )));
             }
         }
+        for (one, other) in [(Tier::Hot, Tier::Warm), (Tier::Hot, Tier::Cold), (Tier::Warm, Tier::Cold)] {
+            // A URL that cannot be read says so where it is opened.
+            if omt_blob::same_place(&self.tier_url(one), &self.tier_url(other)).unwrap_or(false) {
+                return Err(Fault::new(format!(
+                    "blob: the {one} and the {other} tier are the same place, and moving content would delete it; give one another \
+                     bucket, prefix or directory"
+                )));
+            }
+        }
         if periods.contains(&0) || self.workflow.timers_every_seconds == 0 || self.workflow.compliance_every_seconds == 0 {
             return Err(Fault::new("the periods of [lifecycle] and [workflow] must be at least 1 second"));
         }

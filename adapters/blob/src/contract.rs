@@ -13,7 +13,7 @@ use omt_kernel::{
     port::{BlobStock, BlobStore, Content, Put, TemporaryFile},
 };
 use sha2::{Digest, Sha256};
-use std::{fs, ops::Range};
+use std::{collections::BTreeSet, fs, ops::Range};
 
 fn blob(bytes: &[u8]) -> BlobRef {
     BlobRef { sha256: hex::encode(Sha256::digest(bytes)), size: bytes.len() as u64 }
@@ -69,6 +69,28 @@ async fn suite(store: &dyn BlobStock) {
     assert!(store.modified(&a, &name).await.unwrap().is_some());
     assert!(store.modified(&b, &name).await.unwrap().is_none());
     assert_eq!(store.abort_uploads(omt_kernel::OffsetDateTime::UNIX_EPOCH).await.unwrap(), 0);
+
+    // Page by page nothing is passed over, however the names of tenants compare with what separates them from the rest.
+    let kin = ["kin", "kin-2"].map(|name| TenantId::parse(name).unwrap());
+    let mut wanted = BTreeSet::new();
+    for tenant in kin.iter().flat_map(|tenant| [tenant; 3]) {
+        let bytes = fresh(10);
+        store.put(tenant, &blob(&bytes), Content::Memory(bytes.clone().into())).await.unwrap();
+        wanted.insert((tenant.clone(), blob(&bytes).sha256));
+    }
+    let (mut after, mut seen) = (None, Vec::new());
+    while let Some(last) = store
+        .list(after.as_deref(), 2)
+        .await
+        .unwrap()
+        .into_iter()
+        .inspect(|l| seen.push((l.tenant.clone(), l.blob.sha256.clone())))
+        .last()
+    {
+        after = Some(last.key);
+    }
+    seen.retain(|(tenant, _)| kin.contains(tenant));
+    assert_eq!((seen.len(), seen.into_iter().collect::<BTreeSet<_>>()), (wanted.len(), wanted));
 
     // Another tenant sees nothing of it.
     assert!(store.exists(&a, &name).await.unwrap());

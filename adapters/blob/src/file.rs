@@ -100,11 +100,6 @@ fn names(directory: &Path, after: &str) -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether a file's name can be a blob's; anything else is not ours.
-fn is_name(shard: &str, digest: &str) -> bool {
-    digest.len() == 64 && digest.starts_with(shard) && digest.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
 fn list(root: &Path, after: &str, limit: usize) -> std::io::Result<Vec<Listed>> {
     let mut out = Vec::new();
     let mut parts = after.splitn(3, '/').map(str::to_owned);
@@ -115,7 +110,8 @@ fn list(root: &Path, after: &str, limit: usize) -> std::io::Result<Vec<Listed>> 
         for shard in names(&root.join(&tenant), shard_after)? {
             for digest in names(&root.join(&tenant).join(&shard), "")? {
                 let key = format!("{tenant}/{shard}/{digest}");
-                if key.as_str() <= after || !is_name(&shard, &digest) {
+                // As directories are walked, and not as texts compare: `acme-2` comes after all of `acme`.
+                if key.split('/').cmp(after.split('/')).is_le() || !crate::is_name(&shard, &digest) {
                     continue;
                 }
                 // One that went away meanwhile is not listed.

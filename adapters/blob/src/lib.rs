@@ -37,19 +37,45 @@ pub async fn open(url: &str, spool: &Path) -> Result<Arc<dyn BlobStock>> {
     }
 }
 
+/// Whether what is named so can be a blob's; anything else is not ours.
+fn is_name(shard: &str, digest: &str) -> bool {
+    digest.len() == 64 && digest.starts_with(shard) && digest.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Whether two stores are the same place: what is moved from one to the other would be gone. One within the other is no harm, as long as
+/// it is hidden there, like the tiers beside the hot one.
+pub fn same_place(one: &str, other: &str) -> Result<bool> {
+    Ok(match (place(one)?, place(other)?) {
+        (Place::Bucket(one), Place::Bucket(other)) => {
+            one.bucket == other.bucket && one.endpoint == other.endpoint && one.prefix == other.prefix
+        }
+        (Place::Directory(one), Place::Directory(other)) => one == other,
+        _ => false,
+    })
+}
+
+enum Place {
+    Bucket(Box<S3Url>),
+    Directory(std::path::PathBuf),
+    Unknown,
+}
+
+fn place(url: &str) -> Result<Place> {
+    if url.starts_with("s3:") {
+        return Ok(Place::Bucket(Box::new(url.parse()?)));
+    }
+    let Some(path) = url.strip_prefix("file:") else { return Ok(Place::Unknown) };
+    Ok(std::path::absolute(path.strip_prefix("//").unwrap_or(path)).map_or(Place::Unknown, Place::Directory))
+}
+
 /// Whether one of two stores lies within the other, so that what is removed from one is gone from both.
 pub fn overlap(one: &str, other: &str) -> Result<bool> {
-    let nested = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
-    if one.starts_with("s3:") && other.starts_with("s3:") {
-        let (one, other): (S3Url, S3Url) = (one.parse()?, other.parse()?);
-        return Ok(one.bucket == other.bucket && one.endpoint == other.endpoint && nested(&one.prefix, &other.prefix));
-    }
-    let directory = |url: &str| {
-        let path = url.strip_prefix("file:")?;
-        std::path::absolute(path.strip_prefix("//").unwrap_or(path)).ok()
-    };
-    Ok(match (directory(one), directory(other)) {
-        (Some(one), Some(other)) => one.starts_with(&other) || other.starts_with(&one),
+    Ok(match (place(one)?, place(other)?) {
+        (Place::Bucket(one), Place::Bucket(other)) => {
+            let nested = one.prefix.starts_with(&other.prefix) || other.prefix.starts_with(&one.prefix);
+            one.bucket == other.bucket && one.endpoint == other.endpoint && nested
+        }
+        (Place::Directory(one), Place::Directory(other)) => one.starts_with(&other) || other.starts_with(&one),
         _ => false,
     })
 }
@@ -74,6 +100,19 @@ pub fn tier_url(hot: &str, tier: Tier) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_place_is_found() {
+        for (one, other, same) in [
+            ("s3://abc/x", "s3://abc/x/?storage_class=DEEP_ARCHIVE", true),
+            ("s3://abc/x", "s3://abc/x/.cold?storage_class=DEEP_ARCHIVE", false),
+            ("s3://abc/x", "s3://abc/x?endpoint=https://other.example.org", false),
+            ("file:/a/b", "file:///a/b/", true),
+            ("file:/a/b", "file:/a/b/.cold", false),
+        ] {
+            assert_eq!((same_place(one, other).unwrap(), same_place(other, one).unwrap()), (same, same), "{one} {other}");
+        }
+    }
 
     #[test]
     fn stores_within_each_other_are_found() {

@@ -100,7 +100,7 @@ impl S3BlobStore {
         let key = object.key()?.strip_prefix(&self.url.prefix)?;
         let mut parts = key.split('/');
         let (tenant, shard, digest) = (parts.next()?, parts.next()?, parts.next()?);
-        if parts.next().is_some() || digest.len() != 64 || !digest.starts_with(shard) {
+        if parts.next().is_some() || !crate::is_name(shard, digest) {
             return None;
         }
         let size = object.size().and_then(|n| u64::try_from(n).ok())?;

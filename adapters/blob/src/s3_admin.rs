@@ -19,6 +19,11 @@ const OURS: &str = "openmediatrust-";
 /// A clock that differs by more has its requests refused (15 minutes) or soon will.
 const MAX_SKEW_SECONDS: i64 = 60;
 
+const KEEPS_VERSIONS: &str =
+    "the bucket keeps a version of everything that is deleted, redacted content and ended retention included";
+const END_VERSIONS: &str =
+    "add a lifecycle rule that ends noncurrent versions (NoncurrentVersionExpiration), or suspend versioning";
+
 /// What a look at a bucket found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketFinding {
@@ -55,6 +60,8 @@ impl S3BlobStore {
             }
             if self.url.object_lock {
                 locked = Some(self.examine_lock(&key).await);
+            } else if self.head(&key).await?.is_some_and(|head| head.versioned) && !self.ends_versions().await {
+                locked = Some(finding("versions", Some((KEEPS_VERSIONS.to_owned(), END_VERSIONS))));
             }
             self.client
                 .delete_object()
@@ -95,6 +102,16 @@ impl S3BlobStore {
         out.extend(locked);
         out.push(finding("public access", self.public_access().await));
         out
+    }
+
+    /// Whether a rule over all of our objects ends versions that were deleted or replaced. Who may not read the rules does not know.
+    async fn ends_versions(&self) -> bool {
+        let ends = |rule: &LifecycleRule| {
+            rule.status() == &ExpirationStatus::Enabled
+                && rule.noncurrent_version_expiration().is_some()
+                && rule.filter().and_then(LifecycleRuleFilter::prefix).is_none_or(|prefix| self.url.prefix.starts_with(prefix))
+        };
+        self.present_rules().await.is_ok_and(|rules| rules.iter().any(ends))
     }
 
     /// Whether this server may restore objects: one that is not archived cannot be, and says so only to who may.
