@@ -319,7 +319,8 @@ impl Platform {
         let cdn = config.cdn()?.map(Arc::new);
         if cdn.as_ref().is_some_and(|cdn| !cdn.signs()) {
             tracing::warn!(
-                "URLs of the CDN are not signed: whoever knows the SHA-256 of content in the bucket can fetch it there"
+                "URLs of the CDN are not signed: whoever knows the SHA-256 of content in the bucket can fetch it there; the network must \
+                 refuse paths below blob.cdn_url that begin with a dot, which are not content"
             );
         }
         let manifests = Arc::new(Manifests::new(
