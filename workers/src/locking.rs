@@ -9,7 +9,7 @@ use omt_kernel::{
     job::JobRecord,
     manifest::BlobRef,
     port::{Clock, Database, TieredStore, UnitOfWork},
-    storage::{Lock, Locked, StoredBlob, Tier, lock_name},
+    storage::{Lock, Locked, StoredBlob, Tier, lock_name, while_locked},
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -40,14 +40,15 @@ pub(crate) async fn lock_as_needed(
     let lock = needed(unit.as_ref(), tenant, blob, now).await?;
     let mut changed = 0;
     for tier in tiers.iter().filter(|tier| blobs.locks_in(**tier)) {
-        changed += u64::from(blobs.lock(tenant, blob, *tier, lock).await? == Locked::Changed);
+        changed += u64::from(while_locked(blobs.lock(tenant, blob, *tier, lock)).await? == Locked::Changed);
     }
     unit.commit().await?;
     Ok(changed)
 }
 
-/// Takes away the copy that a blob was moved from, unless its record names it there again. The moved copy is locked before this one is
-/// released, and both under the blob's own lock: a hold that comes or goes meanwhile finds one of them, or both.
+/// Takes away the copy that a blob was moved from, unless its record names it there again. Under the blob's own lock: a hold that comes
+/// or goes meanwhile finds one of the copies, or both. What must be locked now goes back, where the other tier cannot lock it; that copy
+/// is left to the sweep.
 pub(crate) async fn remove_moved(
     database: &dyn Database,
     blobs: &dyn TieredStore,
@@ -60,16 +61,37 @@ pub(crate) async fn remove_moved(
     unit.lock(&lock_name(tenant, &blob.sha256)).await?;
     let found = unit.blobs().find(tenant, &blob.sha256).await?;
     if found.is_none_or(|found| found.tier != from) {
-        if blobs.locks_in(from) {
-            let lock = needed(unit.as_ref(), tenant, blob, now).await?;
-            if blobs.locks_in(to) {
-                blobs.lock(tenant, blob, to, lock).await?;
-            }
-            blobs.lock(tenant, blob, from, Lock::default()).await?;
+        let keeps = release(unit.as_ref(), blobs, (tenant, blob), from, to, now).await?;
+        if keeps {
+            unit.blobs().set_tier(tenant, &blob.sha256, to, from).await?;
+        } else {
+            while_locked(blobs.remove(tenant, blob, from)).await?;
         }
-        blobs.remove(tenant, blob, from).await?;
     }
     unit.commit().await
+}
+
+/// Takes the lock off a copy that is to go, after the copy in another tier has it; true where that tier cannot lock, and must not be the
+/// only one.
+pub(crate) async fn release(
+    unit: &dyn UnitOfWork,
+    blobs: &dyn TieredStore,
+    (tenant, blob): (&TenantId, &BlobRef),
+    from: Tier,
+    to: Tier,
+    now: OffsetDateTime,
+) -> Result<bool> {
+    if !blobs.locks_in(from) {
+        return Ok(false);
+    }
+    let lock = needed(unit, tenant, blob, now).await?;
+    if blobs.locks_in(to) {
+        while_locked(blobs.lock(tenant, blob, to, lock)).await?;
+    } else if lock != Lock::default() {
+        return Ok(true);
+    }
+    while_locked(blobs.lock(tenant, blob, from, Lock::default())).await?;
+    Ok(false)
 }
 
 /// After each change of a hold: locks what the manifest needs. Daily: looks at every blob of tiers that lock, and mends what is

@@ -1,10 +1,11 @@
 //! Taking a blob away for good.
 
+use crate::locking::release;
 use omt_kernel::{
     OffsetDateTime, Result, TenantId,
     manifest::BlobRef,
     port::{BlobStock, Database, TieredStore},
-    storage::{Tier, lock_name},
+    storage::{Tier, lock_name, while_locked},
 };
 
 /// What came of it.
@@ -27,19 +28,29 @@ pub(crate) async fn remove_unneeded(
     blobs: &dyn TieredStore,
     (tenant, blob): (&TenantId, &BlobRef),
     tier: Tier,
-    before: OffsetDateTime,
+    (before, now): (OffsetDateTime, OffsetDateTime),
 ) -> Result<Removal> {
     let unit = database.begin().await?;
     unit.lock(&lock_name(tenant, &blob.sha256)).await?;
-    let done = if unit.blobs().find(tenant, &blob.sha256).await?.is_some_and(|found| found.tier == tier) {
+    let recorded = unit.blobs().find(tenant, &blob.sha256).await?.map(|found| found.tier);
+    let done = if recorded == Some(tier) {
         Removal::Needed
     } else {
-        match blobs.modified(tenant, blob, tier).await? {
+        match while_locked(blobs.modified(tenant, blob, tier)).await? {
             None => Removal::Absent,
             Some(at) if at >= before => Removal::Young,
             Some(_) => {
-                blobs.remove(tenant, blob, tier).await?;
-                Removal::Removed
+                // A version under a lock of its own would stay behind, hidden.
+                let keeps = match recorded {
+                    Some(elsewhere) => release(unit.as_ref(), blobs, (tenant, blob), tier, elsewhere, now).await?,
+                    None => false,
+                };
+                if keeps {
+                    Removal::Needed
+                } else {
+                    while_locked(blobs.remove(tenant, blob, tier)).await?;
+                    Removal::Removed
+                }
             }
         }
     };
@@ -60,11 +71,11 @@ pub(crate) async fn remove_copy(
     let done = if unit.blobs().find(tenant, &blob.sha256).await?.is_some() {
         Removal::Needed
     } else {
-        match target.modified(tenant, blob).await? {
+        match while_locked(target.modified(tenant, blob)).await? {
             None => Removal::Absent,
             Some(at) if before.is_some_and(|before| at >= before) => Removal::Young,
             Some(_) => {
-                target.delete(tenant, blob).await?;
+                while_locked(target.delete(tenant, blob)).await?;
                 Removal::Removed
             }
         }

@@ -9,11 +9,11 @@ use omt_kernel::{
     job::JobRecord,
     manifest::BlobRef,
     port::{BlobStock, Clock, Database, TieredStore},
-    storage::{Unreplicated, lock_name},
+    storage::{ARCHIVED, Unreplicated, lock_name, while_locked},
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use time::Duration;
 
 /// Blobs looked at in one query.
@@ -42,6 +42,8 @@ pub struct Replicate {
     pub clock: Arc<dyn Clock>,
     /// How often.
     pub every: Duration,
+    /// Where the last run was cut off, so that what fails for good at the beginning keeps nothing else from being copied.
+    pub cursor: Mutex<Option<Unreplicated>>,
 }
 
 /// How far it is.
@@ -50,6 +52,7 @@ struct Tally {
     copied: u64,
     bytes: u64,
     gone: u64,
+    archived: u64,
     failed: u64,
     error: Option<String>,
 }
@@ -60,6 +63,8 @@ enum Outcome {
     Copied,
     /// No record names it any more.
     Gone,
+    /// It cannot be read before somebody restores it.
+    Archived,
     /// It cannot be read.
     Unread(Error),
     /// The target does not take it.
@@ -67,6 +72,10 @@ enum Outcome {
 }
 
 impl Replicate {
+    fn cursor(&self) -> MutexGuard<'_, Option<Unreplicated>> {
+        self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn is_whole(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool> {
         let mut chunks = self.target.read(tenant, blob, 0..blob.size).await?;
         let mut hash = Sha256::new();
@@ -101,6 +110,7 @@ impl Replicate {
             Err(_) if self.database.read().await?.blobs().find(tenant, &blob.sha256).await?.is_none() => {
                 return Ok(Outcome::Gone);
             }
+            Err(error) if error.code == ARCHIVED => return Ok(Outcome::Archived),
             Err(error) => return Ok(Outcome::Unread(error)),
         };
         let put = async {
@@ -114,29 +124,26 @@ impl Replicate {
         }
     }
 
-    /// Says in the row that the target has the blob. Under the lock of its existence, so that nobody is removing the copy meanwhile;
-    /// one that was removed just before is looked for once more.
+    /// Says in the row that the target has the blob. Under the lock of its existence, so that nobody removes the copy meanwhile.
     async fn mark(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Outcome> {
         let unit = self.database.begin().await?;
         unit.lock(&lock_name(tenant, &blob.sha256)).await?;
-        let marked = unit.blobs().set_replicated(tenant, &blob.sha256, Some((&self.target.describe(), self.clock.now()))).await?;
-        let named = unit.blobs().find(tenant, &blob.sha256).await?.is_some();
-        unit.commit().await?;
-        if !named {
+        if unit.blobs().find(tenant, &blob.sha256).await?.is_none() {
+            drop(unit);
             // Its last record went while it was copied.
             remove_copy(self.database.as_ref(), self.target.as_ref(), (tenant, blob), None).await?;
             return Ok(Outcome::Gone);
         }
-        if !marked {
-            return Ok(Outcome::Refused(Error::internal("another process replicates to another target")));
+        if !while_locked(self.target.exists(tenant, blob)).await? {
+            return Ok(Outcome::Refused(Error::internal("a replica was removed while it was made")));
         }
-        if self.target.exists(tenant, blob).await? {
-            return Ok(Outcome::Copied);
-        }
-        let unit = self.database.begin().await?;
-        unit.blobs().set_replicated(tenant, &blob.sha256, None).await?;
+        let copied = (self.target.describe(), self.clock.now());
+        let marked = unit.blobs().set_replicated(tenant, &blob.sha256, Some((&copied.0, copied.1))).await?;
         unit.commit().await?;
-        Ok(Outcome::Refused(Error::internal("a replica was removed while it was made")))
+        match marked {
+            true => Ok(Outcome::Copied),
+            false => Ok(Outcome::Refused(Error::internal("another process replicates to another target"))),
+        }
     }
 
     /// What was copied to another target before is not at this one.
@@ -173,10 +180,23 @@ impl Handler for Replicate {
         self.aim().await?;
         let until = self.clock.now() + RUN;
         let (mut tally, mut refused) = (Tally::default(), 0);
-        let mut after: Option<Unreplicated> = None;
-        while self.clock.now() < until && refused < GIVE_UP {
+        let begun = self.cursor().take();
+        let (mut after, mut round) = (begun.clone(), begun.is_none());
+        loop {
+            if self.clock.now() >= until || refused >= GIVE_UP {
+                *self.cursor() = after;
+                break;
+            }
             let page = self.database.read().await?.blobs().unreplicated(after.as_ref(), PAGE).await?;
-            let Some(last) = page.last() else { break };
+            let Some(last) = page.last() else {
+                if round {
+                    break;
+                }
+                // What lies before the place where it began.
+                (after, round) = (None, true);
+                continue;
+            };
+            let over = round && begun.as_ref().is_some_and(|begun| last.created_at > begun.created_at);
             after = Some(last.clone());
             let mut done =
                 stream::iter(page).map(|it| async move { (self.copy(&it.tenant, &it.blob).await, it) }).buffer_unordered(AT_ONCE);
@@ -193,6 +213,11 @@ impl Handler for Replicate {
                         tally.gone += 1;
                         continue;
                     }
+                    // The next period looks again; the lag tells until then.
+                    Outcome::Archived => {
+                        tally.archived += 1;
+                        continue;
+                    }
                     Outcome::Unread(error) => error,
                     Outcome::Refused(error) => {
                         refused += 1;
@@ -207,6 +232,9 @@ impl Handler for Replicate {
                 if refused >= GIVE_UP {
                     break;
                 }
+            }
+            if over {
+                break;
             }
         }
         progress.set(&tally);

@@ -76,7 +76,7 @@ impl Retention {
         };
         for tier in Tier::ALL {
             let (database, blobs) = (self.database.as_ref(), self.blobs.as_ref());
-            match remove_unneeded(database, blobs, (tenant, blob), tier, now - GRACE).await.unwrap_or_else(later) {
+            match remove_unneeded(database, blobs, (tenant, blob), tier, (now - GRACE, now)).await.unwrap_or_else(later) {
                 Removal::Removed => tally.blobs_removed += 1,
                 Removal::Absent | Removal::Needed => {}
                 Removal::Young => tally.left_to_sweep += 1,

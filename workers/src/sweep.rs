@@ -1,13 +1,16 @@
 //! Finds what lies in the blob stores and no record names.
 
-use crate::removal::{Removal, remove_copy, remove_unneeded};
+use crate::{
+    locking::lock_as_needed,
+    removal::{Removal, remove_copy, remove_unneeded},
+};
 use async_trait::async_trait;
 use omt_jobs::{Handler, JobError, Progress, Schedule};
 use omt_kernel::{
-    Result,
+    Error, Result,
     job::JobRecord,
     port::{BlobStock, Clock, Database, Listed, TieredStore},
-    storage::{Tier, lock_name},
+    storage::{Tier, lock_name, while_locked},
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -44,6 +47,7 @@ struct Tally {
     uploads_aborted: u64,
     copies: u64,
     copies_removed: u64,
+    failed: u64,
 }
 
 impl Sweep {
@@ -62,9 +66,13 @@ impl Sweep {
         let unit = self.database.begin().await?;
         unit.lock(&lock_name(&object.tenant, &object.blob.sha256)).await?;
         // Whoever moves it removes this copy under the same lock.
-        let there = self.blobs.modified(&object.tenant, &object.blob, tier).await?.is_some();
+        let there = while_locked(self.blobs.modified(&object.tenant, &object.blob, tier)).await?.is_some();
         let done = there && unit.blobs().set_tier(&object.tenant, &object.blob.sha256, recorded, tier).await?;
         unit.commit().await?;
+        if done {
+            let (database, blobs) = (self.database.as_ref(), self.blobs.as_ref());
+            lock_as_needed(database, blobs, (&object.tenant, &object.blob), &[tier], self.clock.now()).await?;
+        }
         Ok(done)
     }
 
@@ -90,7 +98,7 @@ impl Sweep {
             return Ok(());
         }
         let (database, blobs) = (self.database.as_ref(), self.blobs.as_ref());
-        match remove_unneeded(database, blobs, (&object.tenant, &object.blob), tier, before).await? {
+        match remove_unneeded(database, blobs, (&object.tenant, &object.blob), tier, (before, self.clock.now())).await? {
             Removal::Removed => {
                 tally.orphans_removed += 1;
                 tally.bytes += object.blob.size;
@@ -117,8 +125,12 @@ impl Sweep {
                 }
                 drop(unit);
                 let copy = (&object.tenant, &object.blob);
-                if remove_copy(self.database.as_ref(), replica, copy, Some(before)).await? == Removal::Removed {
-                    tally.copies_removed += 1;
+                match remove_copy(self.database.as_ref(), replica, copy, Some(before)).await {
+                    Ok(removal) => tally.copies_removed += u64::from(removal == Removal::Removed),
+                    Err(error) => {
+                        tracing::warn!(tenant = %object.tenant, sha256 = object.blob.sha256, %error, "a replica could not be swept");
+                        tally.failed += 1;
+                    }
                 }
             }
         }
@@ -141,7 +153,7 @@ impl Handler for Sweep {
 
     async fn run(&self, _: &JobRecord, progress: &Progress) -> std::result::Result<(), JobError> {
         let before = self.clock.now() - self.young;
-        let mut tally = Tally::default();
+        let (mut tally, mut last_error) = (Tally::default(), None);
         for tier in Tier::ALL {
             tally.uploads_aborted += self.blobs.abort_tier_uploads(tier, before).await?;
             let mut after: Option<String> = None;
@@ -150,7 +162,12 @@ impl Handler for Sweep {
                 let Some(last) = page.last() else { break };
                 after = Some(last.key.clone());
                 for object in &page {
-                    self.look_at(object, tier, before, &mut tally).await?;
+                    if let Err(error) = self.look_at(object, tier, before, &mut tally).await {
+                        let (tenant, sha256) = (&object.tenant, &object.blob.sha256);
+                        tracing::warn!(%tenant, sha256, %tier, %error, "an object could not be swept");
+                        tally.failed += 1;
+                        last_error = Some(error);
+                    }
                 }
                 progress.set(&tally);
             }
@@ -161,6 +178,6 @@ impl Handler for Sweep {
             tracing::warn!(%error, "the replication target could not be swept");
         }
         progress.set(&tally);
-        Ok(())
+        last_error.map_or(Ok(()), |error: Error| Err(error.into()))
     }
 }

@@ -99,6 +99,18 @@ pub struct Unreplicated {
     pub created_at: OffsetDateTime,
 }
 
+/// How long a store may take while a transaction waits for it: others wait for the transaction.
+const WHILE_LOCKED: std::time::Duration = std::time::Duration::from_secs(4);
+
+/// What a call to a store gives that is made under a blob's lock, within a transaction. One that takes too long is an error, to be tried
+/// again; whether it was done is then unknown.
+pub async fn while_locked<T>(call: impl Future<Output = crate::Result<T>>) -> crate::Result<T> {
+    tokio::time::timeout(WHILE_LOCKED, call).await.unwrap_or_else(|_| {
+        let words = "the blob store takes too long to answer";
+        Err(Error::new(Kind::Unavailable, "BLOB_STORE_SLOW", words).retry_after(10))
+    })
+}
+
 /// How far the replication target is behind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReplicationState {

@@ -60,7 +60,7 @@ impl Manifests {
         for sha256 in &stored.present {
             let Some((blob, _)) = uses.iter().find(|(blob, _)| blob.sha256 == *sha256) else { continue };
             unit.lock(&storage::lock_name(&record.tenant, sha256)).await?;
-            if !self.deps.blobs.exists(&record.tenant, blob).await? {
+            if !storage::while_locked(self.deps.blobs.exists(&record.tenant, blob)).await? {
                 let words = "the same content was being deleted; send it again";
                 return Err(Error::new(Kind::Unavailable, "CONTENT_JUST_DELETED", words).retry_after(1));
             }
