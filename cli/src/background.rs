@@ -14,20 +14,20 @@ use omt_workers::{
     Archive, AuditExpiry, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Look, Mailings, ObjectLocks,
     OldMessages, Partitions, Recheck, Remeasure, Replicate, Restores, Retention, Sweep, Timers,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
 
 /// Seconds that jobs under way get to end after SIGTERM; what is cut off runs again elsewhere.
 const DRAIN: Duration = Duration::from_secs(25);
 
-/// Pause before a worker that ended by itself is started anew.
-const RESTART: Duration = Duration::from_secs(2);
-
 /// Jobs that are being worked on.
 pub struct Background {
     stop: watch::Sender<bool>,
-    alive: watch::Receiver<bool>,
     work: JoinHandle<omt_kernel::Result<()>>,
     others: Vec<JoinHandle<()>>,
     queue: Arc<ApalisQueue>,
@@ -103,7 +103,7 @@ fn handlers(config: &Config, platform: &Platform) -> Vec<Arc<dyn Handler>> {
     }
     if let Some(target) = &platform.replica {
         let (target, every) = (target.clone(), seconds(config.replication.every_seconds));
-        handlers.push(Arc::new(Replicate { database, blobs, target, clock, every }));
+        handlers.push(Arc::new(Replicate { database, blobs, target, clock, every, cursor: Mutex::default() }));
     }
     if let Some(post) = &platform.post {
         handlers.push(Arc::new(Mailings(post.clone())));
@@ -151,7 +151,6 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
     );
     let runner = Arc::new(runner.with_schedules(&config.schedules()?));
     let (stop, stopped) = watch::channel(false);
-    let (ending, alive) = watch::channel(true);
     let handle: Handle = {
         let runner = runner.clone();
         Arc::new(move |id: JobId, kind: &'static str| {
@@ -167,22 +166,7 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
     let work = {
         let (queue, concurrency) = (queue.clone(), config.job_concurrency());
         let (kinds, outward) = (runner.kinds(), runner.outward());
-        tokio::spawn(async move {
-            let mut starts = 0;
-            loop {
-                // A queue takes a name that comes back for the worker that died under it.
-                let name = format!("{name}-{starts}");
-                let ended = queue.work(&name, &kinds, &outward, concurrency, handle.clone(), told(stopped.clone())).await;
-                if *stopped.borrow() {
-                    return ended;
-                }
-                ending.send_replace(false);
-                tracing::error!(error = ?ended.err(), "the queue's worker ended by itself; starting another");
-                tokio::time::sleep(RESTART).await;
-                ending.send_replace(true);
-                starts += 1;
-            }
-        })
+        tokio::spawn(async move { queue.work(&name, &kinds, &outward, concurrency, handle, told(stopped)).await })
     };
     let announcing = {
         let (runner, queue) = (runner.clone(), queue.clone());
@@ -197,7 +181,7 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
         Integrator::new(platform.audit.clone(), platform.database.clone(), platform.tiles.clone(), platform.clock.clone());
     let integrating = tokio::spawn(integrator.run());
     tracing::info!(queue = queue.describe(), kinds = ?runner.kinds(), "working on jobs");
-    Ok(Background { stop, alive, work, others: vec![announcing, tidying, integrating], queue })
+    Ok(Background { stop, work, others: vec![announcing, tidying, integrating], queue })
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {
@@ -213,9 +197,9 @@ impl Background {
 
     /// Whether it works, as a dependency of readiness.
     pub fn dependency(&self) -> Dependency {
-        let alive = self.alive.clone();
+        let queue = self.queue.clone();
         let check = move || {
-            let alive = *alive.borrow();
+            let alive = queue.is_working();
             Box::pin(async move {
                 let words = "the queue does not answer; jobs wait until it does";
                 if alive { Ok(()) } else { Err(Error::new(Kind::Unavailable, "JOBS_STOPPED", words)) }

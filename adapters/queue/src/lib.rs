@@ -1,6 +1,6 @@
 //! The queue that carries tickets for due jobs to free workers: apalis over SQLite, PostgreSQL or Redis. The URL's scheme picks.
 //!
-//! A ticket only says which job; the job's row in the database holds everything else (see `omt-jobs`). So a ticket may be lost or
+//! A ticket only says which jobs; a job's row in the database holds everything else (see `omt-jobs`). So a ticket may be lost or
 //! come twice, and none needs to be retried here.
 
 use apalis::prelude::{BackendExt, BoxDynError, Data, TaskSink, WorkerBuilder, WorkerBuilderExt};
@@ -9,7 +9,11 @@ use apalis_postgres::PostgresStorage;
 use apalis_redis::{ConnectionManager, RedisStorage};
 use apalis_sqlite::SqliteStorage;
 use async_trait::async_trait;
-use futures_util::{FutureExt, Stream, future::BoxFuture, stream};
+use futures_util::{
+    FutureExt, Stream,
+    future::{BoxFuture, Shared},
+    stream,
+};
 use omt_kernel::{Error, JobId, Kind, Result, port::JobTransport, url::without_secret};
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -21,7 +25,11 @@ use std::{
     collections::BTreeMap,
     fmt::Display,
     str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -38,17 +46,28 @@ const POLL: Duration = Duration::from_secs(1);
 const BUSY: Duration = Duration::from_millis(20);
 /// For so long after a ring there is work; a ticket that brought nobody is announced again by then.
 const WORK: Duration = Duration::from_secs(5);
-/// Tickets taken in one look.
-const BATCH: usize = 100;
+/// Among how many tickets the jobs of one announcement are dealt out: as many as may run at once, but no more, since each costs the
+/// backend three statements.
+const TICKETS: usize = 16;
+/// Tickets taken in one look. What apalis took and has no room for keeps it from giving signs of life.
+const BATCH: usize = 1;
+/// How long the workers of a kind rest after their queue failed them.
+const RESTART: Duration = Duration::from_secs(2);
 /// How many times as many jobs that wait for other hosts run at once.
 const WAITING: usize = 4;
 /// How often spent tickets are removed.
 const VACUUM: Duration = Duration::from_secs(60);
 
-/// Names a job that is due.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Names jobs that are due, to be done one after another. Those that wait too long are announced again, and whoever is free takes them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Ticket {
-    job: JobId,
+    jobs: Vec<JobId>,
+}
+
+/// Deals jobs out like cards, so that the most urgent are the first of each ticket.
+fn deal(due: &[JobId]) -> Vec<Ticket> {
+    let deal = |first| due.iter().skip(first).step_by(TICKETS).copied().collect();
+    (0..due.len().min(TICKETS)).map(|first| Ticket { jobs: deal(first) }).collect()
 }
 
 /// What a worker does with a ticket for a job of a kind. It never fails: what went wrong is in the job's row.
@@ -85,6 +104,8 @@ pub struct ApalisQueue {
     /// Wakes this process's own workers, by kind. An idle queue costs each kind one look a second and not the many that a quick start
     /// would need.
     bells: Mutex<BTreeMap<String, Arc<Notify>>>,
+    /// Kinds whose workers rest.
+    resting: AtomicUsize,
 }
 
 /// When to look for tickets: when somebody rings, often for a while after that, and now and then.
@@ -97,7 +118,16 @@ fn looks(bell: Arc<Notify>) -> impl Stream<Item = ()> + Unpin + Send + Sync {
             Some(((), if rung { Instant::now() + WORK } else { busy_until }))
         }
     };
-    Box::pin(stream::unfold(Instant::now(), next))
+    let mut times = Box::pin(stream::unfold(Instant::now(), next));
+    // apalis asks once each time it is woken, so what has come has to be asked for the next at once: otherwise nothing would wake the
+    // worker for it before its next sign of life.
+    stream::poll_fn(move |context| {
+        let mut come = Poll::Pending;
+        while times.as_mut().poll_next(context).is_ready() {
+            come = Poll::Ready(Some(()));
+        }
+        come
+    })
 }
 
 fn unavailable(error: impl Display) -> Error {
@@ -121,7 +151,7 @@ impl ApalisQueue {
                 return Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", words));
             }
         };
-        Ok(Self { backend, name: name.to_owned(), description, bells: Mutex::default() })
+        Ok(Self { backend, name: name.to_owned(), description, bells: Mutex::default(), resting: AtomicUsize::new(0) })
     }
 
     fn bell(&self, kind: &str) -> Arc<Notify> {
@@ -145,9 +175,10 @@ impl ApalisQueue {
     }
 
     /// Works: gives each ticket of these kinds to `handle`, at most `concurrency` at once, and more of the kinds that are `apart`, which
-    /// wait for others, until `stop` ends; then lets those under way end. Returning before that is a fault. `worker` must never have been used before.
+    /// wait for others, until `stop` ends; then lets those under way end. Where the queue fails the workers of a kind, new ones take
+    /// their place, and those of other kinds go on. `worker` must never have been used before. Errors are of what failed at the end.
     pub async fn work(
-        &self,
+        self: &Arc<Self>,
         worker: &str,
         kinds: &[&'static str],
         apart: &[&'static str],
@@ -163,10 +194,41 @@ impl ApalisQueue {
             let (room, concurrency) = if apart.contains(kind) { (&other, wide) } else { (&room, concurrency) };
             let taker = Taker { kind, handle: handle.clone(), room: room.clone() };
             // A task of its own: joined in one, each would be polled whenever another wakes.
-            workers.spawn(self.work_on(&format!("{worker}-{kind}"), concurrency, taker, stop.clone()));
+            workers.spawn(self.clone().keep_at(format!("{worker}-{kind}"), concurrency, taker, stop.clone()));
         }
+        let mut result = Ok(());
         while let Some(ended) = workers.join_next().await {
-            ended.map_err(|e| Error::internal("the queue's worker ended in a defect").caused_by(e))??;
+            let ended = ended.map_err(|e| Error::internal("the queue's worker ended in a defect").caused_by(e));
+            result = result.and(ended.flatten());
+        }
+        result
+    }
+
+    /// Whether every kind has workers.
+    pub fn is_working(&self) -> bool {
+        self.resting.load(Ordering::Relaxed) == 0
+    }
+
+    async fn keep_at(
+        self: Arc<Self>,
+        worker: String,
+        concurrency: usize,
+        taker: Taker,
+        stop: Shared<BoxFuture<'static, ()>>,
+    ) -> Result<()> {
+        for start in 0u64.. {
+            // A queue takes a name that comes back for the worker that died under it.
+            let ended = self.work_on(&format!("{worker}-{start}"), concurrency, taker.clone(), stop.clone()).await;
+            if stop.peek().is_some() {
+                return ended;
+            }
+            tracing::error!(kind = taker.kind, error = ?ended.err(), "the queue failed its workers; others take their place");
+            self.resting.fetch_add(1, Ordering::Relaxed);
+            let stopped = tokio::time::timeout(RESTART, stop.clone()).await.is_ok();
+            self.resting.fetch_sub(1, Ordering::Relaxed);
+            if stopped {
+                break;
+            }
         }
         Ok(())
     }
@@ -180,8 +242,11 @@ impl ApalisQueue {
     ) -> BoxFuture<'static, Result<()>> {
         let storage = self.storage(taker.kind);
         let bell = self.bell(taker.kind);
+        let room = taker.room.clone();
         let signal = async move {
             stop.await;
+            // What has not begun is for others.
+            room.close();
             Ok::<(), WorkerError>(())
         };
         macro_rules! run {
@@ -234,8 +299,11 @@ fn ended(result: std::result::Result<(), WorkerError>) -> Result<()> {
 }
 
 async fn take(ticket: Ticket, taker: Data<Taker>) -> std::result::Result<(), BoxDynError> {
-    let _room = taker.room.acquire().await?;
-    (taker.handle)(ticket.job, taker.kind).await;
+    for job in ticket.jobs {
+        // Closed at the end.
+        let Ok(_room) = taker.room.acquire().await else { break };
+        (taker.handle)(job, taker.kind).await;
+    }
     Ok(())
 }
 
@@ -266,7 +334,7 @@ async fn postgres(url: &str) -> Result<PgPool> {
 #[async_trait]
 impl JobTransport for ApalisQueue {
     async fn announce(&self, kind: &str, due: &[JobId]) -> Result<()> {
-        let tickets = due.iter().map(|job| Ticket { job: *job }).collect();
+        let tickets = deal(due);
         match self.storage(kind) {
             Storage::Sqlite(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
             Storage::Postgres(mut storage) => storage.push_bulk(tickets).await.map_err(unavailable),
@@ -363,6 +431,17 @@ mod contract {
     async fn redis() {
         let Some(url) = omt_tests::service("OMT_TEST_REDIS") else { return };
         suite(&url).await;
+    }
+
+    #[test]
+    fn jobs_are_dealt_out_the_most_urgent_first() {
+        let due: Vec<JobId> = (0..TICKETS * 2 + 1).map(|n| JobId(uuid::Uuid::from_u128(n as u128))).collect();
+        assert_eq!(deal(&[]), []);
+        assert_eq!(deal(&due[..2]), due[..2].iter().map(|job| Ticket { jobs: vec![*job] }).collect::<Vec<_>>());
+        let tickets = deal(&due);
+        assert_eq!(tickets.len(), TICKETS);
+        assert_eq!(tickets[0].jobs, [due[0], due[TICKETS], due[TICKETS * 2]]);
+        assert_eq!(tickets[1].jobs, [due[1], due[TICKETS + 1]]);
     }
 
     #[tokio::test]

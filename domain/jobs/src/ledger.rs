@@ -74,21 +74,31 @@ impl Ledger {
     }
 
     async fn write(&self, job: JobId, at: OffsetDateTime, entry: Entry) -> Result<Written> {
-        let (answer, written) = oneshot::channel();
+        let (answer, mut written) = oneshot::channel();
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(Line { job, at, entry, answer });
-        {
-            let _turn = self.turn.lock().await;
-            // Empty where somebody wrote this line with theirs.
-            let lines = mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
-            if !lines.is_empty() {
-                let (database, worker) = (self.database.clone(), self.worker.clone());
-                // A task of its own: others wait for it too, even when this caller is gone.
-                let writing = tokio::spawn(async move { write_all(database.as_ref(), &worker, lines).await });
-                writing.await.map_err(|e| Error::internal("writing what jobs did ended in a defect").caused_by(e))?;
-            }
+        // Who has the answer leaves the queue: standing in it, they would be called up one by one, each to write what the one before
+        // brought meanwhile.
+        let turn = tokio::select! {
+            biased;
+            written = &mut written => return told(written),
+            turn = self.turn.lock() => turn,
+        };
+        // Whoever is about to write something too comes along.
+        tokio::task::yield_now().await;
+        let lines = mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
+        if !lines.is_empty() {
+            let (database, worker) = (self.database.clone(), self.worker.clone());
+            // A task of its own: others wait for it too, even when this caller is gone.
+            let writing = tokio::spawn(async move { write_all(database.as_ref(), &worker, lines).await });
+            writing.await.map_err(|e| Error::internal("writing what jobs did ended in a defect").caused_by(e))?;
         }
-        written.await.map_err(|e| Error::internal("writing what a job did ended in a defect").caused_by(e))?
+        drop(turn);
+        told(written.await)
     }
+}
+
+fn told(written: std::result::Result<Result<Written>, oneshot::error::RecvError>) -> Result<Written> {
+    written.map_err(|e| Error::internal("writing what a job did ended in a defect").caused_by(e))?
 }
 
 /// Writes all in one transaction, or each in its own where that fails, so that one that cannot be written keeps none of the others.

@@ -13,11 +13,12 @@ use omt_kernel::{
 };
 use serde_json::json;
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration as StdDuration,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration as StdDuration, Instant},
 };
 use time::Duration;
+use tokio::task::JoinSet;
 
 /// How often due jobs are looked for.
 const LOOK: StdDuration = StdDuration::from_millis(40);
@@ -39,6 +40,9 @@ pub struct Runner {
     /// Names this process in rows; new at each start.
     worker: String,
     ledger: Ledger,
+    /// Jobs whose attempts run here. One that was cancelled is not begun again before its attempt has noticed: rows tell processes
+    /// apart, not attempts.
+    running: Mutex<BTreeSet<JobId>>,
     /// Slots known to be taken, to ask only once.
     slots: Mutex<BTreeMap<&'static str, i64>>,
 }
@@ -57,7 +61,18 @@ impl Runner {
         let own = |handler: &Arc<dyn Handler>| Some((handler.kind(), Timing::Every(handler.schedule()?)));
         let timings = handlers.values().filter_map(own).collect();
         let ledger = Ledger::new(database.clone(), &worker);
-        Self { database, clock, entropy, handlers, timings, telemetry, worker, ledger, slots: Mutex::default() }
+        Self {
+            database,
+            clock,
+            entropy,
+            handlers,
+            timings,
+            telemetry,
+            worker,
+            ledger,
+            running: Mutex::default(),
+            slots: Mutex::default(),
+        }
     }
 
     /// The same with these cron expressions in place of the periods of the kinds that they name. Kinds that do not recur, or that
@@ -85,8 +100,10 @@ impl Runner {
     /// the database or the transport are logged and tried again.
     pub async fn announce(&self, transport: &dyn JobTransport) {
         loop {
+            let begun = Instant::now();
             let pause = match self.look(transport).await {
-                Ok(()) => LOOK,
+                // However long the backlog, most of the time is the jobs'.
+                Ok(()) => LOOK.max(begun.elapsed() * 2),
                 Err(error) => {
                     tracing::warn!(%error, "due jobs cannot be announced");
                     StdDuration::from_secs(2)
@@ -162,6 +179,7 @@ impl Runner {
     /// Does the job of a ticket, if it is due, nobody else has it, and its kind is known here.
     pub async fn run(&self, id: JobId, kind: &str) -> Result<()> {
         let Some(handler) = self.handlers.get(kind).cloned() else { return Ok(()) };
+        let Some(_running) = Running::begin(&self.running, id) else { return Ok(()) };
         let Some(job) = self.ledger.claim(id, self.clock.now()).await? else { return Ok(()) };
         let progress = Progress::default();
         let Some(end) = self.attempt(handler, &job, &progress).await else {
@@ -176,24 +194,25 @@ impl Runner {
 
     /// One attempt; none when the job was taken away meanwhile.
     async fn attempt(&self, handler: Arc<dyn Handler>, job: &JobRecord, progress: &Progress) -> Option<AttemptEnd> {
-        let (begun, began) = (std::time::Instant::now(), self.clock.now());
+        let (begun, began) = (Instant::now(), self.clock.now());
         let limit = StdDuration::try_from(handler.timeout()).unwrap_or(StdDuration::MAX);
-        // A task of its own, so that a panic is an error here and not the end of the worker.
-        let mut task = {
+        // A task of its own, so that a panic is an error here and not the end of the worker; it ends with this attempt.
+        let mut task = JoinSet::new();
+        {
             let (job, progress) = (job.clone(), progress.clone());
-            tokio::spawn(async move { tokio::time::timeout(limit, handler.run(&job, &progress)).await })
-        };
+            task.spawn(async move { tokio::time::timeout(limit, handler.run(&job, &progress)).await });
+        }
         let mut pulse = tokio::time::interval(StdDuration::try_from(LEASE / 3).unwrap_or(StdDuration::from_secs(2)));
         pulse.tick().await;
         let result = loop {
             tokio::select! {
-                done = &mut task => break match done {
-                    Ok(Ok(result)) => result,
-                    Ok(Err(_)) => Err(JobError::Retry(Error::new(Kind::Unavailable, "TIMEOUT", "the attempt took too long"))),
-                    Err(_) => Err(JobError::Retry(Error::internal("the attempt ended in a defect"))),
+                done = task.join_next() => break match done {
+                    Some(Ok(Ok(result))) => result,
+                    Some(Ok(Err(_))) => Err(JobError::Retry(Error::new(Kind::Unavailable, "TIMEOUT", "the attempt took too long"))),
+                    Some(Err(_)) | None => Err(JobError::Retry(Error::internal("the attempt ended in a defect"))),
                 },
                 _ = pulse.tick() => if !self.renew(job, progress).await {
-                    task.abort();
+                    task.abort_all();
                     self.telemetry.attempt(&job.kind, "lost", begun.elapsed(), waited(job, began));
                     return None;
                 },
@@ -227,6 +246,26 @@ impl Runner {
             tracing::warn!(job = %job.id, %error, "a sign of life could not be written");
             true
         })
+    }
+}
+
+/// That an attempt runs here.
+struct Running<'a> {
+    all: &'a Mutex<BTreeSet<JobId>>,
+    job: JobId,
+}
+
+impl<'a> Running<'a> {
+    /// None while one does.
+    fn begin(all: &'a Mutex<BTreeSet<JobId>>, job: JobId) -> Option<Self> {
+        let begun = all.lock().unwrap_or_else(PoisonError::into_inner).insert(job);
+        begun.then_some(Self { all, job })
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
     }
 }
 

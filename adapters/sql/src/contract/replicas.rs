@@ -1,6 +1,9 @@
 //! Which blobs have a copy at the replication target.
 
-use super::{add_uses, blob, now};
+use super::{
+    now,
+    storage::{add_uses, blob},
+};
 use crate::SqlDatabase;
 use omt_kernel::{
     ManifestId, OffsetDateTime, TenantId,

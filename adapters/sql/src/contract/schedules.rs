@@ -1,6 +1,6 @@
 //! Cron schedules: each time once over all replicas, missed times once, and none twice however long ago it was.
 
-use super::{Obedient, Outcomes, World};
+use super::runner::{Obedient, Outcomes, World};
 use crate::SqlDatabase;
 use async_trait::async_trait;
 use omt_jobs::{Cron, Handler, JobError, Progress, Runner, Schedule};

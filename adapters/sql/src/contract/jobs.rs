@@ -1,0 +1,203 @@
+//! Rows of jobs: in their order, unique, with one worker at a time.
+
+use super::now;
+use crate::SqlDatabase;
+use omt_kernel::{
+    JobId, OffsetDateTime,
+    job::{AttemptEnd, DueJob, JobFilter, JobRecord, JobState, LEASE},
+    port::{Database, Page},
+};
+use serde_json::json;
+use std::sync::Arc;
+use time::Duration;
+use uuid::Uuid;
+
+pub(super) fn job(kind: &str) -> JobRecord {
+    JobRecord {
+        id: JobId(Uuid::now_v7()),
+        tenant: None,
+        kind: kind.into(),
+        payload: json!({ "n": 1 }),
+        unique_key: None,
+        priority: 0,
+        state: JobState::Queued,
+        attempts: 0,
+        max_attempts: 3,
+        run_at: now(),
+        lease_until: None,
+        worker: None,
+        progress: None,
+        error: None,
+        created_at: now(),
+        updated_at: now(),
+        finished_at: None,
+    }
+}
+
+pub(super) async fn add(database: &SqlDatabase, job: &JobRecord) -> bool {
+    let unit = database.begin().await.unwrap();
+    let added = unit.jobs().enqueue(job).await.unwrap();
+    unit.commit().await.unwrap();
+    added
+}
+
+pub(super) async fn claim(database: &SqlDatabase, id: JobId, worker: &str, at: OffsetDateTime) -> Option<JobRecord> {
+    let unit = database.begin().await.unwrap();
+    let claimed = unit.jobs().claim(&[id], worker, at, at + LEASE).await.unwrap();
+    unit.commit().await.unwrap();
+    claimed.into_iter().next()
+}
+
+pub(super) async fn end(database: &SqlDatabase, id: JobId, worker: &str, end: AttemptEnd) -> bool {
+    let unit = database.begin().await.unwrap();
+    let ended = unit.jobs().end(&[id], worker, &end, None, now()).await.unwrap();
+    unit.commit().await.unwrap();
+    ended == [id]
+}
+
+pub(super) async fn get(database: &SqlDatabase, id: JobId) -> JobRecord {
+    database.read().await.unwrap().jobs().get(id).await.unwrap().unwrap()
+}
+
+pub(super) async fn unique_jobs_live_once(database: Arc<SqlDatabase>) {
+    let keyed = |key: &str| JobRecord { unique_key: Some(key.into()), ..job("a") };
+    let first = keyed("k");
+    assert!(add(&database, &first).await);
+    assert!(!add(&database, &keyed("k")).await);
+    assert!(add(&database, &keyed("other")).await);
+    assert!(add(&database, &job("a")).await && add(&database, &job("a")).await, "jobs without a key are never the same");
+    claim(&database, first.id, "w", now()).await.unwrap();
+    assert!(!add(&database, &keyed("k")).await, "it runs");
+    let living = async || database.read().await.unwrap().jobs().living("k").await.unwrap().map(|job| job.id);
+    assert_eq!(living().await, Some(first.id));
+    assert!(end(&database, first.id, "w", AttemptEnd::Done).await);
+    assert_eq!(living().await, None);
+    let second = keyed("k");
+    assert!(add(&database, &second).await, "it is done");
+    // A dead one cannot come back beside one that lives.
+    claim(&database, second.id, "w", now()).await.unwrap();
+    end(&database, second.id, "w", AttemptEnd::Dead("x".into())).await;
+    assert!(add(&database, &keyed("k")).await);
+    let unit = database.begin().await.unwrap();
+    assert!(!unit.jobs().replay(second.id, now()).await.unwrap());
+}
+
+pub(super) async fn slots_are_taken_once(database: Arc<SqlDatabase>) {
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                let unit = database.begin().await.unwrap();
+                let taken = unit.jobs().take_slot("k", 7, now()).await.unwrap();
+                unit.commit().await.unwrap();
+                u32::from(taken)
+            })
+        })
+        .collect();
+    let mut taken = 0;
+    for task in tasks {
+        taken += task.await.unwrap();
+    }
+    assert_eq!(taken, 1);
+}
+
+pub(super) async fn due_jobs_come_in_order(database: Arc<SqlDatabase>) {
+    let at = now();
+    let early = JobRecord { run_at: at - Duration::seconds(9), ..job("a") };
+    let late = JobRecord { run_at: at - Duration::seconds(1), ..job("b") };
+    let urgent = JobRecord { priority: 5, ..late.clone() };
+    let urgent = JobRecord { id: JobId(Uuid::now_v7()), ..urgent };
+    let future = JobRecord { run_at: at + Duration::hours(1), priority: 9, ..job("a") };
+    for job in [&late, &early, &urgent, &future] {
+        assert!(add(&database, job).await);
+    }
+    let due = async |kinds: &[&str], limit| database.read().await.unwrap().jobs().due(kinds, at, limit).await.unwrap();
+    let ids = |due: Vec<DueJob>| due.into_iter().map(|due| due.id).collect::<Vec<_>>();
+    assert_eq!(ids(due(&["a", "b"], 10).await), [urgent.id, early.id, late.id]);
+    assert_eq!(ids(due(&["a", "b"], 2).await), [urgent.id, early.id]);
+    assert_eq!(ids(due(&["a"], 10).await), [early.id]);
+    assert!(due(&["c"], 10).await.is_empty() && due(&[], 10).await.is_empty());
+    let unit = database.begin().await.unwrap();
+    unit.jobs().announced(&[urgent.id], at).await.unwrap();
+    unit.commit().await.unwrap();
+    let told: Vec<_> = due(&["a", "b"], 10).await.into_iter().map(|due| due.announced_at).collect();
+    assert_eq!(told, [Some(at), None, None]);
+    let page = Page { after: None, limit: 10 };
+    let filter = JobFilter { kind: Some("a".into()), ..Default::default() };
+    assert_eq!(database.read().await.unwrap().jobs().list(&filter, page).await.unwrap().len(), 2);
+    let counts = database.read().await.unwrap().jobs().counts().await.unwrap();
+    assert!(counts.contains(&("b".into(), "queued".into(), 2)), "{counts:?}");
+}
+
+pub(super) async fn one_worker_has_a_job(database: Arc<SqlDatabase>) {
+    let one = job("a");
+    add(&database, &one).await;
+    let tasks: Vec<_> = (0..16)
+        .map(|n| {
+            let (database, id) = (database.clone(), one.id);
+            tokio::spawn(async move { claim(&database, id, &format!("w{n}"), now()).await.is_some() })
+        })
+        .collect();
+    let mut claimed = 0;
+    for task in tasks {
+        claimed += u32::from(task.await.unwrap());
+    }
+    assert_eq!(claimed, 1);
+    let held = get(&database, one.id).await;
+    assert_eq!((held.state, held.attempts), (JobState::Running, 1));
+}
+
+pub(super) async fn a_lease_that_ends_gives_the_job_away(database: Arc<SqlDatabase>) {
+    let (one, at) = (job("a"), now());
+    add(&database, &one).await;
+    claim(&database, one.id, "first", at).await.unwrap();
+    assert!(claim(&database, one.id, "second", at + LEASE).await.is_none(), "the lease has not ended");
+    let unit = database.begin().await.unwrap();
+    assert!(unit.jobs().renew(one.id, "first", at + LEASE * 2, Some(&json!({ "done": 3 }))).await.unwrap());
+    unit.commit().await.unwrap();
+    let later = at + LEASE * 2 + Duration::seconds(1);
+    assert_eq!(get(&database, one.id).await.progress, Some(json!({ "done": 3 })));
+    assert!(claim(&database, one.id, "second", at + LEASE + Duration::seconds(1)).await.is_none(), "it was renewed");
+    assert_eq!(claim(&database, one.id, "second", later).await.unwrap().attempts, 2);
+    // The first is out, whatever it believes.
+    assert!(!end(&database, one.id, "first", AttemptEnd::Done).await);
+    let unit = database.begin().await.unwrap();
+    assert!(!unit.jobs().renew(one.id, "first", later + LEASE, None).await.unwrap());
+    drop(unit);
+    assert!(end(&database, one.id, "second", AttemptEnd::Done).await);
+    assert!(!end(&database, one.id, "second", AttemptEnd::Dead("x".into())).await, "done is done");
+}
+
+pub(super) async fn jobs_that_kill_their_workers_end(database: Arc<SqlDatabase>) {
+    let one = job("a");
+    add(&database, &one).await;
+    let mut at = now();
+    for attempt in 1..=3 {
+        assert_eq!(claim(&database, one.id, "w", at).await.unwrap().attempts, attempt);
+        at += LEASE + Duration::seconds(1);
+    }
+    assert!(claim(&database, one.id, "w", at).await.is_none());
+    let dead = get(&database, one.id).await;
+    assert_eq!(dead.state, JobState::Dead);
+    assert!(dead.error.unwrap().contains("without an answer"));
+}
+
+pub(super) async fn jobs_are_cancelled_and_replayed(database: Arc<SqlDatabase>) {
+    let one = job("a");
+    add(&database, &one).await;
+    claim(&database, one.id, "w", now()).await.unwrap();
+    let unit = database.begin().await.unwrap();
+    assert!(unit.jobs().cancel(one.id, now()).await.unwrap());
+    assert!(!unit.jobs().cancel(one.id, now()).await.unwrap());
+    assert!(!unit.jobs().renew(one.id, "w", now(), None).await.unwrap());
+    assert!(unit.jobs().replay(one.id, now()).await.unwrap());
+    unit.commit().await.unwrap();
+    let back = get(&database, one.id).await;
+    assert_eq!((back.state, back.attempts, back.finished_at), (JobState::Queued, 0, None));
+    claim(&database, one.id, "w", now()).await.unwrap();
+    end(&database, one.id, "w", AttemptEnd::Done).await;
+    let unit = database.begin().await.unwrap();
+    assert!(!unit.jobs().replay(one.id, now()).await.unwrap(), "done is done");
+    assert_eq!(unit.jobs().forget(now() - Duration::days(1)).await.unwrap(), 0);
+    assert_eq!(unit.jobs().forget(now() + Duration::days(1)).await.unwrap(), 1);
+}
