@@ -330,6 +330,23 @@ mod tests {
     }
 
     #[test]
+    fn tiers_are_different_places() {
+        let with = |toml: &str| {
+            let config: Config = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml)).extract().unwrap();
+            config.check().map_err(|fault| fault.to_string())
+        };
+        for blob in [
+            "url = \"s3://media/omt\"\ncold_url = \"s3://media/omt/?storage_class=DEEP_ARCHIVE\"",
+            "warm_url = \"s3://old\"\ncold_url = \"s3://old?storage_class=GLACIER\"",
+            "url = \"file:/srv/media\"\nwarm_url = \"file:///srv/media\"",
+        ] {
+            let fault = with(&format!("[blob]\n{blob}")).unwrap_err();
+            assert!(fault.contains("are the same place"), "{fault}");
+        }
+        with("[blob]\nurl = \"s3://media/omt\"\ncold_url = \"s3://media/old?storage_class=GLACIER\"").unwrap();
+    }
+
+    #[test]
     fn schedules_are_read_and_what_is_wrong_is_named() {
         let with = |text: &str| {
             let config: Config = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(text)).extract().unwrap();

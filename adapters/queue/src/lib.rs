@@ -37,8 +37,10 @@ use tokio::{
     task::JoinSet,
 };
 
-/// A worker without a sign of life for twice this gives back its tickets.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How often a worker gives a sign of life, and how many may be missing before its tickets go to others: a day's. apalis gives none while
+/// it has tickets that it found no room for, and jobs that nobody began are announced again long before, so nothing waits for this.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+const MISSING: usize = 2_880;
 /// How often a worker looks for tickets that another process sent; its own process rings.
 const POLL: Duration = Duration::from_secs(1);
 /// While there is work it looks this often: a look that was under way when a ticket came did not see it, and what ends makes room
@@ -49,8 +51,8 @@ const WORK: Duration = Duration::from_secs(5);
 /// Among how many tickets the jobs of one announcement are dealt out: as many as may run at once, but no more, since each costs the
 /// backend three statements.
 const TICKETS: usize = 16;
-/// Tickets taken in one look. What apalis took and has no room for keeps it from giving signs of life.
-const BATCH: usize = 1;
+/// Tickets taken in one look.
+const BATCH: usize = 2 * TICKETS;
 /// How long the workers of a kind rest after their queue failed them.
 const RESTART: Duration = Duration::from_secs(2);
 /// How many times as many jobs that wait for other hosts run at once.
@@ -162,7 +164,11 @@ impl ApalisQueue {
         let queue = format!("{}:{kind}", self.name);
         macro_rules! config {
             ($backend:ident) => {
-                $backend::Config::default().queue(&queue).batch_size(BATCH).heartbeat_interval(HEARTBEAT).missed_heartbeats(2)
+                $backend::Config::default()
+                    .queue(&queue)
+                    .batch_size(BATCH)
+                    .heartbeat_interval(HEARTBEAT)
+                    .missed_heartbeats(MISSING)
             };
         }
         match &self.backend {
