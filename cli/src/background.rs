@@ -233,6 +233,7 @@ pub fn in_process(config: &Config) -> bool {
 /// `openmediatrust worker`: works until SIGTERM or SIGINT.
 pub async fn run(config: Config, kinds: &[String]) -> Result<(), Fault> {
     let platform = Platform::open(&config).await?;
+    platform.check_defaults(&config).await?;
     let background = start(&config, &platform, kinds).await?;
     println!("OpenMediaTrust {} working on jobs", env!("CARGO_PKG_VERSION"));
     println!("  database   {}", platform.database.describe());

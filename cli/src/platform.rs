@@ -20,7 +20,7 @@ use omt_crypto::{KeyStore, seal::Sealer};
 use omt_directory::{HttpIssuerClient, LdapDirectory};
 use omt_jobs::Jobs;
 use omt_kernel::{
-    OffsetDateTime,
+    Actor, Kind, OffsetDateTime, TenantId,
     pool::WorkPool,
     port::{
         Authorizer, BlobStock, BlobStore, Cache, Clock, Database, Directory, Entropy, People, Telemetry, TieredStore, TileStore,
@@ -188,6 +188,22 @@ pub fn trust_lists(config: &Config, pki: Option<&Pki>) -> Result<TrustLists, Fau
 }
 
 impl Platform {
+    /// Refuses settings of the default tenant that name compliance policies which it does not have, as the API does of other tenants:
+    /// nothing could ever be approved by them.
+    pub async fn check_defaults(&self, config: &Config) -> Result<(), Fault> {
+        let there = Actor::system(TenantId::default_tenant());
+        for (classification, names) in &config.tenant_defaults.compliance {
+            self.compliance.check_names(&there, names).await.map_err(|error| match error.kind {
+                Kind::Unprocessable => {
+                    let reason = error.fields.first().map_or(error.message.as_str(), |field| field.reason.as_str());
+                    Fault::new(format!("[tenant_defaults.compliance] {classification}: {reason}"))
+                }
+                _ => error.into(),
+            })?;
+        }
+        Ok(())
+    }
+
     /// Opens everything, making what is missing on an empty data directory.
     pub async fn open(config: &Config) -> Result<Self, Fault> {
         std::fs::create_dir_all(&config.data_dir)

@@ -3,14 +3,13 @@
 use crate::{background, config::Config, fault::Fault, platform::Platform};
 use actix_web::{HttpServer, web};
 use omt_api::{ApiState, Dependency};
-use omt_kernel::{Actor, Kind, TenantId};
 use std::time::Instant;
 
 /// Serves until SIGTERM or SIGINT, then lets requests under way finish.
 pub async fn run(config: Config) -> Result<(), Fault> {
     let started = Instant::now();
     let platform = Platform::open(&config).await?;
-    check_defaults(&config, &platform).await?;
+    platform.check_defaults(&config).await?;
     let (access, made) = platform.access(&config).await?;
     if let Some(password) = made {
         // Once, and to the terminal only: it is in no log.
@@ -99,21 +98,5 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     }
     platform.database.close().await;
     tracing::info!("stopped");
-    Ok(())
-}
-
-/// Refuses settings of the default tenant that name compliance policies which it does not have, as the API does of other tenants:
-/// nothing could ever be approved by them.
-async fn check_defaults(config: &Config, platform: &Platform) -> Result<(), Fault> {
-    let there = Actor::system(TenantId::default_tenant());
-    for (classification, names) in &config.tenant_defaults.compliance {
-        platform.compliance.check_names(&there, names).await.map_err(|error| match error.kind {
-            Kind::Unprocessable => {
-                let reason = error.fields.first().map_or(error.message.as_str(), |field| field.reason.as_str());
-                Fault::new(format!("[tenant_defaults.compliance] {classification}: {reason}"))
-            }
-            _ => error.into(),
-        })?;
-    }
     Ok(())
 }

@@ -73,10 +73,14 @@ impl Lifecycle {
         let unit = self.database.begin().await?;
         let switched = unit.blobs().set_tier(&blob.tenant, &blob.blob.sha256, blob.tier, to).await?;
         unit.commit().await?;
-        if switched {
-            remove_moved(database, blobs, blob, to, self.clock.now()).await?;
+        match switched {
+            false => Ok(()),
+            // A transaction is held while the store is asked: only where something depends on it.
+            true if blobs.locks_in(blob.tier) || blobs.archives(to) => {
+                remove_moved(database, blobs, blob, to, self.clock.now()).await
+            }
+            true => blobs.remove(&blob.tenant, &blob.blob, blob.tier).await,
         }
-        Ok(())
     }
 }
 

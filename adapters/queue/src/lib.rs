@@ -318,12 +318,15 @@ async fn sqlite(url: &str) -> Result<SqlitePool> {
         .map_err(unavailable)?
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // A lost ticket is sent again, so none needs a sync of its own.
-        .synchronous(SqliteSynchronous::Off)
+        // A lost ticket is sent again, so none needs a sync of its own; but the file must still be one after a power failure.
+        .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(Duration::from_secs(10));
-    let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await.map_err(unavailable)?;
-    SqliteStorage::setup(&pool).await.map_err(unavailable)?;
-    Ok(pool)
+    let open = |connections| SqlitePoolOptions::new().max_connections(connections).connect_with(options.clone());
+    // On a connection of its own, since it leaves another `synchronous` behind.
+    let setting_up = open(1).await.map_err(unavailable)?;
+    SqliteStorage::setup(&setting_up).await.map_err(unavailable)?;
+    setting_up.close().await;
+    open(2).await.map_err(unavailable)
 }
 
 async fn postgres(url: &str) -> Result<PgPool> {
