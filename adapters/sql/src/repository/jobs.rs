@@ -159,23 +159,28 @@ impl<C: Finish> JobRepository for Unit<C> {
         }
         let backend = self.connection.get_database_backend();
         let sqlite = backend == DbBackend::Sqlite;
-        let places: Vec<String> = (1..=kinds.len() + 2).map(|n| if sqlite { "?".into() } else { format!("${n}") }).collect();
-        let mut found = Vec::new();
-        // Two questions, each with an index that is in its order or has few rows: both in one would have neither. SQLite, which keeps no
-        // account of what there is how often, takes another where it is not told.
-        for (state, time, index) in [("queued", "run_at <=", "jobs_queued"), ("running", "lease_until <", "jobs_running")] {
+        let mut values: Vec<sea_orm::Value> = Vec::new();
+        let mut place = |value: sea_orm::Value| {
+            values.push(value);
+            if sqlite { "?".to_owned() } else { format!("${}", values.len()) }
+        };
+        // Two questions, each with an index that is in its order or has few rows: with one condition both would have neither. SQLite,
+        // which keeps no account of what there is how often, takes another where it is not told.
+        let mut question = |state: &str, time: &str, index: &str| {
             let by = if sqlite { format!("INDEXED BY {index}") } else { String::new() };
-            let [now_at, of @ .., at_most] = places.as_slice() else { break };
-            let statement = format!(
-                "SELECT id, kind, announced_at, priority, run_at FROM jobs {by} WHERE state = '{state}' AND {time} {now_at} \
-                 AND kind IN ({}) ORDER BY priority DESC, run_at LIMIT {at_most}",
-                of.join(", ")
-            );
-            let kinds = kinds.iter().map(|kind| sea_orm::Value::from(*kind));
-            let values = std::iter::once(micros(now).into()).chain(kinds).chain([i64::from(limit).into()]);
-            let statement = Statement::from_sql_and_values(backend, statement, values);
-            found.extend(Due::find_by_statement(statement).all(&self.connection).await.map_err(failed)?);
-        }
+            let now = place(micros(now).into());
+            let kinds: Vec<String> = kinds.iter().map(|kind| place((*kind).into())).collect();
+            format!(
+                "SELECT * FROM (SELECT id, kind, announced_at, priority, run_at FROM jobs {by} WHERE state = '{state}' \
+                 AND {time} {now} AND kind IN ({}) ORDER BY priority DESC, run_at LIMIT {}) AS {state}",
+                kinds.join(", "),
+                place(i64::from(limit).into())
+            )
+        };
+        let (queued, running) =
+            (question("queued", "run_at <=", "jobs_queued"), question("running", "lease_until <", "jobs_running"));
+        let statement = Statement::from_sql_and_values(backend, format!("{queued} UNION ALL {running}"), values);
+        let mut found = Due::find_by_statement(statement).all(&self.connection).await.map_err(failed)?;
         found.sort_by_key(|row| (Reverse(row.priority), row.run_at));
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         let due =
