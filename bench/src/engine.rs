@@ -73,6 +73,7 @@ pub async fn run(file: &Path, rounds: usize) {
     let sign_ours = || {
         let plan = SignPlan {
             uuid: Uuid::new_v4(),
+            salts: omt_kernel::port::Entropy::secret(&System),
             title: "bench".into(),
             media: media::by_mime("image/jpeg"),
             now: OffsetDateTime::now_utc(),

@@ -1,6 +1,7 @@
 //! Digests of content.
 
-use omt_kernel::{Result, error::Context as _, manifest::BlobRef};
+use crate::engine;
+use omt_kernel::{Result, error::Context as _, manifest::BlobRef, port::Content};
 use sha2::{Digest, Sha256};
 use std::io::Read;
 
@@ -13,6 +14,14 @@ pub trait BlobDigest {
 impl BlobDigest for BlobRef {
     fn of(bytes: &[u8]) -> Self {
         Self { sha256: hex::encode(Sha256::digest(bytes)), size: bytes.len() as u64 }
+    }
+}
+
+/// Digest and size of content.
+pub(crate) fn digest_of(content: &Content) -> Result<BlobRef> {
+    match content {
+        Content::Memory(bytes) => Ok(BlobRef::of(bytes)),
+        stored => digest(&mut engine::open(stored)?),
     }
 }
 

@@ -1,9 +1,12 @@
 //! The manifest engine: one narrow interface to whatever builds, embeds and validates manifests. Today that is the `c2pa`
 //! crate, with the signatures, the trust decision and the post-quantum check our own.
 
+mod compose;
 mod insert;
 mod open;
 mod sign;
+#[cfg(test)]
+mod sign_tests;
 mod verdict;
 mod verify;
 

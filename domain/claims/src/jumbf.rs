@@ -1,6 +1,8 @@
 //! A reader of JUMBF manifest stores (ISO 19566-5; C2PA 2.2 §11.1) that keeps the exact bytes of claims, signatures and
 //! assertions, and refuses hostile structures before the engine sees them.
 
+pub(crate) mod write;
+
 use std::collections::HashMap;
 
 /// Bounds that real manifest stores stay far below.

@@ -23,6 +23,9 @@ pub enum Major {
     Tag = 6,
 }
 
+/// The simple value `true` (RFC 8949 §3.3).
+pub const TRUE: u8 = 0xf5;
+
 /// Appends the shortest head of `major` with `argument`.
 pub fn head(out: &mut Vec<u8>, major: Major, argument: u64) {
     let kind = (major as u8) << 5;

@@ -3,6 +3,8 @@
 use omt_kernel::{Result, error::Context as _, port::Content};
 use std::borrow::Cow;
 
+const APP11: u8 = 0xeb;
+
 /// Where a manifest can be inserted.
 pub(super) struct Place<'a> {
     /// The content.
@@ -29,7 +31,6 @@ pub(super) fn place<'a>(format: &str, source: &'a Content, size: u64) -> Result<
 /// its first scan.
 fn jpeg(bytes: &[u8]) -> Option<usize> {
     const APP0: u8 = 0xe0;
-    const APP11: u8 = 0xeb;
     const SOS: u8 = 0xda;
     if !bytes.starts_with(&[0xff, 0xd8]) || memchr::memmem::find(bytes, &[0xff, APP11]).is_some() {
         return None;
@@ -51,9 +52,37 @@ fn jpeg(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// The most bytes of a store in one segment, whose length has 16 bits.
+const MOST: usize = 0xffff - SEGMENT;
+/// A segment's length, common identifier, box instance, packet number, and the head of the box that goes on in it.
+const SEGMENT: usize = 2 + 2 + 2 + 4 + BOX;
+const BOX: usize = 8;
+
+/// How many bytes [`segments`] appends for a store of this length, which has a box's head at least.
+pub(super) fn length(store: usize) -> usize {
+    let body = store - BOX;
+    body + body.div_ceil(MOST) * (2 + SEGMENT)
+}
+
+/// Appends a manifest store as APP11 segments (ISO 19566-5 §D.2; C2PA 2.2 §A.3.1): every segment says which box goes on in it.
+pub(super) fn segments(out: &mut Vec<u8>, store: &[u8]) {
+    const INSTANCE: [u8; 2] = [0, 1];
+    let (head, body) = store.split_at(BOX);
+    for (packet, part) in body.chunks(MOST).enumerate() {
+        out.extend([0xff, APP11]);
+        // Both fit: a part is bounded by `MOST`, and a store by what an asset may have.
+        out.extend(((SEGMENT + part.len()) as u16).to_be_bytes());
+        out.extend(b"JP");
+        out.extend(INSTANCE);
+        out.extend((packet as u32 + 1).to_be_bytes());
+        out.extend(head);
+        out.extend(part);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::jpeg;
+    use super::{BOX, MOST, jpeg, length, segments};
 
     const TAIL: &[u8] = b"\xff\xda\x00\x02\x01\x02\xff\xd9";
 
@@ -79,6 +108,23 @@ mod tests {
         assert_eq!(jpeg(&file(&[b"\xff\xe1\xff\xff"])), None, "a length past the end");
         assert_eq!(jpeg(b"\xff\xd8\xff"), None);
         assert_eq!(jpeg(b""), None);
+    }
+
+    #[test]
+    fn segments_are_as_long_as_said_and_read_back() {
+        for body in [0, 1, 5000, MOST - 1, MOST, MOST + 1, 3 * MOST + 7] {
+            let mut store = ((body + BOX) as u32).to_be_bytes().to_vec();
+            store.extend(b"jumb");
+            store.extend((0..body).map(|at| at as u8));
+            let mut out = Vec::new();
+            segments(&mut out, &store);
+            assert_eq!(out.len(), length(store.len()), "{body}");
+            if body > 0 {
+                let asset = [b"\xff\xd8".as_slice(), &out, TAIL].concat();
+                let read = c2pa::jumbf_io::load_jumbf_from_stream("image/jpeg", &mut std::io::Cursor::new(asset)).unwrap();
+                assert!(read == store, "{body}");
+            }
+        }
     }
 
     proptest::proptest! {

@@ -1,9 +1,13 @@
 //! Building and signing a manifest.
 
-use super::{Engine, LARGE, insert, len, open, unreadable};
+use super::{
+    Engine, LARGE,
+    compose::{Composition, Exclusion},
+    insert, len, open, unreadable,
+};
 use crate::{
     definition,
-    digest::digest,
+    digest::digest_of,
     media::{Embedding, Media},
     thumbnail::Thumbnail,
 };
@@ -23,7 +27,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 /// The C2PA specification that our claims follow.
-const SPEC_VERSION: &str = "2.2.0";
+pub(super) const SPEC_VERSION: &str = "2.2.0";
 
 /// One entry of the actions assertion.
 #[derive(Debug, Clone)]
@@ -69,6 +73,8 @@ pub struct PlannedIngredient {
 pub struct SignPlan {
     /// The manifest's UUID (version 4), part of its label.
     pub uuid: Uuid,
+    /// A secret of which the assertions' salts are made.
+    pub salts: [u8; 32],
     /// Title.
     pub title: String,
     /// What the content is.
@@ -89,6 +95,13 @@ pub struct SignPlan {
     pub identity: SigningIdentity,
 }
 
+impl SignPlan {
+    /// The identifier of the asset in this form.
+    pub(super) fn instance_id(&self) -> String {
+        format!("xmp:iid:{}", self.uuid)
+    }
+}
+
 /// What signing produced.
 #[derive(Debug)]
 pub struct SignedAsset {
@@ -102,7 +115,7 @@ pub struct SignedAsset {
 
 /// Returns finished COSE to the manifest engine, and verifies every signature with the public key of the certificate before it
 /// does: a fault in a key store or provider must not leave this process as a signed manifest.
-struct DirectSigner<'a> {
+pub(super) struct DirectSigner<'a> {
     keys: &'a dyn KeyStore,
     provider: &'a dyn Provider,
     identity: &'a SigningIdentity,
@@ -110,7 +123,7 @@ struct DirectSigner<'a> {
 }
 
 impl<'a> DirectSigner<'a> {
-    fn new(engine: &'a Engine, identity: &'a SigningIdentity) -> Self {
+    pub(super) fn new(engine: &'a Engine, identity: &'a SigningIdentity) -> Self {
         let counter = identity.counter.as_ref().map(|(certificates, _)| certificates);
         let template = Sign1Template::new(&identity.claim, counter);
         Self { keys: engine.keys.as_ref(), provider: engine.provider(), identity, template }
@@ -123,19 +136,25 @@ impl<'a> DirectSigner<'a> {
     }
 }
 
-impl c2pa::Signer for DirectSigner<'_> {
-    fn sign(&self, claim: &[u8]) -> c2pa::Result<Vec<u8>> {
+impl DirectSigner<'_> {
+    /// The finished COSE over a claim.
+    fn cose(&self, claim: &[u8]) -> Result<Vec<u8>, CryptoError> {
         let identity = self.identity;
         let sign =
             |message: &[u8]| self.sign_checked(&identity.claim_key, identity.claim.algorithm, &identity.claim_public, message);
-        let cose = match &identity.counter {
+        match &identity.counter {
             Some((counter, key)) => {
                 let countersign = |message: &[u8]| self.sign_checked(key, counter.algorithm, &identity.counter_public, message);
                 self.template.sign(claim, &sign, Some(&countersign))
             }
             None => self.template.sign(claim, &sign, None),
-        };
-        cose.map_err(|e| c2pa::Error::OtherError(Box::new(e)))
+        }
+    }
+}
+
+impl c2pa::Signer for DirectSigner<'_> {
+    fn sign(&self, claim: &[u8]) -> c2pa::Result<Vec<u8>> {
+        self.cose(claim).map_err(|e| c2pa::Error::OtherError(Box::new(e)))
     }
     fn alg(&self) -> SigningAlg {
         // Not used where the signer makes the COSE itself.
@@ -162,12 +181,12 @@ impl Engine {
         let (asset, manifest_store) = match plan.media.embedding {
             Embedding::Embedded(format) => {
                 let (asset, store) = match insert::place(format, source, size)? {
-                    Some(place) => self.insert(&label, &plan, &signer, format, source, &place)?,
+                    Some(place) => self.insert(&label, &plan, &signer, source, &place)?,
                     None => self.embed(&label, &plan, &signer, format, source, size)?,
                 };
                 (Some(asset), store)
             }
-            Embedding::Sidecar => (None, self.sign_beside(&label, &plan, &signer, source)?),
+            Embedding::Sidecar => (None, self.bound(&label, &plan, &signer, source, None)?),
         };
         Ok(SignedAsset { asset, manifest_store: manifest_store.into(), label })
     }
@@ -218,30 +237,40 @@ impl Engine {
         label: &str,
         plan: &SignPlan,
         signer: &DirectSigner<'_>,
-        format: &str,
         source: &Content,
         place: &insert::Place<'_>,
     ) -> Result<(Content, Vec<u8>)> {
-        let mut builder = self.builder(&self.signing, label, plan, source)?;
         let (bytes, at) = (place.bytes.as_ref(), place.at);
-        let compose = |store: &[u8]| Builder::composed_manifest(store, format).map_err(sign_error);
-        let exclude = |placeholder: &[u8]| Ok(Some((at as u64, compose(placeholder)?.len() as u64)));
-        let store = sign_bound(&mut builder, signer, source_hash(plan, source)?, exclude)?;
-        let inserted = compose(&store)?;
-        let mut asset = Vec::with_capacity(bytes.len() + inserted.len());
+        let exclusion = Exclusion { start: at, length: insert::length };
+        let store = self.bound(label, plan, signer, source, Some(exclusion))?;
+        let mut asset = Vec::with_capacity(bytes.len() + insert::length(store.len()));
         asset.extend_from_slice(&bytes[..at]);
-        asset.extend_from_slice(&inserted);
+        insert::segments(&mut asset, &store);
         asset.extend_from_slice(&bytes[at..]);
         Ok((Content::Memory(asset.into()), store))
     }
 
-    /// A manifest beside the content, bound by a hash over all of it.
-    fn sign_beside(&self, label: &str, plan: &SignPlan, signer: &DirectSigner<'_>, source: &Content) -> Result<Vec<u8>> {
+    /// A manifest store that is bound to its content by a data hash: of the whole, or of what is not excluded.
+    pub(super) fn bound(
+        &self,
+        label: &str,
+        plan: &SignPlan,
+        signer: &DirectSigner<'_>,
+        source: &Content,
+        exclusion: Option<Exclusion>,
+    ) -> Result<Vec<u8>> {
+        let hash = source_hash(plan, source)?;
+        if plan.ingredients.is_empty() {
+            let signature_len = signer.template.reserve_size();
+            let failed = |e: CryptoError| Error::internal("signing failed").caused_by(e);
+            let composition = Composition { plan, label, hash: &hash, exclusion, signature_len };
+            return composition.sign(|claim| signer.cose(claim).map_err(failed));
+        }
         let mut builder = self.builder(&self.signing, label, plan, source)?;
-        sign_bound(&mut builder, signer, source_hash(plan, source)?, |_| Ok(None))
+        sign_bound(&mut builder, signer, hash, exclusion)
     }
 
-    fn builder(&self, context: &Arc<Context>, label: &str, plan: &SignPlan, source: &Content) -> Result<Builder> {
+    pub(super) fn builder(&self, context: &Arc<Context>, label: &str, plan: &SignPlan, source: &Content) -> Result<Builder> {
         let mut builder =
             Builder::from_shared_context(context).with_definition(definition_json(label, plan)?).map_err(sign_error)?;
         if let Some(thumbnail) = &plan.thumbnail {
@@ -265,13 +294,12 @@ impl Engine {
     }
 }
 
-/// Signs a manifest store that is bound to its content by `hash`; `exclude` gives the range that the hash leaves out, from a
-/// placeholder of the store's size.
-fn sign_bound(
+/// Signs a manifest store that is bound to its content by `hash`.
+pub(super) fn sign_bound(
     builder: &mut Builder,
     signer: &DirectSigner<'_>,
     hash: Vec<u8>,
-    exclude: impl Fn(&[u8]) -> Result<Option<(u64, u64)>>,
+    exclusion: Option<Exclusion>,
 ) -> Result<Vec<u8>> {
     const STORE: &str = "application/c2pa";
     let (format, instance) = (builder.definition.format.clone(), builder.definition.instance_id.clone());
@@ -279,8 +307,8 @@ fn sign_bound(
     // The placeholder puts its own there.
     (builder.definition.format, builder.definition.instance_id) = (format, instance);
     let mut binding = DataHash::new("jumbf manifest", "sha256");
-    if let Some((start, length)) = exclude(&placeholder)? {
-        binding.add_exclusion(HashRange::new(start, length));
+    if let Some(Exclusion { start, length }) = exclusion {
+        binding.add_exclusion(HashRange::new(start as u64, length(placeholder.len()) as u64));
     }
     binding.set_hash(hash);
     let store = builder.sign_data_hashed_embeddable(signer, &binding, STORE).map_err(sign_error)?;
@@ -291,10 +319,10 @@ fn sign_bound(
 }
 
 /// The hash of the source, computed where it is not known.
-fn source_hash(plan: &SignPlan, source: &Content) -> Result<Vec<u8>> {
+pub(super) fn source_hash(plan: &SignPlan, source: &Content) -> Result<Vec<u8>> {
     let hash = match &plan.source {
         Some(known) => known.sha256.clone(),
-        None => digest(&mut open(source)?)?.sha256,
+        None => digest_of(source)?.sha256,
     };
     hex::decode(&hash).context("a digest is not hexadecimal")
 }
@@ -347,7 +375,7 @@ fn definition_json(label: &str, plan: &SignPlan) -> Result<Value> {
         "label": label,
         "title": plan.title,
         "format": plan.media.mime,
-        "instance_id": format!("xmp:iid:{}", plan.uuid),
+        "instance_id": plan.instance_id(),
         "claim_generator_info": [{
             "name": "OpenMediaTrust",
             "version": env!("CARGO_PKG_VERSION"),

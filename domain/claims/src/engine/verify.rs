@@ -153,12 +153,9 @@ impl Engine {
         let decides_trust = is_plain(&parsed, &store);
         let context =
             if decides_trust { self.verifying_plain.clone() } else { self.context_for(&parsed, &store, request.trust)? };
-        let stream = open(request.content)?;
-        let reader = Reader::from_shared_context(&context);
-        let reader = match (request.sidecar, format) {
-            (None, Some(format)) => reader.with_stream(format, stream),
-            _ => reader.with_manifest_data_and_stream(&store, format.unwrap_or("application/octet-stream"), stream),
-        };
+        // The engine judges the very bytes that we parsed, and need not look for them again.
+        let (format, stream) = (format.unwrap_or("application/octet-stream"), open(request.content)?);
+        let reader = Reader::from_shared_context(&context).with_manifest_data_and_stream(&store, format, stream);
         let reader = match reader {
             Ok(reader) => reader,
             Err(error) => return Ok(Verification::unreadable(true, verdict::error_code(&error), error.to_string())),
