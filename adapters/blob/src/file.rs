@@ -2,13 +2,13 @@
 //!
 //! A blob is written aside and renamed into place, and `put` returns when it is on disk. Writers share the syncs.
 
-use crate::gate::SyncGate;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
     error::Context,
+    gate::SyncGate,
     manifest::BlobRef,
     port::{BlobStock, BlobStore, ByteStream, Content, Listed, Put, TemporaryFile},
 };
@@ -35,7 +35,9 @@ impl FileBlobStore {
     pub fn open(root: &Path) -> Result<Self> {
         let spool = root.join(".spool");
         fs::create_dir_all(&spool).context("cannot create the blob directory")?;
-        let gate = SyncGate::start(root).context("cannot start syncing the blob directory")?;
+        let directory = File::open(root).context("cannot open the blob directory")?;
+        let sync = move || Ok(rustix::fs::syncfs(&directory)?);
+        let gate = SyncGate::start("blob directory", sync).context("cannot start syncing the blob directory")?;
         let store = Self { root: root.to_owned(), spool, gate };
         store.sweep();
         Ok(store)

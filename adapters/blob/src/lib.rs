@@ -1,7 +1,6 @@
 //! Blob stores: a directory, or an S3 bucket. The URL's scheme picks.
 
 mod file;
-mod gate;
 mod s3;
 mod s3_admin;
 mod s3_archive;

@@ -1,7 +1,7 @@
 //! The database on SQLite and PostgreSQL through sea-orm.
 //!
 //! SQLite has one connection for writers, so that writers queue in this process instead of failing, and several for readers.
-//! Every commit is durable (`synchronous = FULL` in WAL mode).
+//! Every commit is durable; on SQLite those that come together share a sync (`wal`).
 
 #[cfg(test)]
 mod contract;
@@ -9,6 +9,7 @@ mod entity;
 mod later;
 mod replica;
 mod repository;
+mod wal;
 
 use crate::{
     later::{Line, Waits},
@@ -17,6 +18,7 @@ use crate::{
 use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,
+    gate::SyncGate,
     port::{
         ApiKeyRepository, AuditRepository, BadgeRepository, BlobRepository, CertificateRepository, ComplianceRepository,
         Database, DocumentRepository, GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository,
@@ -35,7 +37,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 /// A pool, as far as its size is asked for.
 enum Pool {
@@ -58,8 +60,8 @@ impl Pool {
     }
 }
 
-/// Connections that write, those that read, and the pools beneath.
-type Connected = (DatabaseConnection, DatabaseConnection, Vec<Pool>);
+/// Connections that write, those that read, the pools beneath, and what makes commits durable where the database does not.
+type Connected = (DatabaseConnection, DatabaseConnection, Vec<Pool>, Option<Arc<SyncGate>>);
 
 /// The database.
 pub struct SqlDatabase {
@@ -67,6 +69,7 @@ pub struct SqlDatabase {
     read: DatabaseConnection,
     replica: Option<Replica>,
     pools: Vec<Pool>,
+    gate: Option<Arc<SyncGate>>,
     description: String,
 }
 
@@ -128,7 +131,7 @@ impl SqlDatabase {
     /// Connects to `sqlite:PATH` or `postgres://…`. A missing SQLite file is made.
     pub async fn connect(url: &str) -> Result<Self> {
         let scheme = url.split(':').next().unwrap_or_default();
-        let (write, read, pools) = match scheme {
+        let (write, read, pools, gate) = match scheme {
             "sqlite" => Self::sqlite(url).await,
             "postgres" | "postgresql" => Self::postgres(url).await,
             _ => {
@@ -137,7 +140,7 @@ impl SqlDatabase {
         }
         .map_err(|error| unavailable("be reached")(DbErr::Conn(RuntimeErr::SqlxError(error.into()))))?;
         let description = if scheme == "sqlite" { url.to_owned() } else { omt_kernel::url::without_secret(url) };
-        Ok(Self { write, read, replica: None, pools, description })
+        Ok(Self { write, read, replica: None, pools, gate, description })
     }
 
     /// The same, with a read replica of PostgreSQL for lists. It may be away: then the primary answers for it.
@@ -152,16 +155,20 @@ impl SqlDatabase {
         let options = SqliteConnectOptions::from_str(url)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
+            .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(10))
             .foreign_keys(true)
             .pragma("cache_size", "-16000")
+            // Checkpoints sync two files while a writer waits: rarely, then.
+            .pragma("wal_autocheckpoint", "4000")
             .statement_cache_capacity(256);
+        let gate = wal::gate(options.get_filename())?;
         let pool = |size: u32| SqlitePoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(10));
         let write = pool(1).connect_with(options.clone()).await?;
         let read = pool(4).connect_with(options).await?;
         let pools = vec![Pool::Sqlite(write.clone()), Pool::Sqlite(read.clone())];
-        Ok((SqlxSqliteConnector::from_sqlx_sqlite_pool(write), SqlxSqliteConnector::from_sqlx_sqlite_pool(read), pools))
+        let (write, read) = (SqlxSqliteConnector::from_sqlx_sqlite_pool(write), SqlxSqliteConnector::from_sqlx_sqlite_pool(read));
+        Ok((write, read, pools, Some(Arc::new(gate))))
     }
 
     async fn postgres(url: &str) -> sqlx::Result<Connected> {
@@ -169,7 +176,7 @@ impl SqlDatabase {
         let pool =
             PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10)).connect_with(options).await?;
         let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
-        Ok((connection.clone(), connection, vec![Pool::Postgres(pool)]))
+        Ok((connection.clone(), connection, vec![Pool::Postgres(pool)], None))
     }
 
     /// What it is, without its password.
@@ -180,7 +187,8 @@ impl SqlDatabase {
     /// Applies pending migrations, one process at a time.
     pub async fn migrate(&self) -> Result<()> {
         if self.write.get_database_backend() != DbBackend::Postgres {
-            return Migrator::up(&self.write, None).await.map_err(failed);
+            Migrator::up(&self.write, None).await.map_err(failed)?;
+            return self.durable().await;
         }
         let turn = self.write.begin().await.map_err(unavailable("begin a transaction"))?;
         advisory_lock(&turn, "migrations").await.map_err(failed)?;
@@ -198,7 +206,17 @@ impl SqlDatabase {
         if self.read.query_one_raw(same).await.map_err(failed)?.is_some() {
             return Ok(false);
         }
-        Ok(self.write.execute_unprepared(&statement).await.map_err(failed)?.rows_affected() > 0)
+        let changed = self.write.execute_unprepared(&statement).await.map_err(failed)?.rows_affected() > 0;
+        self.durable().await?;
+        Ok(changed)
+    }
+
+    /// Waits until what was written outside of a unit of work is on disk.
+    async fn durable(&self) -> Result<()> {
+        match &self.gate {
+            Some(gate) => gate.pass().await,
+            None => Ok(()),
+        }
     }
 
     /// Compares the schema with this build.
@@ -229,6 +247,8 @@ async fn advisory_lock(connection: &impl ConnectionTrait, name: &str) -> std::re
 /// One transaction, or a plain connection for reads.
 pub(crate) struct Unit<C> {
     pub(crate) connection: Line<C>,
+    /// What its commit waits for.
+    gate: Option<Arc<SyncGate>>,
 }
 
 #[async_trait]
@@ -238,17 +258,17 @@ impl Database for SqlDatabase {
         let options =
             TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
         let connection = self.write.begin_with_options(options).await.map_err(unavailable("begin a transaction"))?;
-        Ok(Box::new(Unit { connection: Line::new(connection) }))
+        Ok(Box::new(Unit { connection: Line::new(connection), gate: self.gate.clone() }))
     }
     async fn read(&self) -> Result<Box<dyn UnitOfWork>> {
-        Ok(Box::new(Unit { connection: Line::new(self.read.clone()) }))
+        Ok(Box::new(Unit { connection: Line::new(self.read.clone()), gate: None }))
     }
     async fn replica(&self) -> Result<Box<dyn UnitOfWork>> {
         let found = match &self.replica {
             Some(replica) => replica.connection().await,
             None => None,
         };
-        Ok(Box::new(Unit { connection: Line::new(found.unwrap_or_else(|| self.read.clone())) }))
+        Ok(Box::new(Unit { connection: Line::new(found.unwrap_or_else(|| self.read.clone())), gate: None }))
     }
     async fn check(&self) -> Result<()> {
         let status = self.schema_status().await?;
@@ -368,7 +388,11 @@ impl<C: Finish> UnitOfWork for Unit<C> {
         Ok(())
     }
     async fn commit(self: Box<Self>) -> Result<()> {
-        self.connection.end().await.map_err(failed)?.finish().await
+        self.connection.end().await.map_err(failed)?.finish().await?;
+        match self.gate {
+            Some(gate) => gate.pass().await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod badge;
 pub mod calendar;
 pub mod document;
 pub mod error;
+pub mod gate;
 pub mod governance;
 pub mod ids;
 pub mod job;
