@@ -73,6 +73,8 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     let server = HttpServer::new(move || omt_api::app(state.clone()))
         .workers(config.http_workers())
         .shutdown_timeout(config.http.shutdown_seconds)
+        // The bound is each thread's.
+        .max_connections((config.http.max_connections / config.http_workers()).max(1))
         .keep_alive(std::time::Duration::from_secs(config.http.keep_alive_seconds))
         .bind(config.http.listen)
         .map_err(|e| Fault::new(format!("cannot listen on {}: {e}", config.http.listen)))?;

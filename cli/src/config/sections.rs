@@ -24,6 +24,8 @@ pub struct Http {
     pub shutdown_seconds: u64,
     /// Seconds that an idle connection stays open.
     pub keep_alive_seconds: u64,
+    /// How many connections are served at once.
+    pub max_connections: usize,
 }
 
 /// `[database]`

@@ -8,6 +8,7 @@ mod redaction;
 mod shared;
 mod signing;
 mod storage;
+mod turns;
 mod upload;
 mod verification;
 
@@ -31,6 +32,7 @@ use omt_kernel::{
 use omt_pki::Pki;
 use serde_json::Value;
 use std::{ops::Range, sync::Arc, time::Duration};
+use turns::Turns;
 
 /// Everything the use cases reach the world through.
 pub struct Dependencies {
@@ -75,7 +77,7 @@ pub struct Manifests {
     /// Settings change rarely and are needed always; one second old is new enough.
     settings: moka::future::Cache<TenantId, TenantSettings>,
     /// Large files take turns before they take a thread of the pool.
-    large: tokio::sync::Semaphore,
+    turns: Turns,
     /// Blobs whose use was noted of late.
     touched: moka::future::Cache<(TenantId, String), ()>,
 }
@@ -108,7 +110,7 @@ impl Manifests {
             .build();
         let settings = moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(1)).build();
         let touched = moka::future::Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(12 * 3600)).build();
-        Self { deps, results, settings, large: tokio::sync::Semaphore::new(1), touched }
+        Self { deps, results, settings, turns: Turns::new(), touched }
     }
 
     /// The directory for uploads on their way in.
@@ -155,15 +157,6 @@ impl Manifests {
         self.touch(&actor.tenant, blob).await?;
         let read = self.deps.blobs.read(&actor.tenant, blob, range).await;
         self.fetched(actor, blob, read).await
-    }
-
-    /// Waits until no other large file is being worked on, when this one is large.
-    async fn turn(&self, size: u64) -> Result<Option<tokio::sync::SemaphorePermit<'_>>> {
-        if size < crate::engine::LARGE {
-            return Ok(None);
-        }
-        let closed = |e: tokio::sync::AcquireError| Error::internal("the turn for large files is closed").caused_by(e);
-        self.large.acquire().await.map(Some).map_err(closed)
     }
 
     /// Authorises and loads in one: what lies outside the actor's reach does not exist for them.
@@ -253,6 +246,7 @@ fn plan(
     }));
     Ok(SignPlan {
         uuid: deps.entropy.uuid_v4(),
+        salts: deps.entropy.secret(),
         title: title.to_owned(),
         media: inspected.media,
         now: deps.clock.now(),

@@ -68,7 +68,7 @@ impl Manifests {
         let (tenant, blobs) = (&actor.tenant, self.deps.blobs.as_ref());
         let mut stored = Stored::default();
         if !redaction.properties.is_empty() {
-            let _turn = self.turn(record.source.size).await?;
+            let _turn = self.turns.take(record.source.size).await?;
             let content = self.open(actor, &record.source).await?;
             let source = record.source.clone();
             let work = move || rewrite(content, source, &redaction.properties);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     definition::{ClaimDefinition, CustomAssertion, is_workflow_label},
-    digest::{BlobDigest, digest},
+    digest::{BlobDigest, digest_of},
     engine::{self, PlannedAssertion, PlannedIngredient},
     governance::Alongside,
     media::{self, Media},
@@ -42,7 +42,7 @@ pub(super) struct Signing<'a> {
 
 /// Refuses content that is not what its record says. What came through memory or a download was checked on its way.
 pub(super) fn check_stored(content: &Content, blob: &BlobRef) -> Result<()> {
-    if !matches!(content, Content::Stored(_)) || digest(&mut engine::open(content)?)? == *blob {
+    if !matches!(content, Content::Stored(_)) || digest_of(content)? == *blob {
         return Ok(());
     }
     Err(Error::internal("stored content is not what its record says"))
@@ -93,7 +93,7 @@ pub(super) fn sign_now(
     let signed = deps.engine.sign(plan, content)?;
     let asset = match signed.asset {
         Some(content) => {
-            let blob = digest(&mut engine::open(&content)?)?;
+            let blob = digest_of(&content)?;
             Some((content, blob))
         }
         None => None,
@@ -164,7 +164,7 @@ impl Manifests {
                 None => Err(refusal),
             };
         }
-        let _turn = self.turn(record.source.size).await?;
+        let _turn = self.turns.take(record.source.size).await?;
         let settings = self.settings(actor).await?;
         rules::check_scheme(request.scheme, &settings)?;
         let identity = self.identity(request.scheme).await?;

@@ -143,7 +143,7 @@ impl Manifests {
             }
             None => None,
         };
-        let _turn = self.turn(new.file.blob.size).await?;
+        let _turn = self.turns.take(new.file.blob.size).await?;
         let this = self.clone();
         let (new, inspected, ingredients, signed) =
             self.deps.pool.run(move || this.take_in(new, identity, settings.thumbnails)).await?;

@@ -184,7 +184,7 @@ impl Manifests {
                 return Ok(found);
             }
         }
-        let _turn = self.turn(subject.blob.size).await?;
+        let _turn = self.turns.take(subject.blob.size).await?;
         let this = self.clone();
         let result = self.deps.pool.run(move || this.verify_now(&subject, requirement, detail)).await?;
         let result = Arc::new(result);
