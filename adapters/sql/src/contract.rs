@@ -2,6 +2,7 @@
 
 mod governance;
 mod jobs;
+mod pace;
 mod partitions;
 mod replicas;
 mod runner;
@@ -21,6 +22,7 @@ use jobs::{
 };
 use omt_kernel::{OffsetDateTime, TenantId, TenantSettings, port::Database};
 use omt_migrations::Migrator;
+use pace::what_callers_took_adds_up;
 use replicas::copies_are_kept_account_of;
 use runner::{a_job_has_one_attempt_in_a_process, attempts_share_transactions, the_runner_does_retries_and_gives_up};
 use schedules::cron_times_come_once;
@@ -114,6 +116,7 @@ contract!(
     what_is_said_is_found,
     what_was_said_is_not_found,
     every_question_is_answered,
+    what_callers_took_adds_up,
 );
 
 fn now() -> OffsetDateTime {

@@ -7,6 +7,7 @@
 mod contract;
 mod entity;
 mod later;
+mod pace;
 mod replica;
 mod repository;
 
@@ -14,6 +15,8 @@ use crate::{
     later::{Line, Waits},
     replica::Replica,
 };
+pub use pace::SqlPace;
+
 use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,

@@ -2,6 +2,7 @@
 
 mod access;
 mod badges;
+mod broadcast;
 mod governance;
 mod messages;
 mod page;
@@ -11,6 +12,7 @@ pub use access::{
     RoleTable, SessionRepository, UserRepository, Wanted,
 };
 pub use badges::BadgeRepository;
+pub use broadcast::{Broadcast, Local, Remembers, SharedPace, Stale};
 pub use governance::{ComplianceRepository, DocumentRepository, NotificationRepository, TaskRepository, WorkflowRepository};
 pub use messages::{Listener, Mail, Mailer, WebhookAnswer, WebhookRepository, WebhookSender};
 pub use page::{Page, whole};
@@ -341,6 +343,8 @@ pub trait ManifestRepository: Send + Sync {
     async fn insert(&self, record: &ManifestRecord) -> Result<()>;
     /// Finds a record of this tenant.
     async fn get(&self, tenant: &TenantId, id: ManifestId) -> Result<Option<ManifestRecord>>;
+    /// The revision that a record of this tenant has now. A record with the same revision is the same.
+    async fn revision(&self, tenant: &TenantId, id: ManifestId) -> Result<Option<i64>>;
     /// Replaces the record if its revision is still `expected`; false when it is not.
     async fn update(&self, record: &ManifestRecord, expected: i64) -> Result<bool>;
     /// Newest first.
