@@ -22,6 +22,7 @@ mod m20261121_000019_partitions;
 mod m20261121_000020_replication;
 mod m20261121_000021_attested;
 mod m20261129_000022_paces;
+mod m20261129_000023_doomed;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -48,6 +49,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000020_replication::Migration),
             Box::new(m20261121_000021_attested::Migration),
             Box::new(m20261129_000022_paces::Migration),
+            Box::new(m20261129_000023_doomed::Migration),
         ]
     }
 }

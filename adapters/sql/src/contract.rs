@@ -1,5 +1,6 @@
 //! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
 
+mod doomed;
 mod governance;
 mod jobs;
 mod pace;
@@ -12,6 +13,7 @@ mod storage;
 mod uses;
 
 use crate::SqlDatabase;
+use doomed::what_is_being_removed_cannot_be_named;
 use governance::{
     evidence_is_found_by_what_it_is_about, messages_reach_their_audience, tasks_wait_for_their_candidates,
     the_attested_migration_knows_who_approved, versions_are_in_order, webhooks_are_their_tenants, workflows_are_kept_as_seen,
@@ -117,6 +119,7 @@ contract!(
     what_was_said_is_not_found,
     every_question_is_answered,
     what_callers_took_adds_up,
+    what_is_being_removed_cannot_be_named,
 );
 
 fn now() -> OffsetDateTime {

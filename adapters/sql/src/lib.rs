@@ -113,6 +113,10 @@ pub(crate) fn failed(error: DbErr) -> Error {
                 let words = "the database is busy with other changes to the same things";
                 return Error::new(Kind::Unavailable, BUSY, words).retry_after(1).caused_by(error);
             }
+            // A trigger: what the record would name is being removed.
+            Some("OM001" | "1811") if database.message() == "the blob is doomed" => {
+                return omt_kernel::storage::just_deleted().caused_by(error);
+            }
             // PostgreSQL keeps no zero characters in texts.
             Some("22021") => {
                 let words = "a text has a character that cannot be kept";
