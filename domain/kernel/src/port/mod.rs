@@ -520,6 +520,8 @@ pub trait Cache: Send + Sync {
 /// What is read when metrics are asked for, rather than counted as it happens.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
+    /// Whether the database answered. Where it did not, nothing else is known but connections.
+    pub database_up: bool,
     /// Jobs by kind and state.
     pub jobs: Vec<(String, String, u64)>,
     /// Database connections by state.
