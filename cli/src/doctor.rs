@@ -6,7 +6,7 @@ use crate::{
     platform::{self, SystemClock},
 };
 use omt_directory::LdapDirectory;
-use omt_kernel::port::{BlobStore, Clock, Database, Directory, Mailer};
+use omt_kernel::port::{BlobStore, Cache, Clock, Database, Directory, Mailer};
 use omt_outbound::{MailSettings, SmtpMailer};
 use omt_pki::{Certificate, profile};
 use omt_sql::SqlDatabase;
@@ -137,15 +137,16 @@ async fn buckets(config: &Config, show: &mut impl FnMut(&str, Finding)) {
 
 async fn queue(config: &Config) -> Finding {
     let mend = "check queue.url and that its server runs and accepts this user";
-    omt_queue::ApalisQueue::connect(&config.queue_url(), &config.queue.name)
-        .await
-        .map(|queue| omt_kernel::port::JobTransport::describe(&queue))
-        .map_err(|e| (e.to_string(), mend))
+    let asked = async {
+        let queue = omt_queue::ApalisQueue::connect(&config.queue_url(), &config.queue.name).await?;
+        queue.check().await.map(|()| omt_kernel::port::JobTransport::describe(&queue))
+    };
+    asked.await.map_err(|e| (e.to_string(), mend))
 }
 
 async fn cache(config: &Config) -> Finding {
     let mend = "check cache.url and that its server runs; memory: needs none";
-    let cache = platform::open_cache(config).await.map_err(|e| (e.to_string(), mend))?;
+    let cache = platform::open_cache(config).map_err(|e| (e.to_string(), mend))?;
     match cache {
         None => Ok("memory:".to_owned()),
         Some(cache) => cache.check().await.map(|()| cache.describe()).map_err(|e| (e.to_string(), mend)),

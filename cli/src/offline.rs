@@ -15,7 +15,7 @@ use omt_claims::{
 };
 use omt_kernel::{
     manifest::BlobRef,
-    port::{Clock, Content},
+    port::{Clock, Content, StoredFile},
 };
 use omt_pki::AnchorSource;
 use serde_json::json;
@@ -97,7 +97,7 @@ fn uploaded(path: &Path) -> Result<Uploaded, Fault> {
     bar.finish_and_clear();
     let file_name = path.file_name().map(|n| n.to_string_lossy().into_owned());
     let blob = BlobRef { sha256: hex::encode(hash.finalize()), size };
-    Ok(Uploaded { content: Content::Stored(path.to_owned()), blob, file_name, declared_type: None })
+    Ok(Uploaded { content: Content::Stored(StoredFile::at(path.to_owned())), blob, file_name, declared_type: None })
 }
 
 /// A spinner with the elapsed time while large content is worked on.
@@ -141,7 +141,7 @@ pub async fn sign(config: &Config, arguments: SignArguments) -> Result<(), Fault
     match signed.asset {
         Some(Content::Memory(bytes)) => write_whole(&arguments.output, |to| std::fs::write(to, &bytes))?,
         Some(Content::File(temporary)) => write_whole(&arguments.output, |to| std::fs::copy(temporary.path(), to).map(|_| ()))?,
-        Some(Content::Stored(path)) => write_whole(&arguments.output, |to| std::fs::copy(path, to).map(|_| ()))?,
+        Some(Content::Stored(file)) => write_whole(&arguments.output, |to| std::fs::copy(file.path(), to).map(|_| ()))?,
         None => {
             write_whole(&arguments.output, |to| std::fs::write(to, &signed.manifest_store))?;
             eprintln!("{} carries no manifest; {} is its manifest store", signed.media.mime, arguments.output.display());
@@ -215,7 +215,7 @@ fn verify_one(
     file.take(media::SNIFF_LEN as u64).read_to_end(&mut head).map_err(name)?;
     let media = media::sniff(&head);
     let bar = working(size, "verifying");
-    let content = Content::Stored(path.to_owned());
+    let content = Content::Stored(StoredFile::at(path.to_owned()));
     let request = |sidecar| VerifyRequest {
         content: &content,
         media,

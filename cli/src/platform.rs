@@ -23,7 +23,8 @@ use omt_kernel::{
     Actor, Kind, OffsetDateTime, TenantId,
     pool::WorkPool,
     port::{
-        Authorizer, BlobStock, BlobStore, Cache, Clock, Database, Directory, Entropy, People, Telemetry, TieredStore, TileStore,
+        Authorizer, BlobStock, BlobStore, Broadcast, Clock, Database, Directory, Entropy, Local, People, SharedPace, Telemetry,
+        TieredStore, TileStore,
     },
     storage::Tier,
 };
@@ -32,7 +33,7 @@ use omt_notify::{Notices, Outbox, Post, Webhooks};
 use omt_outbound::{HttpWebhookSender, SmtpMailer};
 use omt_pki::{AnchorSource, Hierarchy, Pki, PkiSettings};
 use omt_policy::Policies;
-use omt_sql::SqlDatabase;
+use omt_sql::{SqlDatabase, SqlPace};
 use omt_workflow::{Definitions, Gate, Guards, Workflows};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -90,7 +91,9 @@ pub struct Platform {
     /// The content delivery network, where there is one.
     pub cdn: Option<Arc<Cdn>>,
     /// What replicas share, where they do.
-    pub cache: Option<Arc<dyn Cache>>,
+    pub cache: Option<Arc<RedisCache>>,
+    /// How processes hear of what they must forget.
+    pub broadcast: Arc<dyn Broadcast>,
     /// The audit log.
     pub audit: Arc<AuditTrail>,
     /// Background jobs.
@@ -149,11 +152,11 @@ pub async fn open_replica(config: &Config) -> Result<Option<Arc<dyn BlobStock>>,
     }
 }
 
-/// Connects to the cache of the configuration; none when each process keeps its own.
-pub async fn open_cache(config: &Config) -> Result<Option<Arc<dyn Cache>>, Fault> {
+/// The cache of the configuration; none when each process keeps its own. It need not answer now.
+pub fn open_cache(config: &Config) -> Result<Option<Arc<RedisCache>>, Fault> {
     match config.cache.url.split(':').next() {
         Some("memory") => Ok(None),
-        Some("redis" | "rediss") => Ok(Some(Arc::new(RedisCache::connect(&config.cache.url, &config.cache.name).await?))),
+        Some("redis" | "rediss") => Ok(Some(Arc::new(RedisCache::open(&config.cache.url, &config.cache.name)?))),
         _ => Err(Fault::new("cache.url must begin with memory: or redis:")),
     }
 }
@@ -261,7 +264,12 @@ impl Platform {
         let trust = Arc::new(trust_lists(config, Some(&pki))?);
         let pool = Arc::new(WorkPool::start(config.work_threads(), config.work.queue)?);
         let engine = Engine::new(config.crypto.provider.provider(), keys.clone(), blobs.spool_dir().to_owned())?;
-        let cache = open_cache(config).await?;
+        let cache = open_cache(config)?;
+        let broadcast: Arc<dyn Broadcast> = match &cache {
+            Some(cache) => cache.broadcast(),
+            None => Arc::new(Local::default()),
+        };
+        broadcast.join(audit.remembered());
         let shared = match &cache {
             Some(cache) => {
                 let unit = database.begin().await?;
@@ -357,6 +365,7 @@ impl Platform {
                 cdn: cdn.clone(),
             },
         ));
+        broadcast.join(manifests.remembered());
         let badges = Arc::new(Badges::new(omt_badge::Dependencies {
             database: database.clone(),
             clock: clock.clone(),
@@ -387,6 +396,7 @@ impl Platform {
             manifests,
             cdn,
             cache,
+            broadcast,
             audit,
             jobs,
             workflows,
@@ -401,6 +411,17 @@ impl Platform {
             clock,
             entropy,
         })
+    }
+
+    /// Where processes add up what callers take: the cache they share, and the database while it is away or where there is none. A
+    /// SQLite file without such a cache has one process.
+    pub fn paces(&self, config: &Config) -> Vec<Arc<dyn SharedPace>> {
+        let mut out: Vec<Arc<dyn SharedPace>> = Vec::new();
+        out.extend(self.cache.clone().map(|cache| cache as Arc<dyn SharedPace>));
+        if self.cache.is_some() || !config.database_url().starts_with("sqlite:") {
+            out.push(Arc::new(SqlPace::new(self.database.clone(), self.clock.clone())));
+        }
+        out
     }
 
     /// Opens the access room; the second part is the first user's password when it had to be made up.
@@ -422,6 +443,7 @@ impl Platform {
             authorizer: self.authorizer.clone(),
             directory,
             issuers: Arc::new(HttpIssuerClient::new()?),
+            broadcast: self.broadcast.clone(),
         };
         let settings = omt_access::Settings {
             issuer: config.public_url(),

@@ -3,6 +3,7 @@
 use crate::{background, config::Config, fault::Fault, platform::Platform};
 use actix_web::{HttpServer, web};
 use omt_api::{ApiState, Dependency};
+use omt_kernel::port::Cache;
 use std::time::Instant;
 
 /// Serves until SIGTERM or SIGINT, then lets requests under way finish.
@@ -44,7 +45,10 @@ pub async fn run(config: Config) -> Result<(), Fault> {
         true => Some(background::start(&config, &platform, &[]).await?),
         false => None,
     };
-    dependencies.extend(background.as_ref().map(background::Background::dependency));
+    // Requests do not wait for jobs: where Redis carries the tickets and is away, this replica answers all the same.
+    if !config.queue_url().starts_with("redis") {
+        dependencies.extend(background.as_ref().map(background::Background::dependency));
+    }
     let state = web::Data::new(ApiState {
         manifests: platform.manifests.clone(),
         jobs: platform.jobs.clone(),
@@ -66,9 +70,15 @@ pub async fn run(config: Config) -> Result<(), Fault> {
         pki: platform.pki.clone(),
         dependencies,
         public_url: config.public_url(),
-        pace: omt_api::Pace::new(config.limits.requests_per_minute),
+        pace: omt_api::Pace::new(config.limits.requests_per_minute, platform.paces(&config)),
         max_upload: config.limits.max_upload_bytes,
         version: env!("CARGO_PKG_VERSION"),
+    });
+    let settling = state.clone();
+    let settling = tokio::spawn(async move {
+        if let Some(pace) = &settling.pace {
+            pace.settle().await;
+        }
     });
     let server = HttpServer::new(move || omt_api::app(state.clone()))
         .workers(config.http_workers())
@@ -85,7 +95,10 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     if let Some(replica) = &platform.replica {
         println!("  replica    {}", replica.describe());
     }
-    println!("  cache      {}", platform.cache.as_ref().map_or_else(|| "memory:".to_owned(), |cache| cache.describe()));
+    println!(
+        "  cache      {}",
+        platform.cache.as_ref().map_or_else(|| "memory:".to_owned(), |cache| Cache::describe(cache.as_ref()))
+    );
     match &background {
         Some(background) => println!("  jobs       {}", background.describe()),
         None => println!("  jobs       by `openmediatrust worker`"),
@@ -95,6 +108,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     println!("  API docs   http://{address}/api/docs");
     tracing::info!(%address, elapsed_ms = started.elapsed().as_millis() as u64, "serving");
     server.run().await?;
+    settling.abort();
     if let Some(background) = background {
         background.drain().await;
     }

@@ -21,6 +21,8 @@ mod m20261121_000018_words;
 mod m20261121_000019_partitions;
 mod m20261121_000020_replication;
 mod m20261121_000021_attested;
+mod m20261129_000022_paces;
+mod m20261129_000023_doomed;
 
 /// Runs the migrations.
 pub struct Migrator;
@@ -46,6 +48,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000019_partitions::Migration),
             Box::new(m20261121_000020_replication::Migration),
             Box::new(m20261121_000021_attested::Migration),
+            Box::new(m20261129_000022_paces::Migration),
+            Box::new(m20261129_000023_doomed::Migration),
         ]
     }
 }

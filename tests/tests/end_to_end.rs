@@ -8,6 +8,7 @@ mod audit;
 mod audit_retention;
 mod authorization;
 mod badges;
+mod caches;
 mod cdn;
 mod command_line;
 mod compliance;

@@ -1,19 +1,26 @@
 //! Content that is removed while a request is about to name it.
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use omt_blob::TieredBlobStore;
 use omt_jobs::{Handler, Progress};
 use omt_kernel::{
-    ManifestId, TenantId,
+    Error, Kind, ManifestId, Result, TenantId,
     job::{JobRecord, JobState},
     manifest::BlobRef,
-    port::{BlobStore, Clock, Content, Database, Put, TieredStore},
-    storage::{BlobRole, Tier, lock_name},
+    port::{BlobStock, BlobStore, ByteStream, Clock, Content, Database, Listed, Put, TieredStore, TileStore},
+    storage::{BlobRole, JUST_DELETED, Tier, lock_name},
 };
 use omt_sql::SqlDatabase;
 use omt_tests::combination;
 use omt_workers::Sweep;
 use sha2::{Digest, Sha256};
-use std::{path::Path, sync::Arc, time::Duration as StdDuration};
+use std::{
+    ops::Range,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration as StdDuration,
+};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -57,6 +64,10 @@ impl World {
     }
 
     fn sweep(&self) -> tokio::task::JoinHandle<serde_json::Value> {
+        self.sweep_with(true)
+    }
+
+    fn sweep_with(&self, well: bool) -> tokio::task::JoinHandle<serde_json::Value> {
         let sweep = Sweep {
             database: self.database.clone(),
             blobs: self.blobs.clone(),
@@ -86,10 +97,99 @@ impl World {
                 updated_at: at,
                 finished_at: None,
             };
-            assert!(sweep.run(&job, &progress).await.is_ok());
+            assert_eq!(sweep.run(&job, &progress).await.is_ok(), well);
             progress.get().unwrap()
         })
     }
+}
+
+/// A directory that loses the answer to a removal, and does it when nobody expects it any more.
+struct Late {
+    stock: Arc<dyn BlobStock>,
+    asked: Mutex<Vec<BlobRef>>,
+}
+
+#[async_trait]
+impl BlobStore for Late {
+    async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put> {
+        self.stock.put(tenant, blob, content).await
+    }
+    async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
+        self.stock.read(tenant, blob, range).await
+    }
+    async fn open(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
+        self.stock.open(tenant, blob).await
+    }
+    async fn exists(&self, tenant: &TenantId, blob: &BlobRef) -> Result<bool> {
+        self.stock.exists(tenant, blob).await
+    }
+    async fn check(&self) -> Result<()> {
+        self.stock.check().await
+    }
+    fn spool_dir(&self) -> &Path {
+        self.stock.spool_dir()
+    }
+    fn describe(&self) -> String {
+        self.stock.describe()
+    }
+}
+
+#[async_trait]
+impl TileStore for Late {
+    async fn put_tile(&self, path: &str, bytes: Bytes) -> Result<()> {
+        self.stock.put_tile(path, bytes).await
+    }
+    async fn tile(&self, path: &str) -> Result<Option<Bytes>> {
+        self.stock.tile(path).await
+    }
+    async fn remove_tile(&self, path: &str) -> Result<()> {
+        self.stock.remove_tile(path).await
+    }
+    async fn remove_partials(&self, path: &str) -> Result<()> {
+        self.stock.remove_partials(path).await
+    }
+}
+
+#[async_trait]
+impl BlobStock for Late {
+    async fn delete(&self, _: &TenantId, blob: &BlobRef) -> Result<()> {
+        self.asked.lock().unwrap().push(blob.clone());
+        Err(Error::new(Kind::Unavailable, "BLOB_STORE_UNAVAILABLE", "the connection broke"))
+    }
+    async fn modified(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Option<OffsetDateTime>> {
+        self.stock.modified(tenant, blob).await
+    }
+    async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Listed>> {
+        self.stock.list(after, limit).await
+    }
+    async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64> {
+        self.stock.abort_uploads(before).await
+    }
+}
+
+/// Nobody names bytes that a store may still remove, though nobody waits for it any more and they are there when they are looked for.
+#[tokio::test]
+async fn what_a_store_removes_late_was_never_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::with_orphan(dir.path()).await;
+    let tier = async |name: &str| omt_blob::open(&format!("file:{}", dir.path().join(name).display()), dir.path()).await.unwrap();
+    let late = Arc::new(Late { stock: tier("hot").await, asked: Mutex::default() });
+    world.blobs = Arc::new(TieredBlobStore::new(late.clone(), tier("warm").await, tier("cold").await));
+    assert_eq!(world.sweep_with(false).await.unwrap()["failed"], 1, "the answer is lost");
+    assert_eq!(world.store().await, Put::Present, "the same bytes are sent again");
+    let unit = world.database.begin().await.unwrap();
+    unit.lock(&lock_name(&world.tenant, &world.blob.sha256)).await.unwrap();
+    assert!(world.blobs.exists(&world.tenant, &world.blob).await.unwrap());
+    let uses = [(&world.blob, BlobRole::Asset)];
+    let named = async {
+        unit.blobs().add_uses(&world.tenant, ManifestId(Uuid::now_v7()), &uses, OffsetDateTime::now_utc()).await?;
+        unit.commit().await
+    };
+    assert_eq!(named.await.unwrap_err().code, JUST_DELETED);
+    for blob in late.asked.lock().unwrap().drain(..) {
+        std::fs::remove_file(dir.path().join("hot/default").join(&blob.sha256[..2]).join(&blob.sha256)).unwrap();
+    }
+    assert!(!world.present().await);
 }
 
 #[tokio::test]

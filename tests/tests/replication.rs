@@ -51,7 +51,7 @@ async fn held(store: &dyn BlobStock) -> BTreeSet<String> {
         let bytes = match &content {
             Content::Memory(bytes) => bytes.to_vec(),
             Content::File(file) => std::fs::read(file.path()).unwrap(),
-            Content::Stored(path) => std::fs::read(path).unwrap(),
+            Content::Stored(file) => std::fs::read(file.path()).unwrap(),
         };
         assert_eq!(hex::encode(Sha256::digest(&bytes)), object.blob.sha256);
         out.insert(object.blob.sha256);

@@ -1,15 +1,18 @@
 //! Moves idle blobs to cheaper storage.
 
-use crate::locking::{lock_as_needed, remove_moved};
+use crate::{
+    locking::{lock_as_needed, remove_moved},
+    removal::{carry_out, late, remove_unneeded},
+};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use omt_jobs::{Handler, JobError, Progress, Schedule};
 use omt_kernel::{
-    OffsetDateTime, Result, TenantId, TenantSettings,
+    Error, Kind, OffsetDateTime, Result, TenantId, TenantSettings,
     job::JobRecord,
     manifest::ManifestState,
     port::{Clock, Database, TieredStore},
-    storage::{StoredBlob, Tier},
+    storage::{BLOB_DAMAGED, Place, StoredBlob, Tier, lock_name},
 };
 use serde::Serialize;
 use std::{collections::HashMap, sync::Arc};
@@ -65,21 +68,47 @@ impl Lifecycle {
 
     async fn move_blob(&self, blob: &StoredBlob, to: Tier) -> Result<()> {
         let (database, blobs) = (self.database.as_ref(), self.blobs.as_ref());
-        blobs.copy(&blob.tenant, &blob.blob, blob.tier, to).await?;
+        let (name, now) = ((&blob.tenant, &blob.blob), self.clock.now());
+        let copied = blobs.copy(&blob.tenant, &blob.blob, blob.tier, to).await;
+        let damaged = |result: &Result<()>| result.as_ref().is_err_and(|error| error.code == BLOB_DAMAGED);
+        // It may be the original that is damaged, and the copy the only good one.
+        if damaged(&copied) && damaged(&blobs.verify(&blob.tenant, &blob.blob, to).await) {
+            // However young; but not where another worker's copy turned out well and the record names it by now.
+            remove_unneeded(database, blobs, name, to, (now + Duration::days(1), now)).await?;
+        }
+        copied?;
         if blobs.locks_in(to) {
             // After the copy is there: a hold that comes now finds it, and one that came before is seen here.
-            lock_as_needed(database, blobs, (&blob.tenant, &blob.blob), &[to], self.clock.now()).await?;
+            lock_as_needed(database, blobs, name, &[to], now).await?;
         }
+        let (sha256, from) = (&blob.blob.sha256, blob.tier);
+        // The store locks the original, or it is asked for again before the copy can be read: who decides about it is in a transaction.
+        let plain = !blobs.locks_in(from) && !blobs.archives(to);
         let unit = self.database.begin().await?;
-        let switched = unit.blobs().set_tier(&blob.tenant, &blob.blob.sha256, blob.tier, to).await?;
+        // Whoever removes a copy there, which no record named until now, decides so under this lock.
+        unit.lock(&lock_name(&blob.tenant, sha256)).await?;
+        if !unit.blobs().set_tier(&blob.tenant, sha256, from, to).await? {
+            return Ok(());
+        }
+        let doom = match plain {
+            true => Some(unit.blobs().doom(&blob.tenant, sha256, Place::Tier(from), late(now)).await?),
+            false => None,
+        };
         unit.commit().await?;
-        match switched {
-            false => Ok(()),
-            // A transaction is held while the store is asked: only where something depends on it.
-            true if blobs.locks_in(blob.tier) || blobs.archives(to) => {
-                remove_moved(database, blobs, blob, to, self.clock.now()).await
+        // Somebody may have removed it after it was read back and before the record named it; nobody does any more.
+        if blobs.modified(&blob.tenant, &blob.blob, to).await?.is_none() {
+            let unit = self.database.begin().await?;
+            if let Some(doom) = doom {
+                unit.blobs().spare(doom).await?;
             }
-            true => blobs.remove(&blob.tenant, &blob.blob, blob.tier).await,
+            unit.blobs().set_tier(&blob.tenant, sha256, to, from).await?;
+            unit.commit().await?;
+            let words = "the copy was removed while it was made";
+            return Err(Error::new(Kind::Unavailable, "BLOB_MOVED_AWAY", words).retry_after(1));
+        }
+        match doom {
+            Some(doom) => carry_out(database, doom, blobs.remove(&blob.tenant, &blob.blob, from)).await,
+            None => remove_moved(database, blobs, blob, to, now).await,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Has the stores themselves keep what is under a legal hold or retention (S3 object lock).
 
-use crate::governance::order;
+use crate::{
+    governance::order,
+    removal::{carry_out, late},
+};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use omt_jobs::{Handler, JobError, LockOrder, OBJECT_LOCK, Progress, Schedule};
@@ -9,7 +12,7 @@ use omt_kernel::{
     job::JobRecord,
     manifest::BlobRef,
     port::{Clock, Database, TieredStore, UnitOfWork},
-    storage::{Lock, Locked, StoredBlob, Tier, lock_name, while_locked},
+    storage::{Lock, Locked, Place, StoredBlob, Tier, lock_name, while_locked},
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -60,15 +63,16 @@ pub(crate) async fn remove_moved(
     let unit = database.begin().await?;
     unit.lock(&lock_name(tenant, &blob.sha256)).await?;
     let found = unit.blobs().find(tenant, &blob.sha256).await?;
-    if found.is_none_or(|found| found.tier != from) {
-        let keeps = release(unit.as_ref(), blobs, (tenant, blob), from, to, now).await?;
-        if keeps {
-            unit.blobs().set_tier(tenant, &blob.sha256, to, from).await?;
-        } else {
-            while_locked(blobs.remove(tenant, blob, from)).await?;
-        }
+    if found.is_some_and(|found| found.tier == from) {
+        return Ok(());
     }
-    unit.commit().await
+    if release(unit.as_ref(), blobs, (tenant, blob), from, to, now).await? {
+        unit.blobs().set_tier(tenant, &blob.sha256, to, from).await?;
+        return unit.commit().await;
+    }
+    let doom = unit.blobs().doom(tenant, &blob.sha256, Place::Tier(from), late(now)).await?;
+    unit.commit().await?;
+    carry_out(database, doom, blobs.remove(tenant, blob, from)).await
 }
 
 /// Takes the lock off a copy that is to go, after the copy in another tier has it; true where that tier cannot lock, and must not be the

@@ -1,6 +1,6 @@
 //! Keeps a copy of every stored blob at another place.
 
-use crate::removal::remove_copy;
+use crate::removal::{carry_out, late, remove_copy};
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use omt_jobs::{Handler, JobError, Progress, Schedule};
@@ -9,7 +9,7 @@ use omt_kernel::{
     job::JobRecord,
     manifest::BlobRef,
     port::{BlobStock, Clock, Database, TieredStore},
-    storage::{ARCHIVED, Unreplicated, lock_name, while_locked},
+    storage::{ARCHIVED, Place, Unreplicated, lock_name, while_locked},
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -93,7 +93,10 @@ impl Replicate {
         let whole = self.is_whole(tenant, blob).await?;
         if !whole {
             tracing::error!(%tenant, sha256 = blob.sha256, "a replica had other bytes than its name says");
-            self.target.delete(tenant, blob).await?;
+            let unit = self.database.begin().await?;
+            let doom = unit.blobs().doom(tenant, &blob.sha256, Place::Replica, late(self.clock.now())).await?;
+            unit.commit().await?;
+            carry_out(self.database.as_ref(), doom, self.target.delete(tenant, blob)).await?;
         }
         Ok(whole)
     }
@@ -131,7 +134,8 @@ impl Replicate {
         if unit.blobs().find(tenant, &blob.sha256).await?.is_none() {
             drop(unit);
             // Its last record went while it was copied.
-            remove_copy(self.database.as_ref(), self.target.as_ref(), (tenant, blob), None).await?;
+            let times = (None, self.clock.now());
+            remove_copy(self.database.as_ref(), self.target.as_ref(), (tenant, blob), times).await?;
             return Ok(Outcome::Gone);
         }
         if !while_locked(self.target.exists(tenant, blob)).await? {

@@ -83,7 +83,7 @@ impl Retention {
             }
         }
         if let Some(replica) = &self.replica {
-            match remove_copy(self.database.as_ref(), replica.as_ref(), (tenant, blob), None).await.unwrap_or_else(later) {
+            match remove_copy(self.database.as_ref(), replica.as_ref(), (tenant, blob), (None, now)).await.unwrap_or_else(later) {
                 Removal::Removed => tally.copies_removed += 1,
                 Removal::Absent | Removal::Needed => {}
                 Removal::Young => tally.left_to_sweep += 1,

@@ -125,7 +125,7 @@ impl Sweep {
                 }
                 drop(unit);
                 let copy = (&object.tenant, &object.blob);
-                match remove_copy(self.database.as_ref(), replica, copy, Some(before)).await {
+                match remove_copy(self.database.as_ref(), replica, copy, (Some(before), self.clock.now())).await {
                     Ok(removal) => tally.copies_removed += u64::from(removal == Removal::Removed),
                     Err(error) => {
                         tracing::warn!(tenant = %object.tenant, sha256 = object.blob.sha256, %error, "a replica could not be swept");

@@ -34,7 +34,7 @@ fn bytes_of(content: &Content) -> Vec<u8> {
     match content {
         Content::Memory(bytes) => bytes.to_vec(),
         Content::File(temporary) => fs::read(temporary.path()).unwrap(),
-        Content::Stored(path) => fs::read(path).unwrap(),
+        Content::Stored(file) => fs::read(file.path()).unwrap(),
     }
 }
 

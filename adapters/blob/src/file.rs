@@ -10,12 +10,12 @@ use omt_kernel::{
     error::Context,
     gate::SyncGate,
     manifest::BlobRef,
-    port::{BlobStock, BlobStore, ByteStream, Content, Listed, Put, TemporaryFile},
+    port::{BlobStock, BlobStore, ByteStream, Content, Listed, Put, StoredFile, TemporaryFile},
 };
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Read, Write},
+    io::{BufReader, ErrorKind, Read, Write},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -145,6 +145,17 @@ fn is_intact(path: &Path, blob: &BlobRef) -> bool {
     }
 }
 
+/// Copies a file by its name, which the kernel does quickest; or what is held of it, where it was moved away meanwhile.
+fn copy(file: &StoredFile, to: &Path) -> std::io::Result<u64> {
+    match fs::copy(file.path(), to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut from = BufReader::with_capacity(CHUNK, file.open()?);
+            std::io::copy(&mut from, &mut File::create_new(to)?)
+        }
+        done => done,
+    }
+}
+
 #[async_trait]
 impl BlobStore for FileBlobStore {
     async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put> {
@@ -176,9 +187,9 @@ impl BlobStore for FileBlobStore {
                     }
                     published => published.map_err(write_error),
                 },
-                Content::Stored(path) if *path == target => Ok(()),
-                Content::Stored(path) => {
-                    fs::copy(path, aside.path()).map_err(write_error)?;
+                Content::Stored(file) if file.path() == target => Ok(()),
+                Content::Stored(file) => {
+                    copy(file, aside.path()).map_err(write_error)?;
                     publish(aside.path(), &target).map_err(write_error)
                 }
             }
@@ -220,8 +231,9 @@ impl BlobStore for FileBlobStore {
     async fn open(&self, tenant: &TenantId, blob: &BlobRef) -> Result<Content> {
         let path = self.path(tenant, blob)?;
         let wanted = blob.size;
-        blocking(move || match fs::metadata(&path) {
-            Ok(found) if found.len() == wanted => Ok(Content::Stored(path)),
+        // Held, so that a move which removes it from here does not take it from whoever reads it.
+        blocking(move || match StoredFile::hold(path) {
+            Ok((file, len)) if len == wanted => Ok(Content::Stored(file)),
             Ok(_) => Err(Error::internal("a blob has another size than its record says")),
             Err(error) => Err(Error::internal("a blob is missing").caused_by(error)),
         })
@@ -316,10 +328,17 @@ mod tests {
         assert_eq!(all(&store, &a, &blob, 0..blob.size).await, bytes);
         assert_eq!(all(&store, &a, &blob, 299_999..600_001).await, bytes[299_999..600_001]);
         assert!(!store.exists(&b, &blob).await.unwrap());
-        let Content::Stored(path) = store.open(&a, &blob).await.unwrap() else { panic!() };
-        assert_eq!(fs::read(path).unwrap(), bytes);
+        let Content::Stored(file) = store.open(&a, &blob).await.unwrap() else { panic!() };
+        assert_eq!(fs::read(file.path()).unwrap(), bytes);
         store.delete(&a, &blob).await.unwrap();
         store.delete(&a, &blob).await.unwrap();
+        // Whoever opened it reads on, and may store it elsewhere.
+        assert_eq!(store.put(&b, &blob, Content::Stored(file.clone())).await.unwrap(), Put::Written);
+        assert_eq!(all(&store, &b, &blob, 0..blob.size).await, bytes);
+        store.delete(&b, &blob).await.unwrap();
+        let mut read = Vec::new();
+        file.open().unwrap().read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes);
         assert!(!store.exists(&a, &blob).await.unwrap());
     }
 
@@ -343,7 +362,8 @@ mod tests {
         let tenant = TenantId::default_tenant();
         let blob = blob(b"hello");
         store.put(&tenant, &blob, Content::Memory(Bytes::from_static(b"hello"))).await.unwrap();
-        let Content::Stored(path) = store.open(&tenant, &blob).await.unwrap() else { panic!() };
+        let Content::Stored(file) = store.open(&tenant, &blob).await.unwrap() else { panic!() };
+        let path = file.path();
         fs::write(&path, [0; 5]).unwrap();
         store.put(&tenant, &blob, Content::Memory(Bytes::from_static(b"hello"))).await.unwrap();
         assert_eq!(fs::read(path).unwrap(), b"hello");

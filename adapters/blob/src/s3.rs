@@ -322,7 +322,7 @@ impl BlobStore for S3BlobStore {
                 return Ok(Put::Written);
             }
             Content::File(temporary) => temporary.path(),
-            Content::Stored(path) => path,
+            Content::Stored(file) => file.path(),
         };
         if blob.size > SINGLE {
             self.write_parts(&key, blob, self.storage_class(), Origin::File(path)).await?;

@@ -7,7 +7,7 @@ use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
     manifest::BlobRef,
     port::{BlobStock, BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, Put, Telemetry, TieredStore},
-    storage::{ARCHIVED, Availability, Lock, Locked, Tier},
+    storage::{ARCHIVED, Availability, BLOB_DAMAGED, Lock, Locked, Tier},
 };
 use sha2::{Digest, Sha256};
 use std::{ops::Range, path::Path, sync::Arc};
@@ -144,14 +144,8 @@ impl TieredStore for TieredBlobStore {
     async fn copy(&self, tenant: &TenantId, blob: &BlobRef, from: Tier, to: Tier) -> Result<()> {
         let content = self.store(from).open(tenant, blob).await?;
         self.store(to).put(tenant, blob, content).await?;
-        let copied = match self.verify(tenant, blob, to).await {
-            Ok(()) => self.store(to).settle(tenant, blob).await,
-            other => other,
-        };
-        if copied.as_ref().is_err_and(|e| e.code == "BLOB_DAMAGED") {
-            self.store(to).delete(tenant, blob).await?;
-        }
-        copied
+        self.verify(tenant, blob, to).await?;
+        self.store(to).settle(tenant, blob).await
     }
 
     async fn verify(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()> {
@@ -169,7 +163,7 @@ impl TieredStore for TieredBlobStore {
         if hex::encode(hash.finalize()) == blob.sha256 {
             return Ok(());
         }
-        Err(Error::new(Kind::Unavailable, "BLOB_DAMAGED", "a stored blob has other bytes than its name says"))
+        Err(Error::new(Kind::Unavailable, BLOB_DAMAGED, "a stored blob has other bytes than its name says"))
     }
 
     async fn remove(&self, tenant: &TenantId, blob: &BlobRef, tier: Tier) -> Result<()> {

@@ -1,106 +1,56 @@
-//! The cache that replicas share, in Redis. It is never the truth: a miss, a fault or a lost entry costs time and changes no
-//! answer, because every key names all that its value depends on.
+//! What replicas share in Redis: verification results, how much callers have used of what they may, and messages about what is to
+//! be forgotten. None of it is ever the truth. A cached value counts only under a key that names all that it depends on, so that a
+//! miss, a fault or a lost entry costs time and changes no answer.
+
+mod broadcast;
+mod link;
+mod pace;
+
+pub use broadcast::RedisBroadcast;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use omt_kernel::{Error, Kind, Result, port::Cache};
-use redis::{
-    AsyncTypedCommands, Client,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
-};
+use link::Link;
+use omt_kernel::{Result, port::Cache};
+use redis::AsyncTypedCommands;
+use std::{sync::Arc, time::Duration};
 
-/// A cache that takes longer than this is no help.
-const PATIENCE: Duration = Duration::from_millis(150);
-/// After a fault the cache is left alone for so long, so that a dead one costs a request in a second and not every request.
-const REST: Duration = Duration::from_secs(1);
-/// So often the log says that it does not answer.
-const QUIET: Duration = Duration::from_secs(60);
-
-/// Bytes in Redis.
+/// Bytes in Redis, for a while.
 pub struct RedisCache {
-    connection: ConnectionManager,
+    link: Arc<Link>,
     prefix: String,
     description: String,
-    began: Instant,
-    /// Milliseconds since `began` until which the cache is left alone.
-    resting_until: AtomicU64,
-    /// The same, until which nothing more is said of it.
-    quiet_until: AtomicU64,
 }
 
 impl RedisCache {
-    /// Connects to `redis://…` or `rediss://…`. `name` keeps platforms apart that share a server. A server that is gone at the
-    /// start is an error, since then the configuration is more likely wrong than the server.
-    pub async fn connect(url: &str, name: &str) -> Result<Self> {
-        let unavailable = |error: redis::RedisError| {
-            Error::new(Kind::Unavailable, "CACHE_UNAVAILABLE", "the cache does not answer").retry_after(5).caused_by(error)
-        };
-        let client = Client::open(url).map_err(unavailable)?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(PATIENCE))
-            .set_connection_timeout(Some(Duration::from_secs(5)))
-            .set_number_of_retries(1);
-        let connection = client.get_connection_manager_with_config(config).await.map_err(unavailable)?;
-        Ok(Self {
-            connection,
-            prefix: format!("{name}:cache:"),
-            description: omt_kernel::url::without_secret(url),
-            began: Instant::now(),
-            resting_until: AtomicU64::new(0),
-            quiet_until: AtomicU64::new(0),
-        })
+    /// A cache at `redis://…` or `rediss://…`. `name` keeps platforms apart that share a server. It is connected to when it is first
+    /// asked, so that a platform starts without it; only a URL that means nothing is an error.
+    pub fn open(url: &str, name: &str) -> Result<Self> {
+        let link = Arc::new(Link::open(url)?);
+        Ok(Self { link, prefix: format!("{name}:cache:"), description: omt_kernel::url::without_secret(url) })
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// The connection, unless the cache is left alone now.
-    fn awake(&self) -> Option<ConnectionManager> {
-        (self.now() >= self.resting_until.load(Ordering::Relaxed)).then(|| self.connection.clone())
-    }
-
-    fn rest(&self, error: &redis::RedisError) {
-        let now = self.now();
-        let after = |pause: Duration| now + u64::try_from(pause.as_millis()).unwrap_or(0);
-        self.resting_until.fetch_max(after(REST), Ordering::Relaxed);
-        if now >= self.quiet_until.load(Ordering::Relaxed) {
-            self.quiet_until.store(after(QUIET), Ordering::Relaxed);
-            tracing::warn!(%error, "the cache does not answer; going on without it");
-        }
+    /// Begins to tell other processes over the same server what they must forget, and to hear it of them.
+    pub fn broadcast(&self) -> Arc<RedisBroadcast> {
+        RedisBroadcast::start(self.link.clone(), format!("{}stale", self.prefix))
     }
 }
 
 #[async_trait]
 impl Cache for RedisCache {
     async fn get(&self, key: &str) -> Option<Bytes> {
-        let mut connection = self.awake()?;
-        match redis::cmd("GET").arg(format!("{}{key}", self.prefix)).query_async::<Option<Vec<u8>>>(&mut connection).await {
-            Ok(found) => found.map(Bytes::from),
-            Err(error) => {
-                self.rest(&error);
-                None
-            }
-        }
+        let key = format!("{}{key}", self.prefix);
+        let get = async |connection: &mut _| redis::cmd("GET").arg(&key).query_async::<Option<Vec<u8>>>(connection).await;
+        self.link.ask(get).await.flatten().map(Bytes::from)
     }
 
     async fn put(&self, key: &str, value: Bytes, ttl: Duration) {
-        let Some(mut connection) = self.awake() else { return };
-        let done = connection.set_ex(format!("{}{key}", self.prefix), value.as_ref(), ttl.as_secs().max(1)).await;
-        if let Err(error) = done {
-            self.rest(&error);
-        }
+        let key = format!("{}{key}", self.prefix);
+        self.link.ask(async |connection| connection.set_ex(&key, value.as_ref(), ttl.as_secs().max(1)).await).await;
     }
 
     async fn check(&self) -> Result<()> {
-        let mut connection = self.connection.clone();
-        redis::cmd("PING").query_async::<String>(&mut connection).await.map(drop).map_err(|error| {
-            Error::new(Kind::Unavailable, "CACHE_UNAVAILABLE", "the cache does not answer").retry_after(5).caused_by(error)
-        })
+        self.link.check().await
     }
 
     fn describe(&self) -> String {
@@ -111,13 +61,27 @@ impl Cache for RedisCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use omt_kernel::port::{Broadcast, Remembers, SharedPace, Stale};
+    use std::{sync::Mutex, time::Instant};
+
+    fn name() -> String {
+        uuid::Uuid::new_v4().to_string()
+    }
+
+    async fn soon(what: &str, mut so: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !so() {
+            assert!(began.elapsed() < Duration::from_secs(10), "{what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 
     #[tokio::test]
     async fn keeps_for_a_while_and_apart() {
         let Some(url) = omt_tests::service("OMT_TEST_REDIS") else { return };
-        let name = uuid::Uuid::new_v4().to_string();
-        let (one, other) = (RedisCache::connect(&url, &name).await.unwrap(), RedisCache::connect(&url, "other").await.unwrap());
+        let (one, other) = (RedisCache::open(&url, &name()).unwrap(), RedisCache::open(&url, "other").unwrap());
         one.check().await.unwrap();
+        other.check().await.unwrap();
         assert!(one.get("k").await.is_none());
         one.put("k", Bytes::from_static(b"\x00value"), Duration::from_secs(1)).await;
         assert_eq!(one.get("k").await.unwrap(), Bytes::from_static(b"\x00value"));
@@ -127,7 +91,82 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_is_not_there_is_an_error_at_the_start() {
-        assert_eq!(RedisCache::connect("redis://127.0.0.1:9/", "n").await.err().unwrap().code, "CACHE_UNAVAILABLE");
+    async fn a_server_that_is_away_is_a_miss_and_a_url_without_meaning_an_error() {
+        let cache = RedisCache::open("redis://127.0.0.1:9/", "n").unwrap();
+        assert_eq!(cache.check().await.unwrap_err().code, "CACHE_UNAVAILABLE");
+        cache.put("k", Bytes::from_static(b"v"), Duration::from_secs(1)).await;
+        assert!(cache.get("k").await.is_none());
+        assert!(cache.settle(&[("a".into(), Duration::from_secs(1))]).await.is_err());
+        cache.broadcast().tell(Stale::Rights).await;
+        assert_eq!(RedisCache::open("redis://[nowhere/", "n").err().unwrap().code, "BAD_CONFIGURATION");
+    }
+
+    /// A server that takes connections and says nothing, as one that is cut off does.
+    #[tokio::test]
+    async fn a_silent_server_costs_little() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let cache = RedisCache::open(&format!("redis://{}/", silent.local_addr().unwrap()), "n").unwrap();
+        let began = Instant::now();
+        for _ in 0..100 {
+            assert!(cache.get("k").await.is_none());
+            cache.put("k", Bytes::from_static(b"v"), Duration::from_secs(1)).await;
+        }
+        assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+    }
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<Stale>>);
+
+    #[async_trait]
+    impl Remembers for Heard {
+        async fn forget(&self, stale: &Stale) {
+            self.0.lock().unwrap().push(stale.clone());
+        }
+    }
+
+    #[tokio::test]
+    async fn others_hear_what_one_tells() {
+        let Some(url) = omt_tests::service("OMT_TEST_REDIS") else { return };
+        let name = name();
+        let open = |name: &str| {
+            let (broadcast, heard) = (RedisCache::open(&url, name).unwrap().broadcast(), Arc::new(Heard::default()));
+            broadcast.join(heard.clone());
+            (broadcast, heard)
+        };
+        let ((one, own), (_other, others), (_apart, apart)) = (open(&name), open(&name), open("apart"));
+        let all = |heard: &Heard| heard.0.lock().unwrap().clone();
+        // Whoever begins to hear knows nothing of what was said before.
+        for heard in [&own, &others, &apart] {
+            soon("it subscribes", || all(heard) == [Stale::Everything]).await;
+        }
+        let settings = Stale::Settings(omt_kernel::TenantId::default_tenant());
+        one.tell(settings.clone()).await;
+        // At once in its own process, and once.
+        assert_eq!(all(&own), [Stale::Everything, settings.clone()]);
+        soon("the other hears it", || all(&others).last() == Some(&settings)).await;
+        one.tell(Stale::Rights).await;
+        soon("and the next", || all(&others) == [Stale::Everything, settings.clone(), Stale::Rights]).await;
+        assert_eq!((all(&own).len(), all(&apart).len()), (3, 1));
+    }
+
+    #[tokio::test]
+    async fn what_callers_took_adds_up_and_comes_back() {
+        let Some(url) = omt_tests::service("OMT_TEST_REDIS") else { return };
+        let name = name();
+        let (one, other) = (RedisCache::open(&url, &name).unwrap(), RedisCache::open(&url, &name).unwrap());
+        one.check().await.unwrap();
+        other.check().await.unwrap();
+        let took = |caller: &str, seconds| (caller.to_owned(), Duration::from_secs(seconds));
+        let near = |found: Duration, seconds: u64| {
+            assert!(
+                found <= Duration::from_secs(seconds) && found + Duration::from_secs(1) > Duration::from_secs(seconds),
+                "{found:?}"
+            );
+        };
+        let back = one.settle(&[took("a", 20), took("b", 5)]).await.unwrap();
+        (near(back[0], 20), near(back[1], 5));
+        let back = other.settle(&[took("a", 10)]).await.unwrap();
+        near(back[0], 30);
+        assert!(one.settle(&[]).await.unwrap().is_empty());
     }
 }

@@ -26,6 +26,7 @@ pub struct Prometheus {
     shadows: IntCounterVec,
     jobs: IntGaugeVec,
     connections: IntGaugeVec,
+    database_up: IntGaugeVec,
     storage: IntGaugeVec,
     replica_reads: IntCounterVec,
     lag: GaugeVec,
@@ -71,6 +72,7 @@ impl Prometheus {
             shadows: counter("omt_policy_shadow_total", "What shadow policies said when guards asked.", &["outcome"])?,
             jobs: gauge("omt_jobs", "Jobs by kind and state.", &["kind", "state"])?,
             connections: gauge("omt_database_connections", "Connections to the database.", &["state"])?,
+            database_up: gauge("omt_database_up", "Whether the database answered just now.", &[])?,
             storage: gauge("omt_storage_bytes", "Bytes that records name, by storage tier.", &["tier"])?,
             replica_reads: counter(
                 "omt_replica_reads_total",
@@ -139,6 +141,7 @@ impl Telemetry for Prometheus {
         for (state, number) in &gauges.connections {
             self.connections.with_label_values(&[*state]).set(whole(*number));
         }
+        self.database_up.with_label_values::<&str>(&[]).set(i64::from(gauges.database_up));
         self.storage.reset();
         for (tier, bytes) in &gauges.storage {
             self.storage.with_label_values(&[tier.as_str()]).set(whole(*bytes));
@@ -187,6 +190,7 @@ mod tests {
             "omt_policy_shadow_total{outcome=\"failed\"} 1",
             "omt_refusals_total{code=\"FORBIDDEN\"} 1",
             "omt_jobs{kind=\"k\",state=\"dead\"} 2",
+            "omt_database_up 0",
             "omt_replica_reads_total 1",
             "omt_replication_lag_seconds 2.5",
             "omt_replication_pending_blobs 3",
@@ -197,7 +201,9 @@ mod tests {
         }
         gauges.jobs.clear();
         gauges.replication = None;
+        gauges.database_up = true;
         let text = metrics.render(&gauges).unwrap();
+        assert!(text.contains("omt_database_up 1"), "{text}");
         assert!(!text.contains("omt_jobs{") && !text.contains("omt_replication_lag_seconds "), "{text}");
     }
 }

@@ -140,14 +140,12 @@ fn unavailable(error: impl Display) -> Error {
 
 impl ApalisQueue {
     /// Connects to `sqlite:PATH`, `postgres://…` or `redis://…`, and makes what the backend needs there. `name` keeps platforms
-    /// apart that share a server.
+    /// apart that share a server. Redis is connected to when it is first needed: while it is away jobs wait, and processes start.
     pub async fn connect(url: &str, name: &str) -> Result<Self> {
         let (backend, description) = match url.split(':').next() {
             Some("sqlite") => (Backend::Sqlite(sqlite(url).await?), url.to_owned()),
             Some("postgres" | "postgresql") => (Backend::Postgres(postgres(url).await?), without_secret(url)),
-            Some("redis" | "rediss") => {
-                (Backend::Redis(apalis_redis::connect(url).await.map_err(unavailable)?), without_secret(url))
-            }
+            Some("redis" | "rediss") => (Backend::Redis(later(url)?), without_secret(url)),
             _ => {
                 let words = "queue.url must begin with sqlite:, postgres: or redis:";
                 return Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", words));
@@ -208,6 +206,18 @@ impl ApalisQueue {
             result = result.and(ended.flatten());
         }
         result
+    }
+
+    /// Whether the queue answers now. For `doctor`.
+    pub async fn check(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Sqlite(pool) => sqlx::query("SELECT 1").execute(pool).await.map(drop).map_err(unavailable),
+            Backend::Postgres(pool) => sqlx::query("SELECT 1").execute(pool).await.map(drop).map_err(unavailable),
+            Backend::Redis(connection) => {
+                let mut connection = connection.clone();
+                redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(unavailable)
+            }
+        }
     }
 
     /// Whether every kind has workers.
@@ -329,6 +339,15 @@ async fn sqlite(url: &str) -> Result<SqlitePool> {
     open(2).await.map_err(unavailable)
 }
 
+/// A connection to be. Only a URL that means nothing is an error.
+fn later(url: &str) -> Result<ConnectionManager> {
+    let meaningless = |error: redis::RedisError| {
+        Error::new(Kind::Invalid, "BAD_CONFIGURATION", format!("queue.url means nothing: {error}")).caused_by(error)
+    };
+    let client = redis::Client::open(url).map_err(meaningless)?;
+    client.get_connection_manager_lazy(redis::aio::ConnectionManagerConfig::new()).map_err(meaningless)
+}
+
 async fn postgres(url: &str) -> Result<PgPool> {
     let pool = PgPoolOptions::new()
         .max_connections(4)
@@ -419,6 +438,7 @@ mod contract {
         rest.gets(&only(&["three"])).await;
         some.end().await;
         rest.end().await;
+        queue.check().await.unwrap();
         for kind in ["one", "two", "three"] {
             queue.vacuum(kind).await.unwrap();
         }
@@ -457,5 +477,14 @@ mod contract {
     async fn what_cannot_be_reached_is_named() {
         let error = ApalisQueue::connect("amqp://x", "q").await.err().unwrap();
         assert_eq!(error.code, "BAD_CONFIGURATION");
+        let error = ApalisQueue::connect("redis://[nowhere/", "q").await.err().unwrap();
+        assert_eq!(error.code, "BAD_CONFIGURATION");
+    }
+
+    #[tokio::test]
+    async fn redis_may_come_later() {
+        let queue = ApalisQueue::connect("redis://127.0.0.1:9/", "q").await.unwrap();
+        assert_eq!(queue.check().await.unwrap_err().code, "QUEUE_UNAVAILABLE");
+        assert_eq!(queue.announce("kind", &[JobId(uuid::Uuid::new_v4())]).await.unwrap_err().code, "QUEUE_UNAVAILABLE");
     }
 }

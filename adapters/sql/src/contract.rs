@@ -1,7 +1,9 @@
 //! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
 
+mod doomed;
 mod governance;
 mod jobs;
+mod pace;
 mod partitions;
 mod replicas;
 mod runner;
@@ -11,6 +13,7 @@ mod storage;
 mod uses;
 
 use crate::SqlDatabase;
+use doomed::what_is_being_removed_cannot_be_named;
 use governance::{
     evidence_is_found_by_what_it_is_about, messages_reach_their_audience, tasks_wait_for_their_candidates,
     the_attested_migration_knows_who_approved, versions_are_in_order, webhooks_are_their_tenants, workflows_are_kept_as_seen,
@@ -21,6 +24,7 @@ use jobs::{
 };
 use omt_kernel::{OffsetDateTime, TenantId, TenantSettings, port::Database};
 use omt_migrations::Migrator;
+use pace::what_callers_took_adds_up;
 use replicas::copies_are_kept_account_of;
 use runner::{a_job_has_one_attempt_in_a_process, attempts_share_transactions, the_runner_does_retries_and_gives_up};
 use schedules::cron_times_come_once;
@@ -114,6 +118,8 @@ contract!(
     what_is_said_is_found,
     what_was_said_is_not_found,
     every_question_is_answered,
+    what_callers_took_adds_up,
+    what_is_being_removed_cannot_be_named,
 );
 
 fn now() -> OffsetDateTime {

@@ -236,6 +236,15 @@ entity!(blobs, "blobs", {
     pub replicated_at: Option<i64>,
 });
 
+entity!(doomed_blobs, "doomed_blobs", {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub tenant: String,
+    pub sha256: String,
+    pub place: String,
+    pub until: i64,
+});
+
 entity!(replication, "replication", {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i32,

@@ -7,6 +7,7 @@
 mod contract;
 mod entity;
 mod later;
+mod pace;
 mod replica;
 mod repository;
 mod wal;
@@ -15,6 +16,8 @@ use crate::{
     later::{Line, Waits},
     replica::Replica,
 };
+pub use pace::SqlPace;
+
 use async_trait::async_trait;
 use omt_kernel::{
     Error, Kind, Result,
@@ -112,6 +115,10 @@ pub(crate) fn failed(error: DbErr) -> Error {
             Some("40001" | "40P01" | "55P03" | "5" | "261" | "517" | "773") => {
                 let words = "the database is busy with other changes to the same things";
                 return Error::new(Kind::Unavailable, BUSY, words).retry_after(1).caused_by(error);
+            }
+            // A trigger: what the record would name is being removed.
+            Some("OM001" | "1811") if database.message() == "the blob is doomed" => {
+                return omt_kernel::storage::just_deleted().caused_by(error);
             }
             // PostgreSQL keeps no zero characters in texts.
             Some("22021") => {

@@ -95,7 +95,7 @@ async fn small(sidecar: Uploaded) -> Result<bytes::Bytes, Error> {
     match &sidecar.content {
         Content::Memory(bytes) => Ok(bytes.clone()),
         Content::File(file) => tokio::fs::read(file.path()).await.map(Into::into).context("cannot read an upload"),
-        Content::Stored(path) => tokio::fs::read(path).await.map(Into::into).context("cannot read an upload"),
+        Content::Stored(file) => tokio::fs::read(file.path()).await.map(Into::into).context("cannot read an upload"),
     }
 }
 

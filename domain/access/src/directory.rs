@@ -89,7 +89,7 @@ impl Access {
         let identity = ldap_identity(&found.external_id);
         let filter = UserFilter { identity: Some(identity.clone()), ..UserFilter::default() };
         let busy = |words: &str| Error::new(Kind::Unavailable, omt_kernel::retry::BUSY, words);
-        let user = self
+        let (user, changed) = self
             .transaction(async |unit| {
                 let linked = unit.users().list(tenant, &filter, Page { after: None, limit: 1 }).await?.pop();
                 let known = match linked {
@@ -121,7 +121,8 @@ impl Access {
                             return Err(busy("the user was changed meanwhile"));
                         }
                         self.note_mapped(unit, &user, &next).await?;
-                        Ok(next)
+                        let changed = rules::timeless(&user.mapped) != rules::timeless(&next.mapped);
+                        Ok((next, changed))
                     }
                     None => {
                         let id = UserId(self.deps.entropy.uuid_v7(now));
@@ -137,11 +138,14 @@ impl Access {
                         }
                         let event = Event::new("user.create", "user", user.id).after(&audited(&user));
                         self.deps.audit.append(unit, &Actor::system(tenant.clone()), event).await?;
-                        Ok(user)
+                        Ok((user, false))
                     }
                 }
             })
             .await?;
+        if changed {
+            self.rights_changed().await;
+        }
         if !user.active {
             return Err(crate::login::bad_credentials());
         }
@@ -183,17 +187,23 @@ impl Access {
     }
 
     async fn regrouped(&self, user: &UserRecord, groups: &BTreeSet<String>, now: OffsetDateTime) -> Result<()> {
-        self.transaction(async |unit| {
-            let mappings = unit.roles().mappings(&user.tenant).await?;
-            let mapped = rules::apply_mappings(&mappings, groups, &[], now);
-            let next = UserRecord { mapped, revision: user.revision + 1, ..user.clone() };
-            // Somebody else may have done so just now; then theirs counts.
-            if unit.users().update(&next, user.revision).await? {
-                self.note_mapped(unit, user, &next).await?;
-            }
-            Ok(())
-        })
-        .await
+        let changed = self
+            .transaction(async |unit| {
+                let mappings = unit.roles().mappings(&user.tenant).await?;
+                let mapped = rules::apply_mappings(&mappings, groups, &[], now);
+                let next = UserRecord { mapped, revision: user.revision + 1, ..user.clone() };
+                // Somebody else may have done so just now; then theirs counts.
+                let written = unit.users().update(&next, user.revision).await?;
+                if written {
+                    self.note_mapped(unit, user, &next).await?;
+                }
+                Ok(written && rules::timeless(&user.mapped) != rules::timeless(&next.mapped))
+            })
+            .await?;
+        if changed {
+            self.rights_changed().await;
+        }
+        Ok(())
     }
 
     /// The directory does not know somebody any more: their sessions end, and so do the API keys that they made. What its groups
@@ -218,7 +228,9 @@ impl Access {
             self.deps.audit.append(unit, &system, event).await?;
             self.note_unadministered(unit, &before, Some(&next)).await
         })
-        .await
+        .await?;
+        self.rights_changed().await;
+        Ok(())
     }
 
     /// Writes down that where somebody logs in gives them something else now, if it does.

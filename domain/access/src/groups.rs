@@ -58,49 +58,52 @@ impl Access {
         let now = self.deps.clock.now();
         // Asked before the transaction, which must not wait for another connection; it decides where a mapping is found.
         let stepped_up = self.require_step_up(actor).await;
-        self.transaction(async |unit| {
-            lock_administrators(unit, &actor.tenant).await?;
-            let old = match id {
-                Some(id) => Some(unit.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?),
-                None => None,
-            };
-            let current = match &old {
-                Some(old) => Some((old.clone(), unit.groups().members(&actor.tenant, old.id).await?)),
-                None => None,
-            };
-            let change = change(current)?;
-            rules::check_words("displayName", &change.name)?;
-            let group = GroupRecord {
-                id: old.as_ref().map_or_else(|| self.deps.entropy.uuid_v7(now), |old| old.id),
-                tenant: actor.tenant.clone(),
-                name: change.name.trim().to_owned(),
-                external_id: change.external_id.clone(),
-                created_at: old.as_ref().map_or(now, |old| old.created_at),
-            };
-            self.check_group_grant(unit, actor, &stepped_up, &group.name).await?;
-            if let Some(old) = &old {
-                self.check_group_grant(unit, actor, &stepped_up, &old.name).await?;
-            }
-            unit.groups().put(&group).await?;
-            let before = unit.groups().members(&actor.tenant, group.id).await?;
-            let wanted: BTreeSet<UserId> = change.members.clone().unwrap_or_else(|| before.clone()).into_iter().collect();
-            for user in &wanted {
-                if unit.users().get(&actor.tenant, *user).await?.is_none() {
-                    return Err(Error::unprocessable_field("UNKNOWN_USER", "members", format!("there is no user {user}")));
+        let put = self
+            .transaction(async |unit| {
+                lock_administrators(unit, &actor.tenant).await?;
+                let old = match id {
+                    Some(id) => Some(unit.groups().get(&actor.tenant, id).await?.ok_or_else(|| Error::not_found("group"))?),
+                    None => None,
+                };
+                let current = match &old {
+                    Some(old) => Some((old.clone(), unit.groups().members(&actor.tenant, old.id).await?)),
+                    None => None,
+                };
+                let change = change(current)?;
+                rules::check_words("displayName", &change.name)?;
+                let group = GroupRecord {
+                    id: old.as_ref().map_or_else(|| self.deps.entropy.uuid_v7(now), |old| old.id),
+                    tenant: actor.tenant.clone(),
+                    name: change.name.trim().to_owned(),
+                    external_id: change.external_id.clone(),
+                    created_at: old.as_ref().map_or(now, |old| old.created_at),
+                };
+                self.check_group_grant(unit, actor, &stepped_up, &group.name).await?;
+                if let Some(old) = &old {
+                    self.check_group_grant(unit, actor, &stepped_up, &old.name).await?;
                 }
-            }
-            let wanted: Vec<UserId> = wanted.into_iter().collect();
-            unit.groups().set_members(&actor.tenant, group.id, &wanted).await?;
-            let touched: BTreeSet<UserId> = before.iter().chain(&wanted).copied().collect();
-            self.regroup(unit, actor, touched).await?;
-            let event = match &old {
-                Some(old) => Event::new("group.update", "group", group.id).before(&audited(old, &before)),
-                None => Event::new("group.create", "group", group.id),
-            };
-            self.deps.audit.append(unit, actor, event.after(&audited(&group, &wanted))).await?;
-            Ok((group, wanted))
-        })
-        .await
+                unit.groups().put(&group).await?;
+                let before = unit.groups().members(&actor.tenant, group.id).await?;
+                let wanted: BTreeSet<UserId> = change.members.clone().unwrap_or_else(|| before.clone()).into_iter().collect();
+                for user in &wanted {
+                    if unit.users().get(&actor.tenant, *user).await?.is_none() {
+                        return Err(Error::unprocessable_field("UNKNOWN_USER", "members", format!("there is no user {user}")));
+                    }
+                }
+                let wanted: Vec<UserId> = wanted.into_iter().collect();
+                unit.groups().set_members(&actor.tenant, group.id, &wanted).await?;
+                let touched: BTreeSet<UserId> = before.iter().chain(&wanted).copied().collect();
+                self.regroup(unit, actor, touched).await?;
+                let event = match &old {
+                    Some(old) => Event::new("group.update", "group", group.id).before(&audited(old, &before)),
+                    None => Event::new("group.create", "group", group.id),
+                };
+                self.deps.audit.append(unit, actor, event.after(&audited(&group, &wanted))).await?;
+                Ok((group, wanted))
+            })
+            .await?;
+        self.rights_changed().await;
+        Ok(put)
     }
 
     /// Removes a group. One that has mappings needs a fresh second factor.
@@ -117,7 +120,9 @@ impl Access {
             self.regroup(unit, actor, members.into_iter().collect()).await?;
             self.deps.audit.append(unit, actor, event).await
         })
-        .await
+        .await?;
+        self.rights_changed().await;
+        Ok(())
     }
 
     /// Membership in a mapped group is a grant like any other, and as dangerous.

@@ -304,7 +304,7 @@ impl Access {
             self.deps.audit.append(unit, actor, event).await
         })
         .await?;
-        self.principals.invalidate(&session.id).await;
+        self.session_changed(session.id).await;
         Err(reused())
     }
 
@@ -331,7 +331,7 @@ impl Access {
                 Ok(done)
             })
             .await?;
-        self.principals.invalidate(&id).await;
+        self.session_changed(id).await;
         Ok(done)
     }
 }

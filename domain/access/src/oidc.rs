@@ -92,7 +92,7 @@ impl Access {
             let rights = self.rights(read.as_ref(), &user).await?;
             Ok(Arc::new((user, rights)))
         };
-        self.strangers.try_get_with(key, load).await.map_err(|error: Arc<Error>| error.as_ref().clone())
+        self.callers.strangers.try_get_with(key, load).await.map_err(|error: Arc<Error>| error.as_ref().clone())
     }
 
     /// The record of an issuer's user, made or brought up to date.
@@ -130,7 +130,10 @@ impl Access {
                 .await?;
             // Another process may have changed the user just now: what it left is to be looked at.
             return match written {
-                true => Ok(next),
+                true => {
+                    self.rights_changed().await;
+                    Ok(next)
+                }
                 false => Err(Error::new(Kind::Unavailable, BUSY, "the user was changed meanwhile")),
             };
         }

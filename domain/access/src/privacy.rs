@@ -7,7 +7,7 @@ use omt_kernel::{
     access::{SessionRecord, UserRecord},
     governance::{EvidenceRecord, WorkflowFilter, WorkflowRecord},
     manifest::{ManifestFilter, ManifestRecord, ManifestState},
-    port::{UnitOfWork, whole},
+    port::{Stale, UnitOfWork, whole},
     record::ApiKeyRecord,
 };
 use serde_json::json;
@@ -170,7 +170,8 @@ impl Access {
             self.deps.audit.append(unit, actor, Event::new("privacy.erase", "user", id).detail(detail)).await
         })
         .await?;
-        self.forget_known();
+        self.rights_changed().await;
+        self.deps.broadcast.tell(Stale::Person(actor.tenant.clone(), subject.clone())).await;
         Ok(signed)
     }
 }

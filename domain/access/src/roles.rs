@@ -137,29 +137,33 @@ impl Access {
         check_description(&new.description)?;
         self.refuse_built_in(name)?;
         let now = self.deps.clock.now();
-        self.transaction(async |unit| {
-            lock_administrators(unit, &actor.tenant).await?;
-            unit.lock(&format!("roles:{}", actor.tenant)).await?;
-            let old = unit.roles().list(&actor.tenant).await?.into_iter().find(|role| role.name == name).ok_or_else(unknown)?;
-            check_revision("role", old.revision, if_match)?;
-            let role = RoleRecord {
-                description: new.description.clone(),
-                inherits: new.inherits.clone(),
-                permissions: new.permissions.clone(),
-                revision: old.revision + 1,
-                updated_at: now,
-                ..old.clone()
-            };
-            self.check_role(unit, actor, &old).await?;
-            self.check_role(unit, actor, &role).await?;
-            self.check_still_administered(unit, &old, &role).await?;
-            unit.roles().update(&role, old.revision).await?;
-            unit.roles().bump(&actor.tenant).await?;
-            let event = Event::new("role.update", "role", name).before(&old).after(&role);
-            self.deps.audit.append(unit, actor, event).await?;
-            Ok(role)
-        })
-        .await
+        let role = self
+            .transaction(async |unit| {
+                lock_administrators(unit, &actor.tenant).await?;
+                unit.lock(&format!("roles:{}", actor.tenant)).await?;
+                let old =
+                    unit.roles().list(&actor.tenant).await?.into_iter().find(|role| role.name == name).ok_or_else(unknown)?;
+                check_revision("role", old.revision, if_match)?;
+                let role = RoleRecord {
+                    description: new.description.clone(),
+                    inherits: new.inherits.clone(),
+                    permissions: new.permissions.clone(),
+                    revision: old.revision + 1,
+                    updated_at: now,
+                    ..old.clone()
+                };
+                self.check_role(unit, actor, &old).await?;
+                self.check_role(unit, actor, &role).await?;
+                self.check_still_administered(unit, &old, &role).await?;
+                unit.roles().update(&role, old.revision).await?;
+                unit.roles().bump(&actor.tenant).await?;
+                let event = Event::new("role.update", "role", name).before(&old).after(&role);
+                self.deps.audit.append(unit, actor, event).await?;
+                Ok(role)
+            })
+            .await?;
+        self.rights_changed().await;
+        Ok(role)
     }
 
     /// Refuses a change after which nobody would administer the tenant.
@@ -223,7 +227,9 @@ impl Access {
             unit.roles().bump(&actor.tenant).await?;
             self.deps.audit.append(unit, actor, Event::new("role.delete", "role", name).before(&old)).await
         })
-        .await
+        .await?;
+        self.rights_changed().await;
+        Ok(())
     }
 
     /// The tenant's group mappings.
@@ -303,6 +309,7 @@ impl Access {
             self.deps.audit.append(unit, actor, event).await
         })
         .await?;
+        self.rights_changed().await;
         Ok(mapping)
     }
 
@@ -319,7 +326,9 @@ impl Access {
             self.remap(unit, &actor.tenant).await?;
             self.deps.audit.append(unit, actor, Event::new("mapping.delete", "mapping", id).before(&audited(&old))).await
         })
-        .await
+        .await?;
+        self.rights_changed().await;
+        Ok(())
     }
 
     /// Applies the mappings anew to the groups that users were last seen in.

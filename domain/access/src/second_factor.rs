@@ -141,7 +141,7 @@ impl Access {
             self.deps.audit.append(unit, actor, Event::new("auth.step_up", "session", session)).await
         })
         .await?;
-        self.principals.invalidate(&session).await;
+        self.session_changed(session).await;
         Ok(())
     }
 
@@ -223,7 +223,7 @@ impl Access {
         })
         .await?;
         if let Some(session) = actor.session {
-            self.principals.invalidate(&session).await;
+            self.session_changed(session).await;
         }
         Ok(())
     }

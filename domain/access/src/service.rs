@@ -8,6 +8,7 @@ use crate::{
     tables::Tables,
     token,
 };
+use async_trait::async_trait;
 use jsonwebtoken::DecodingKey;
 use omt_audit::{AuditTrail, Event, Level, Outcome};
 use omt_crypto::{Algorithm, KeyStore, KeyStoreError, key_store::ensure, seal::Sealer};
@@ -15,7 +16,7 @@ use omt_kernel::{
     Actor, ApiKeyId, Error, Kind, Permission, Result, SessionId, TenantId, TenantSettings, UserId, Via,
     access::{RoleRecord, SessionRecord, UserRecord},
     pool::WorkPool,
-    port::{Authorizer, Clock, Database, Directory, Entropy, IssuerClient, RoleTable, UnitOfWork},
+    port::{Authorizer, Broadcast, Clock, Database, Directory, Entropy, IssuerClient, Remembers, RoleTable, Stale, UnitOfWork},
     retry,
 };
 use sha2::{Digest, Sha256};
@@ -26,7 +27,7 @@ use time::{Duration, OffsetDateTime};
 pub(crate) const TOKEN_KEY: &str = "access/token";
 /// The key store's name of the key from which the one that seals secrets is derived.
 const SEAL_KEY: &str = "access/seal";
-/// How old what is known of a session may be: half of what revocation may take.
+/// How old what is known of a session may be where no message says that it has changed: half of what revocation may take.
 const FRESH: std::time::Duration = std::time::Duration::from_millis(500);
 /// How often a session's use is noted.
 const NOTE_USE: Duration = Duration::minutes(1);
@@ -51,6 +52,8 @@ pub struct Dependencies {
     pub directory: Option<Arc<dyn Directory>>,
     /// How issuers are reached.
     pub issuers: Arc<dyn IssuerClient>,
+    /// How other processes hear of what they must forget.
+    pub broadcast: Arc<dyn Broadcast>,
 }
 
 /// What the operator decided.
@@ -102,6 +105,28 @@ pub(crate) struct Rights {
 /// An issuer's user, and what they may do.
 pub(crate) type Known = Arc<(UserRecord, Rights)>;
 
+/// What is known of callers for a moment. Its copies know the same.
+#[derive(Clone)]
+pub(crate) struct Callers {
+    pub(crate) principals: moka::future::Cache<SessionId, Arc<Principal>>,
+    /// Users of issuers' tokens, by tenant and name there.
+    pub(crate) strangers: moka::future::Cache<(TenantId, String), Known>,
+}
+
+#[async_trait]
+impl Remembers for Callers {
+    async fn forget(&self, stale: &Stale) {
+        match stale {
+            Stale::Session(id) => self.principals.invalidate(id).await,
+            Stale::Rights | Stale::Everything => {
+                self.principals.invalidate_all();
+                self.strangers.invalidate_all();
+            }
+            Stale::Settings(_) | Stale::Person(..) => {}
+        }
+    }
+}
+
 /// The use cases.
 pub struct Access {
     pub(crate) deps: Dependencies,
@@ -111,9 +136,7 @@ pub struct Access {
     verify_key: DecodingKey,
     /// Tokens seen of late, since each comes with many requests and an ECDSA verification costs more than most answers.
     verified: moka::sync::Cache<[u8; 32], token::Verified>,
-    pub(crate) principals: moka::future::Cache<SessionId, Arc<Principal>>,
-    /// Users of issuers' tokens, by tenant and name there.
-    pub(crate) strangers: moka::future::Cache<(TenantId, String), Known>,
+    pub(crate) callers: Callers,
     tables: Tables,
     pub(crate) pause: Pause,
     /// Uses of API keys that are being noted.
@@ -149,6 +172,11 @@ impl Access {
         let decoy = password::hash(&hex::encode(deps.entropy.secret()))?;
         let verify_key = token::decoding_key(&public)?;
         let tokens = std::time::Duration::from_secs(token::ACCESS_TOKEN.whole_seconds().unsigned_abs());
+        let callers = Callers {
+            principals: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
+            strangers: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
+        };
+        deps.broadcast.join(Arc::new(callers.clone()));
         let access = Self {
             issuers: Issuers::new(settings.oidc.clone(), deps.issuers.clone())?,
             tables: Tables::new(deps.authorizer.clone()),
@@ -157,8 +185,7 @@ impl Access {
             sealer,
             verify_key,
             verified: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(tokens).build(),
-            principals: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
-            strangers: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
+            callers,
             pause: Pause::default(),
             key_uses: moka::future::Cache::builder().max_capacity(100_000).time_to_live(FRESH).build(),
             decoy,
@@ -249,7 +276,7 @@ impl Access {
     }
 
     async fn principal(&self, id: SessionId, now: OffsetDateTime) -> Result<Arc<Principal>> {
-        let loaded = self.principals.try_get_with(id, async { self.load_principal(id, now).await.map(Arc::new) }).await;
+        let loaded = self.callers.principals.try_get_with(id, async { self.load_principal(id, now).await.map(Arc::new) }).await;
         loaded.map_err(|error: Arc<Error>| error.as_ref().clone())
     }
 
@@ -318,10 +345,14 @@ impl Access {
         Err(Error::new(Kind::Forbidden, "STEP_UP_REQUIRED", words))
     }
 
-    /// Rights have changed: here they hold at once, elsewhere when what is known there is read anew.
-    pub(crate) fn forget_known(&self) {
-        self.principals.invalidate_all();
-        self.strangers.invalidate_all();
+    /// Rights have changed: here they hold at once, elsewhere when the message is there, or when what is known there is read anew.
+    pub(crate) async fn rights_changed(&self) {
+        self.deps.broadcast.tell(Stale::Rights).await;
+    }
+
+    /// A session has ended, or what it may do has changed.
+    pub(crate) async fn session_changed(&self, id: SessionId) {
+        self.deps.broadcast.tell(Stale::Session(id)).await;
     }
 
     /// The user that an actor is, if it is one.

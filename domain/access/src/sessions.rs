@@ -81,9 +81,7 @@ impl Access {
             self.deps.audit.append(unit, actor, Event::new("auth.password", "user", id)).await
         })
         .await?;
-        if let Some(session) = actor.session {
-            self.principals.invalidate(&session).await;
-        }
+        self.rights_changed().await;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use omt_audit::Event;
 use omt_kernel::{
     Actor, Reach, Result, TenantId, UserId,
     access::{UserRecord, UserSource},
+    port::Stale,
 };
 use serde_json::json;
 
@@ -53,7 +54,9 @@ impl Access {
             unit.tenants().put(&tenant, wanted, self.deps.clock.now()).await?;
             self.deps.audit.append(unit, &Actor::system(tenant.clone()), event.after(wanted)).await
         })
-        .await
+        .await?;
+        self.deps.broadcast.tell(Stale::Settings(tenant)).await;
+        Ok(())
     }
 
     /// Makes the first user where nobody administers the default tenant. Returns the password when it had to be made up.

@@ -5,6 +5,7 @@ use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, UserId,
     access::{UserRecord, UserSource},
+    port::Stale,
 };
 use time::OffsetDateTime;
 
@@ -95,6 +96,8 @@ impl Access {
             let event = Event::new("tenant.update", "tenant", tenant).before(&old).after(&settings);
             self.deps.audit.append(unit, actor, event).await
         })
-        .await
+        .await?;
+        self.deps.broadcast.tell(Stale::Settings(tenant.clone())).await;
+        Ok(())
     }
 }

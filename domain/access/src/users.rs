@@ -262,7 +262,7 @@ impl Access {
                 Ok(next)
             })
             .await?;
-        self.forget_known();
+        self.rights_changed().await;
         Ok(next)
     }
 
@@ -281,7 +281,7 @@ impl Access {
             self.deps.audit.append(unit, actor, event).await
         })
         .await?;
-        self.forget_known();
+        self.rights_changed().await;
         Ok(())
     }
 

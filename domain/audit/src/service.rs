@@ -6,12 +6,13 @@ use crate::{
     note::VerifierKey,
     tiles::{self, join, located, tile_path, tile_width},
 };
+use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use omt_crypto::{Algorithm, KeyStore, KeyStoreError, key_store::ensure};
 use omt_kernel::{
     Actor, AuditId, Error, Kind, Permission, Result, TenantId,
     audit::{AuditEntry, AuditFilter, AuditPerson, CheckpointRecord},
-    port::{Clock, Database, Entropy, Listener, Page, TileStore, UnitOfWork},
+    port::{Clock, Database, Entropy, Listener, Page, Remembers, Stale, TileStore, UnitOfWork},
 };
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -95,6 +96,20 @@ struct Flood {
     dropped: u64,
 }
 
+/// Pseudonyms that are in the database.
+struct Pseudonyms(moka::future::Cache<(TenantId, String), String>);
+
+#[async_trait]
+impl Remembers for Pseudonyms {
+    async fn forget(&self, stale: &Stale) {
+        match stale {
+            Stale::Person(tenant, subject) => self.0.invalidate(&(tenant.clone(), subject.clone())).await,
+            Stale::Everything => self.0.invalidate_all(),
+            Stale::Session(_) | Stale::Rights | Stale::Settings(_) => {}
+        }
+    }
+}
+
 /// The audit log.
 pub struct AuditTrail {
     pub(crate) database: Arc<dyn Database>,
@@ -145,6 +160,11 @@ impl AuditTrail {
     pub fn heard_by(mut self, listener: Arc<dyn Listener>) -> Self {
         self.listener = Some(listener);
         self
+    }
+
+    /// What is remembered here and may change elsewhere.
+    pub fn remembered(&self) -> Arc<dyn Remembers> {
+        Arc::new(Pseudonyms(self.pseudonyms.clone()))
     }
 
     /// How much is written.

@@ -5,6 +5,7 @@ mod archive;
 mod direct;
 mod drafts;
 mod redaction;
+mod remembered;
 mod shared;
 mod signing;
 mod storage;
@@ -27,7 +28,7 @@ use omt_kernel::{
     Actor, Error, ManifestId, Permission, Result, TenantId, TenantSettings,
     manifest::{BlobRef, Classification, ManifestFilter, ManifestRecord, Relationship},
     pool::WorkPool,
-    port::{BlobStore, ByteStream, Clock, Content, Database, Entropy, Page, Telemetry, UnitOfWork},
+    port::{BlobStore, ByteStream, Clock, Content, Database, Entropy, Page, Remembers, Telemetry, UnitOfWork},
 };
 use omt_pki::Pki;
 use serde_json::Value;
@@ -74,8 +75,7 @@ pub struct Manifests {
     deps: Dependencies,
     /// Verification results by content, trust lists and policy. They end by time too, because certificates do.
     results: moka::future::Cache<[u8; 32], Arc<crate::Verification>>,
-    /// Settings change rarely and are needed always; one second old is new enough.
-    settings: moka::future::Cache<TenantId, TenantSettings>,
+    remembered: remembered::Remembered,
     /// Large files take turns before they take a thread of the pool.
     turns: Turns,
     /// Blobs whose use was noted of late.
@@ -108,9 +108,14 @@ impl Manifests {
             .weigher(|_, v: &Arc<crate::Verification>| v.weight())
             .time_to_live(RESULTS)
             .build();
-        let settings = moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(1)).build();
         let touched = moka::future::Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(12 * 3600)).build();
-        Self { deps, results, settings, turns: Turns::new(), touched }
+        let remembered = remembered::Remembered::new();
+        Self { deps, results, remembered, turns: Turns::new(), touched }
+    }
+
+    /// What is remembered here and may change elsewhere.
+    pub fn remembered(&self) -> Arc<dyn Remembers> {
+        Arc::new(self.remembered.clone())
     }
 
     /// The directory for uploads on their way in.
@@ -161,17 +166,13 @@ impl Manifests {
 
     /// Authorises and loads in one: what lies outside the actor's reach does not exist for them.
     async fn load(&self, actor: &Actor, id: ManifestId) -> Result<ManifestRecord> {
-        let found = self.deps.database.read().await?.manifests().get(&actor.tenant, id).await?;
+        let (database, telemetry) = (self.deps.database.as_ref(), self.deps.telemetry.as_ref());
+        let found = self.remembered.record(database, telemetry, &actor.tenant, id).await?;
         found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))
     }
 
     async fn settings(&self, actor: &Actor) -> Result<TenantSettings> {
-        if let Some(found) = self.settings.get(&actor.tenant).await {
-            return Ok(found);
-        }
-        let found = omt_kernel::tenant::settings(self.deps.database.read().await?.as_ref(), &actor.tenant).await?;
-        self.settings.insert(actor.tenant.clone(), found.clone()).await;
-        Ok(found)
+        self.remembered.settings(self.deps.database.as_ref(), &actor.tenant).await
     }
 
     /// The stored answer to this request, if it was made before.

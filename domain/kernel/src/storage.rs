@@ -47,6 +47,25 @@ impl FromStr for Tier {
     }
 }
 
+/// Where a copy of a blob is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a tier.
+    Tier(Tier),
+    /// At the replication target.
+    Replica,
+}
+
+impl Place {
+    /// The name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tier(tier) => tier.as_str(),
+            Self::Replica => "replica",
+        }
+    }
+}
+
 /// What a manifest needs a blob for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BlobRole {
@@ -146,6 +165,17 @@ pub struct BlobUse {
     pub held: bool,
     /// Until when it is kept at least, once it is archived.
     pub retain_until: Option<OffsetDateTime>,
+}
+
+/// The code of errors that mean: a stored blob has other bytes than its name says.
+pub const BLOB_DAMAGED: &str = "BLOB_DAMAGED";
+
+/// The code of errors that mean: the bytes are being removed just now, and may be stored again when that is over.
+pub const JUST_DELETED: &str = "CONTENT_JUST_DELETED";
+
+/// Bytes that are being removed just now.
+pub fn just_deleted() -> Error {
+    Error::new(Kind::Unavailable, JUST_DELETED, "the same content was being deleted; send it again").retry_after(1)
 }
 
 /// The code of errors that mean: the bytes are there, and must be restored before they can be read.

@@ -25,20 +25,31 @@ pub(crate) fn undecided() -> Error {
     Error::new(Kind::Unavailable, "POLICY_UNDECIDED", "a policy could not be asked in time; ask again").retry_after(2)
 }
 
-/// Versions whose expressions are compiled, as far as there is room. Its copies keep the same.
+/// Memory for verdicts.
+const VERDICTS: u64 = 16 << 20;
+
+/// Versions whose expressions are compiled, and what they said, as far as there is room. Its copies keep the same. A verdict is found
+/// by everything that it depends on, so that none has to be taken back.
 #[derive(Clone)]
-pub(crate) struct Kept(moka::sync::Cache<Key, Arc<Compiled>>);
+pub(crate) struct Kept {
+    compiled: moka::sync::Cache<Key, Arc<Compiled>>,
+    verdicts: moka::sync::Cache<[u8; 32], Arc<Verdict>>,
+}
 
 impl Kept {
     pub(crate) fn new() -> Self {
         let weight = |(_, name, _): &Key, compiled: &Arc<Compiled>| {
             u32::try_from(name.len() + compiled.policy.weight()).unwrap_or(u32::MAX)
         };
-        Self(moka::sync::Cache::builder().weigher(weight).max_capacity(COMPILED).build())
+        let size = |_: &[u8; 32], verdict: &Arc<Verdict>| u32::try_from(verdict.weight()).unwrap_or(u32::MAX);
+        Self {
+            compiled: moka::sync::Cache::builder().weigher(weight).max_capacity(COMPILED).build(),
+            verdicts: moka::sync::Cache::builder().weigher(size).max_capacity(VERDICTS).build(),
+        }
     }
 
     fn find(&self, key: &Key, policy: &Policy) -> Option<Arc<Compiled>> {
-        self.0.get(key).filter(|found| found.policy == *policy)
+        self.compiled.get(key).filter(|found| found.policy == *policy)
     }
 
     /// A version to be asked.
@@ -63,6 +74,13 @@ impl Ask {
         self.found.is_some()
     }
 
+    /// What it said of these facts before, and under which key. What takes no time is not remembered: it costs less than looking.
+    pub(crate) fn said(&self, facts: &Facts) -> (Option<[u8; 32]>, Option<Verdict>) {
+        let question = self.found.as_ref().filter(|_| self.takes_time()).and_then(|compiled| compiled.question(facts));
+        let said = question.and_then(|question| self.kept.verdicts.get(&question));
+        (question, said.map(|verdict| Verdict::clone(&verdict)))
+    }
+
     /// Whose policy, its name and its version.
     pub(crate) fn key(&self) -> &Key {
         &self.key
@@ -79,7 +97,7 @@ impl Ask {
         // Somebody who stood before this one in the queue may have done it.
         found.or_else(|| kept.find(&key, &policy)).unwrap_or_else(|| {
             let made = Arc::new(Compiled::new(policy, key.2));
-            kept.0.insert(key, made.clone());
+            kept.compiled.insert(key, made.clone());
             made
         })
     }
@@ -113,7 +131,7 @@ impl Desk {
         if !ask.takes_time() {
             return Ok(ask.compiled().evaluate(facts, &Deadline::after(LIMIT)));
         }
-        let seen = facts.clone();
+        let (seen, verdicts) = (facts.clone(), ask.kept.verdicts.clone());
         let work = move || {
             let left = || Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
             // Nobody waits for it any more.
@@ -123,7 +141,12 @@ impl Desk {
             let time = left().ok_or_else(undecided)?.min(LIMIT);
             let verdict = compiled.evaluate(&seen, &Deadline::after(time));
             // What was cut off then had less than its time.
-            left().map(|_| verdict).ok_or_else(undecided)
+            let verdict = left().map(|_| verdict).ok_or_else(undecided)?;
+            // What there was no time for may be said the next time.
+            if let Some(question) = compiled.question(&seen).filter(|_| !verdict.wants_time()) {
+                verdicts.insert(question, Arc::new(verdict.clone()));
+            }
+            Ok(verdict)
         };
         match tokio::time::timeout_at(until.into(), self.pool.run(work)).await {
             Ok(Err(error)) if error.kind == Kind::Unavailable => Err(undecided()),
@@ -193,6 +216,36 @@ mod tests {
         assert!(!ask(&kept, "true").is_known());
         let verdict = desk.judge(ask(&kept, "true"), &facts(), Instant::now() + LONG).await.unwrap();
         assert!(verdict.passed && ask(&kept, "true").is_known());
+    }
+
+    #[tokio::test]
+    async fn the_same_is_not_asked_twice() {
+        let (desk, kept) = (Arc::new(Desk::start(1, 1, LONG).unwrap()), Kept::new());
+        let about = |title: &str| Arc::new(Facts::new(json!({ "manifest": { "title": title } })));
+        let expression = "manifest.title == 'A'";
+        assert!(ask(&kept, expression).said(&about("A")).1.is_none());
+        let verdict = desk.judge(ask(&kept, expression), &about("A"), desk.until()).await.unwrap();
+        assert_eq!(ask(&kept, expression).said(&about("A")).1, Some(verdict));
+        // Other facts, another policy of the same name and version, and another word on the signature are other questions.
+        let mut unverified = Facts::new(json!({ "manifest": { "title": "A" } }));
+        unverified.unverified = true;
+        assert!(ask(&kept, expression).said(&about("B")).1.is_none());
+        assert!(ask(&kept, expression).said(&unverified).1.is_none());
+        assert!(ask(&kept, "true").said(&about("A")).1.is_none());
+        let mut shadow = ask(&kept, expression);
+        shadow.policy.shadow = true;
+        assert!(ask(&kept, expression).said(&about("A")).1.is_some() && kept.find(shadow.key(), &shadow.policy).is_none());
+    }
+
+    #[tokio::test]
+    async fn want_of_time_is_not_remembered() {
+        let (desk, kept) = (Arc::new(Desk::start(1, 1, LONG).unwrap()), Kept::new());
+        let slow = json!({ "manifest": { "title": "A" }, "ingredients": vec![json!({ "title": "x" }); 90] });
+        let expression = "ingredients.all(a, ingredients.all(b, ingredients.all(c, a.title == b.title && b.title == c.title)))";
+        let facts = Arc::new(Facts::new(slow));
+        let verdict = desk.judge(ask(&kept, expression), &facts, Instant::now() + Duration::from_millis(50)).await;
+        assert!(verdict.is_err() || verdict.unwrap().wants_time());
+        assert!(ask(&kept, expression).said(&facts).1.is_none());
     }
 
     #[tokio::test]

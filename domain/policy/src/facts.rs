@@ -8,6 +8,7 @@ use omt_claims::{
 };
 use omt_kernel::{Result, error::Context as _, manifest::ManifestRecord, record::VerificationRecord};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 /// The longest text that a policy sees.
 const MAX_TEXT: usize = 4_096;
@@ -64,6 +65,14 @@ impl Facts {
     /// Facts as they are given, of something stored whose signature was verified.
     pub fn new(value: Value) -> Self {
         Self { value, unverified: false, upload: false, verification: "verification".to_owned() }
+    }
+
+    /// SHA-256 of all that a verdict may depend on: what the record and its newest verification say, and with that the revision and
+    /// the trust lists of then.
+    pub(crate) fn digest(&self) -> Option<[u8; 32]> {
+        let Self { value, unverified, upload, verification } = self;
+        let written = serde_json::to_vec(&(value, unverified, upload, verification)).ok()?;
+        Some(Sha256::digest(written).into())
     }
 
     /// What a path leads to, whose word it is (`record`, `definition`, `claim`, `workflow`, `content`, or a verification's), and the

@@ -227,6 +227,21 @@ impl Verdict {
         self.rules.iter().filter(|rule| !rule.passed && rule.severity == Severity::Error)
     }
 
+    /// Whether something could not be said for want of time.
+    pub(crate) fn wants_time(&self) -> bool {
+        self.rules.iter().any(|rule| rule.reason == Some(Unsaid::ExpressionTooSlow))
+    }
+
+    /// About how many bytes it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let seen = |evidence: &Evidence| 256 + serde_json::to_string(evidence).map_or(0, |written| written.len());
+        let rule = |rule: &RuleVerdict| {
+            let words = rule.rule.len() + rule.location.len() + rule.expected.len() + rule.actual.len();
+            256 + words + rule.evidence.iter().map(seen).sum::<usize>()
+        };
+        256 + self.policy.len() + self.rules.iter().map(rule).sum::<usize>()
+    }
+
     /// How content stands with it.
     pub fn outcome(&self) -> Outcome {
         let mut broken = self.broken().peekable();

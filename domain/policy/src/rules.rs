@@ -8,6 +8,7 @@ use crate::{
 use cel::Context;
 use omt_kernel::manifest::Classification;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +27,8 @@ pub struct Compiled {
     expressions: BTreeMap<String, Result<Expression, String>>,
     /// What of the facts they name.
     roots: BTreeSet<&'static str>,
+    /// SHA-256 of the policy and its version; none of a policy that cannot be written.
+    digest: Option<[u8; 32]>,
 }
 
 /// What was found of a rule.
@@ -62,7 +65,13 @@ impl Compiled {
             false => names.into_iter().zip(expression::compile_all(sources)).collect(),
         };
         let roots = expressions.values().flatten().flat_map(Expression::roots).collect();
-        Self { policy, version, expressions, roots }
+        let digest = serde_json::to_vec(&(&policy, version)).ok().map(|written| Sha256::digest(written).into());
+        Self { policy, version, expressions, roots, digest }
+    }
+
+    /// By what a verdict of it on these facts is found again: everything that it depends on. None where that cannot be written.
+    pub(crate) fn question(&self, facts: &Facts) -> Option<[u8; 32]> {
+        Some(Sha256::new().chain_update(self.digest?).chain_update(facts.digest()?).finalize().into())
     }
 
     /// Whether there is anything in it that takes time.

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Threads that evaluate expressions and compile them for those who read and write policies, and how many may wait for one.
@@ -359,12 +359,23 @@ impl Policies {
             None => (force.enforced.ok_or_else(missing)?, None),
         };
         let desk = &self.readers;
-        let verdict = desk.judge(self.ask(tenant, newest), &facts, desk.until()).await?;
+        let verdict = self.judge(desk, self.ask(tenant, newest), &facts, desk.until()).await?;
         let in_force = match beside {
-            Some(version) => Some(desk.judge(self.ask(tenant, version), &facts, desk.until()).await?),
+            Some(version) => Some(self.judge(desk, self.ask(tenant, version), &facts, desk.until()).await?),
             None => None,
         };
         Ok(Answer { verdict, in_force })
+    }
+
+    /// What a version says, or said of the same before.
+    async fn judge(&self, desk: &Desk, ask: Ask, facts: &Arc<Facts>, until: Instant) -> Result<Verdict> {
+        if let (Some(_), said) = ask.said(facts) {
+            self.deps.telemetry.cache("policy_verdict", said.is_some());
+            if let Some(said) = said {
+                return Ok(said);
+            }
+        }
+        desk.judge(ask, facts, until).await
     }
 
     /// A version to be asked.
@@ -425,7 +436,7 @@ impl Standing for Policies {
                 self.watch.look(self.ask(&record.tenant, shadow), record.id, facts.clone());
             }
             let Some(version) = force.enforced else { continue };
-            let answer = self.guards.judge(self.ask(&record.tenant, version), &facts, until).await;
+            let answer = self.judge(&self.guards, self.ask(&record.tenant, version), &facts, until).await;
             said.hear(name, answer)?;
         }
         said.reasons()

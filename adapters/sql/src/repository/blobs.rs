@@ -2,7 +2,7 @@
 
 use crate::{
     Finish, Unit,
-    entity::{blob_uses, blobs as rows, manifests, replication},
+    entity::{blob_uses, blobs as rows, doomed_blobs, manifests, replication},
     failed, instant, micros, word,
 };
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use omt_kernel::{
     ManifestId, Result, TenantId,
     manifest::BlobRef,
     port::BlobRepository,
-    storage::{BlobRole, BlobUse, ReplicationState, StoredBlob, Tier, Unreplicated, Usage},
+    storage::{BlobRole, BlobUse, Place, ReplicationState, StoredBlob, Tier, Unreplicated, Usage},
 };
 use sea_orm::{
     ActiveValue::Set,
@@ -183,6 +183,26 @@ impl<C: Finish> BlobRepository for Unit<C> {
             .await
             .map_err(failed)?;
         Ok(done.rows_affected == 1)
+    }
+
+    async fn doom(&self, tenant: &TenantId, sha256: &str, place: Place, until: OffsetDateTime) -> Result<Uuid> {
+        let id = Uuid::new_v4();
+        let row = doomed_blobs::ActiveModel {
+            id: Set(id),
+            tenant: Set(tenant.to_string()),
+            sha256: Set(sha256.to_owned()),
+            place: Set(place.as_str().to_owned()),
+            until: Set(micros(until)),
+        };
+        // Those of processes that died.
+        let over = doomed_blobs::Column::Until.lt(micros(until - time::Duration::days(1)));
+        self.connection.later(doomed_blobs::Entity::delete_many().filter(over)).await.map_err(failed)?;
+        self.connection.later(doomed_blobs::Entity::insert(row)).await.map_err(failed)?;
+        Ok(id)
+    }
+
+    async fn spare(&self, doom: Uuid) -> Result<()> {
+        doomed_blobs::Entity::delete_by_id(doom).exec(&self.connection).await.map(drop).map_err(failed)
     }
 
     async fn drop_uses(&self, tenant: &TenantId, manifest: ManifestId, roles: &[BlobRole]) -> Result<Vec<BlobRef>> {

@@ -168,6 +168,17 @@ impl<C: Finish> ManifestRepository for Unit<C> {
             .transpose()
     }
 
+    async fn revision(&self, tenant: &TenantId, id: ManifestId) -> Result<Option<i64>> {
+        rows::Entity::find_by_id(id.0)
+            .filter(rows::Column::Tenant.eq(tenant.as_str()))
+            .select_only()
+            .column(rows::Column::Revision)
+            .into_tuple()
+            .one(&self.connection)
+            .await
+            .map_err(failed)
+    }
+
     async fn update(&self, record: &ManifestRecord, expected: i64) -> Result<bool> {
         let done = rows::Entity::update_many()
             .set(to_row(record)?)

@@ -1,7 +1,7 @@
 //! Formats that take a manifest between two of their bytes, so that nothing else changes.
 
 use omt_kernel::{Result, error::Context as _, port::Content};
-use std::borrow::Cow;
+use std::{borrow::Cow, io::Read};
 
 const APP11: u8 = 0xeb;
 
@@ -21,7 +21,11 @@ pub(super) fn place<'a>(format: &str, source: &'a Content, size: u64) -> Result<
     let bytes = match source {
         Content::Memory(bytes) => Cow::Borrowed(bytes.as_ref()),
         Content::File(temporary) => Cow::Owned(std::fs::read(temporary.path()).context("cannot read content")?),
-        Content::Stored(path) => Cow::Owned(std::fs::read(path).context("cannot read content")?),
+        Content::Stored(file) => {
+            let mut bytes = Vec::new();
+            file.open().and_then(|mut file| file.read_to_end(&mut bytes)).context("cannot read content")?;
+            Cow::Owned(bytes)
+        }
     };
     Ok(jpeg(&bytes).map(|at| Place { bytes, at }))
 }

@@ -2,27 +2,31 @@
 
 use crate::guard::ReadSeek;
 use omt_kernel::{Error, Result, error::Context as _, port::Content};
-use std::{fs::File, io::BufReader, io::Cursor, path::Path};
+use std::{
+    fs::File,
+    io::{BufReader, Cursor},
+};
+
+/// How much is read from a file at once.
+const BUFFER: usize = 256 << 10;
 
 /// Content as a stream.
 pub(crate) fn open(content: &Content) -> Result<Box<dyn ReadSeek + '_>> {
-    let file = |path: &Path| -> Result<Box<dyn ReadSeek>> {
-        Ok(Box::new(BufReader::with_capacity(256 << 10, File::open(path).context("cannot open content")?)))
-    };
-    match content {
-        Content::Memory(bytes) => Ok(Box::new(Cursor::new(bytes.as_ref()))),
-        Content::File(temporary) => file(temporary.path()),
-        Content::Stored(path) => file(path),
-    }
+    Ok(match content {
+        Content::Memory(bytes) => Box::new(Cursor::new(bytes.as_ref())),
+        Content::File(temporary) => {
+            Box::new(BufReader::with_capacity(BUFFER, File::open(temporary.path()).context("cannot open content")?))
+        }
+        Content::Stored(file) => Box::new(BufReader::with_capacity(BUFFER, file.open().context("cannot open content")?)),
+    })
 }
 
 /// Content's number of bytes.
 pub(crate) fn len(content: &Content) -> Result<u64> {
-    let file =
-        |path: &Path| std::fs::metadata(path).map(|m| m.len()).map_err(|e| Error::internal("cannot stat content").caused_by(e));
-    match content {
-        Content::Memory(bytes) => Ok(bytes.len() as u64),
-        Content::File(temporary) => file(temporary.path()),
-        Content::Stored(path) => file(path),
-    }
+    let len = match content {
+        Content::Memory(bytes) => return Ok(bytes.len() as u64),
+        Content::File(temporary) => std::fs::metadata(temporary.path()).map(|found| found.len()),
+        Content::Stored(file) => file.len(),
+    };
+    len.map_err(|e| Error::internal("cannot stat content").caused_by(e))
 }

@@ -61,8 +61,7 @@ impl Manifests {
             let Some((blob, _)) = uses.iter().find(|(blob, _)| blob.sha256 == *sha256) else { continue };
             unit.lock(&storage::lock_name(&record.tenant, sha256)).await?;
             if !storage::while_locked(self.deps.blobs.exists(&record.tenant, blob)).await? {
-                let words = "the same content was being deleted; send it again";
-                return Err(Error::new(Kind::Unavailable, "CONTENT_JUST_DELETED", words).retry_after(1));
+                return Err(storage::just_deleted());
             }
         }
         unit.blobs().add_uses(&record.tenant, record.id, &uses, record.updated_at).await

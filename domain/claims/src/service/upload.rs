@@ -19,7 +19,7 @@ use omt_kernel::{
     Actor, Error, ManifestId, Permission, Result,
     error::Context as _,
     manifest::{Classification, IngredientRecord, ManifestRecord, ManifestState, Relationship},
-    port::Content,
+    port::{Content, StoredFile},
     retry,
 };
 use serde_json::json;
@@ -259,7 +259,7 @@ fn title_of(new: &NewManifest) -> String {
 fn share(content: &mut Content) -> Content {
     match content {
         Content::Memory(bytes) => Content::Memory(bytes.clone()),
-        Content::File(temporary) => Content::Stored(temporary.path().to_owned()),
-        Content::Stored(path) => Content::Stored(path.clone()),
+        Content::File(temporary) => Content::Stored(StoredFile::at(temporary.path().to_owned())),
+        Content::Stored(file) => Content::Stored(file.clone()),
     }
 }

@@ -2,6 +2,8 @@
 
 mod access;
 mod badges;
+mod broadcast;
+mod content;
 mod governance;
 mod messages;
 mod page;
@@ -11,6 +13,8 @@ pub use access::{
     RoleTable, SessionRepository, UserRepository, Wanted,
 };
 pub use badges::BadgeRepository;
+pub use broadcast::{Broadcast, Local, Remembers, SharedPace, Stale};
+pub use content::{Content, StoredFile, TemporaryFile};
 pub use governance::{ComplianceRepository, DocumentRepository, NotificationRepository, TaskRepository, WorkflowRepository};
 pub use messages::{Listener, Mail, Mailer, WebhookAnswer, WebhookRepository, WebhookSender};
 pub use page::{Page, whole};
@@ -21,17 +25,12 @@ use crate::{
     job::{AttemptEnd, DueJob, JobFilter, JobRecord},
     manifest::{BlobRef, Heading, ManifestFilter, ManifestRecord},
     record::{CertificateRecord, IdempotencyRecord, VerificationRecord},
-    storage::{Availability, BlobRole, BlobUse, Lock, Locked, ReplicationState, StoredBlob, Tier, Unreplicated, Usage},
+    storage::{Availability, BlobRole, BlobUse, Lock, Locked, Place, ReplicationState, StoredBlob, Tier, Unreplicated, Usage},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, ops::Range, path::Path, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -49,39 +48,6 @@ pub trait Entropy: Send + Sync {
     fn uuid_v4(&self) -> Uuid;
     /// 32 random bytes.
     fn secret(&self) -> [u8; 32];
-}
-
-/// Bytes on their way into or out of the blob store: small ones in memory, large ones in a temporary file.
-#[derive(Debug)]
-pub enum Content {
-    /// In memory.
-    Memory(Bytes),
-    /// In a file that is removed when this is dropped, unless the blob store took it over.
-    File(TemporaryFile),
-    /// In a file that belongs to the blob store; read only.
-    Stored(PathBuf),
-}
-
-/// A file that is removed on drop.
-#[derive(Debug)]
-pub struct TemporaryFile(PathBuf);
-
-impl TemporaryFile {
-    /// Takes charge of the file at `path`.
-    pub fn new(path: PathBuf) -> Self {
-        Self(path)
-    }
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        // Already gone when the blob store renamed it into place; nothing else can be done about a failure here.
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 /// A stream of content.
@@ -214,7 +180,8 @@ pub struct Listed {
 /// Blob stores by tier.
 #[async_trait]
 pub trait TieredStore: BlobStore {
-    /// Copies a blob to another tier, and reads the copy back: it is good when its SHA-256 is, and is settled only then.
+    /// Copies a blob to another tier, and reads the copy back: it is good when its SHA-256 is, and is settled only then. One that is not
+    /// is left there ([`crate::storage::BLOB_DAMAGED`]): only who looks at records knows whether it may go.
     async fn copy(&self, tenant: &TenantId, blob: &BlobRef, from: Tier, to: Tier) -> Result<()>;
     /// Fails unless the tier has the blob with the right bytes. One that is archived where blobs are archived only after they were
     /// read back counts as right: it was.
@@ -341,6 +308,8 @@ pub trait ManifestRepository: Send + Sync {
     async fn insert(&self, record: &ManifestRecord) -> Result<()>;
     /// Finds a record of this tenant.
     async fn get(&self, tenant: &TenantId, id: ManifestId) -> Result<Option<ManifestRecord>>;
+    /// The revision that a record of this tenant has now. A record with the same revision is the same.
+    async fn revision(&self, tenant: &TenantId, id: ManifestId) -> Result<Option<i64>>;
     /// Replaces the record if its revision is still `expected`; false when it is not.
     async fn update(&self, record: &ManifestRecord, expected: i64) -> Result<bool>;
     /// Newest first.
@@ -376,6 +345,11 @@ pub trait BlobRepository: Send + Sync {
     async fn uses(&self, tenant: &TenantId, sha256: &str) -> Result<Vec<BlobUse>>;
     /// Moves the record from one tier to another; false when it is not in the first.
     async fn set_tier(&self, tenant: &TenantId, sha256: &str, from: Tier, to: Tier) -> Result<bool>;
+    /// Notes that a blob is about to be removed from a place. From the commit until it is spared, or until that time, no record can name
+    /// it there: whoever tries fails with [`crate::storage::JUST_DELETED`]. Committed before the store is asked.
+    async fn doom(&self, tenant: &TenantId, sha256: &str, place: Place, until: OffsetDateTime) -> Result<Uuid>;
+    /// That removal is over.
+    async fn spare(&self, doom: Uuid) -> Result<()>;
     /// A manifest needs what it has in these roles no longer. Gives the blobs that nobody needs now, and forgets them.
     async fn drop_uses(&self, tenant: &TenantId, manifest: ManifestId, roles: &[BlobRole]) -> Result<Vec<BlobRef>>;
     /// Notes where copies go; since when they go there. What was copied elsewhere before is not there.
@@ -546,6 +520,8 @@ pub trait Cache: Send + Sync {
 /// What is read when metrics are asked for, rather than counted as it happens.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
+    /// Whether the database answered. Where it did not, nothing else is known but connections.
+    pub database_up: bool,
     /// Jobs by kind and state.
     pub jobs: Vec<(String, String, u64)>,
     /// Database connections by state.
