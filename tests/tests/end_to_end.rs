@@ -9,6 +9,7 @@ mod audit_retention;
 mod authorization;
 mod badges;
 mod cdn;
+mod chains;
 mod command_line;
 mod compliance;
 mod compliance_turns;
