@@ -158,6 +158,7 @@ impl Modify for Bearer {
         routes::compliance::check,
         routes::compliance::reports,
         routes::compliance::policies,
+        routes::compliance::get_policy,
         routes::compliance::put_policy,
         routes::compliance::add_consent,
         routes::compliance::add_clearance,

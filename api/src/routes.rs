@@ -241,7 +241,11 @@ fn governance(config: &mut web::ServiceConfig) {
         .service(at("/api/v1/compliance/check", "POST").route(web::post().to(compliance::check)))
         .service(at("/api/v1/compliance/reports/{id}", "GET").route(web::get().to(compliance::reports)))
         .service(at("/api/v1/compliance/policies", "GET").route(web::get().to(compliance::policies)))
-        .service(at("/api/v1/compliance/policies/{name}", "PUT").route(web::put().to(compliance::put_policy)))
+        .service(
+            at("/api/v1/compliance/policies/{name}", "GET, PUT")
+                .route(web::get().to(compliance::get_policy))
+                .route(web::put().to(compliance::put_policy)),
+        )
         .service(at("/api/v1/compliance/consents", "POST").route(web::post().to(compliance::add_consent)))
         .service(at("/api/v1/compliance/clearances", "POST").route(web::post().to(compliance::add_clearance)))
         .service(at("/api/v1/compliance/rights", "POST").route(web::post().to(compliance::add_rights)))

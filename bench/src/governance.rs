@@ -12,7 +12,7 @@ use omt_kernel::{
     manifest::{BlobRef, Classification, IngredientRecord, ManifestRecord, ManifestState, Relationship},
     port::Database,
 };
-use omt_policy::{Deadline, Dependencies, Facts, Policies, Policy, rules::Compiled};
+use omt_policy::{Deadline, Dependencies, Facts, Policies, Policy, Verified, rules::Compiled};
 use omt_sql::SqlDatabase;
 use reqwest::{Client, multipart};
 use serde_json::{Value, json};
@@ -218,11 +218,11 @@ async fn through_the_service(policy: Policy, metadata: serde_json::Map<String, V
     unit.manifests().insert(&draft).await.unwrap();
     unit.commit().await.unwrap();
     policies.create(&actor, policy).await.unwrap();
-    assert!(policies.evaluate(&actor, draft.id, "bench", None).await.unwrap().verdict.passed);
+    assert!(policies.evaluate(&actor, draft.id, "bench", Verified::No).await.unwrap().verdict.passed);
     let mut times = Vec::new();
     for _ in 0..10_000 {
         let begun = Instant::now();
-        black_box(policies.evaluate(&actor, draft.id, "bench", None).await.unwrap());
+        black_box(policies.evaluate(&actor, draft.id, "bench", Verified::No).await.unwrap());
         times.push(begun.elapsed().as_secs_f64());
     }
     say("the same through the service, with manifest and policy read from SQLite", times);

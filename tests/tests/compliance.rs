@@ -122,10 +122,32 @@ async fn evidence_is_of_the_right_people_for_this_content() {
     let path = format!("/api/v1/compliance/records/{}", id(&abroad));
     problem(reviewer.request("DELETE", &path).send().await.unwrap(), 409, "NOT_WITHDRAWABLE").await;
 
+    // What a reviewer saw in it, its author does not take back; another reviewer may.
+    let seen = json!({ "manifest_id": id(&other), "persons": ["Bob"], "audience": "public", "destinations": ["SG"] });
+    let made = ok(reviewer.post("/api/v1/compliance/declarations", seen).await, StatusCode::CREATED).await;
+    assert_eq!(made["evidence"]["reviewed"], true);
+    problem(author.post("/api/v1/compliance/declarations", declare(&["SG"])).await, 403, "REVIEWED_DECLARATION").await;
+    let consent = async || rule(&check(&reviewer, &other, "pdpa_compliance").await, "pdpa_consent")["status"].clone();
+    assert_eq!(consent().await, "failed");
+    ok(approver.post("/api/v1/compliance/declarations", declare(&["SG"])).await, StatusCode::CREATED).await;
+    assert_eq!(consent().await, "passed");
+
     // A policy of the tenant's own, and one that everybody has.
     let own = server.request("PUT", "/api/v1/compliance/policies/house").json(&json!({ "rules": ["retention_policy"] }));
-    ok(own.send().await.unwrap(), StatusCode::OK).await;
+    assert_eq!(ok(own.send().await.unwrap(), StatusCode::OK).await["version"], 1);
     assert_eq!(check(&reviewer, &draft, "house").await["status"], "passed");
+    // Changed by who saw it, and kept as it was.
+    let path = "/api/v1/compliance/policies/house";
+    let again = |tag: &str| {
+        let body = json!({ "rules": ["retention_policy", "legal_review"] });
+        server.request("PUT", path).header("if-match", tag).json(&body).send()
+    };
+    problem(again("\"7\"").await.unwrap(), 412, "REVISION_MISMATCH").await;
+    assert_eq!(ok(again("\"1\"").await.unwrap(), StatusCode::OK).await["version"], 2);
+    let rules = async |path: &str| author.get(path).await["rules"].clone();
+    assert_eq!(rules(path).await, json!(["legal_review", "retention_policy"]));
+    assert_eq!(rules(&format!("{path}?version=1")).await, json!(["retention_policy"]));
+    problem(author.request("GET", &format!("{path}?version=3")).send().await.unwrap(), 404, "UNKNOWN_POLICY").await;
     let shipped =
         server.request("PUT", "/api/v1/compliance/policies/public_content").json(&json!({ "rules": ["retention_policy"] }));
     problem(shipped.send().await.unwrap(), 409, "BUILT_IN_POLICY").await;
@@ -145,6 +167,18 @@ async fn an_ingredients_classification_is_not_lowered() {
     assert_eq!(found["status"], "failed", "{report:#}");
     assert!(found["actual"].as_str().unwrap().contains("map.png"), "{found}");
     assert_eq!(check(&reviewer, &map, "internal_content").await["status"], "passed");
+
+    // What was said of the poster turns with the map, both ways.
+    let class = async |class: &str| {
+        let change =
+            server.request("PATCH", &format!("/api/v1/manifests/{}", id(&map))).json(&json!({ "classification": class }));
+        ok(change.send().await.unwrap(), StatusCode::OK).await
+    };
+    let expected = [("failed", "passed"), ("passed", "failed")].map(|(from, to)| (from.to_owned(), to.to_owned()));
+    class("public").await;
+    until("it passes", async || crate::compliance_turns::turns(&server, &poster).await == expected[..1]).await;
+    class("secret").await;
+    until("it fails", async || crate::compliance_turns::turns(&server, &poster).await == expected).await;
 }
 
 fn policy(name: &str, expression: &str) -> Value {

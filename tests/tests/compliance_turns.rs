@@ -5,7 +5,7 @@ use crate::{
     compliance::check,
     workflow::{Person, jpeg_with_xmp, with_person},
 };
-use omt_tests::{Server, fixture, id, ok, problem, until};
+use omt_tests::{Server, combination, fixture, id, ok, problem, until};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -21,7 +21,7 @@ async fn told(person: &Person<'_>, manifest: &Value, policy: &str) -> usize {
 }
 
 /// The turns of a manifest's reports that the log has, oldest first.
-async fn turns(server: &Server, manifest: &Value) -> Vec<(String, String)> {
+pub(crate) async fn turns(server: &Server, manifest: &Value) -> Vec<(String, String)> {
     let path = format!("/api/v1/admin/audit-logs?action=compliance.turn&resource={}&limit=200", id(manifest));
     let log = server.json(&path).await;
     let text = |entry: &Value, name: &str| entry["entry"]["detail"][name].as_str().unwrap().to_owned();
@@ -144,6 +144,21 @@ async fn what_ends_turns_reports_by_itself() {
     ok(two.post(&format!("/api/v1/compliance/override/{}/approve", id(&asked)), json!({})).await, StatusCode::OK).await;
     assert_eq!(check(&reviewer, &draft, "house").await["status"], "warning", "it is overridden");
     until("a notice about the override", async || told(&creator, &draft, "house").await == 1).await;
+}
+
+#[tokio::test]
+async fn settings_turn_reports() {
+    if combination::current() != combination::ALL[0] {
+        return;
+    }
+    let server = Server::start().await;
+    let draft = ok(server.upload("a.jpg", fixture("a.jpg"), &[]).await, StatusCode::CREATED).await;
+    let body = json!({ "manifest_id": id(&draft), "policy_name": "internal_content" });
+    let checked = ok(server.request("POST", "/api/v1/compliance/check").json(&body).send().await.unwrap(), StatusCode::OK).await;
+    assert_eq!(checked["status"], "passed", "{checked:#}");
+    // Who approves was not asked for when it was checked.
+    let server = server.restart_with("[tenant_defaults.approval]\ninternal = \"default\"\n").await;
+    until("a turn for the settings", async || turns(&server, &draft).await == [pair("passed", "pending")]).await;
 }
 
 #[tokio::test]

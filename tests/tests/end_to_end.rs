@@ -10,6 +10,7 @@ mod authorization;
 mod badges;
 mod caches;
 mod cdn;
+mod chains;
 mod command_line;
 mod compliance;
 mod compliance_turns;

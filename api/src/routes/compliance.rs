@@ -9,7 +9,7 @@ use crate::{
 };
 use actix_web::{HttpResponse, http::header, web};
 use omt_compliance::{
-    NewClearance, NewOverride, Policy, Report, RuleName,
+    NewClearance, NewOverride, Policy, PolicyVersion, Report, RuleName,
     model::{Area, Consent, Declaration, Override, Rights},
 };
 use omt_kernel::{EvidenceId, ManifestId, governance::EvidenceRecord};
@@ -73,6 +73,9 @@ pub struct CompliancePolicy {
     /// Rules by name.
     #[schema(example = json!(["pdpa_consent", "legal_review"]))]
     rules: BTreeSet<String>,
+    /// Its version, of which the entity tag is made. What is sent is not looked at.
+    #[serde(default)]
+    version: u32,
 }
 
 /// Policies.
@@ -82,11 +85,34 @@ pub struct CompliancePolicies {
     items: Vec<CompliancePolicy>,
 }
 
-impl From<Policy> for CompliancePolicy {
-    fn from(policy: Policy) -> Self {
+impl From<PolicyVersion> for CompliancePolicy {
+    fn from(PolicyVersion { policy, version }: PolicyVersion) -> Self {
         let rules = policy.rules.iter().map(ToString::to_string).collect();
-        Self { name: policy.name, description: policy.description, rules }
+        Self { name: policy.name, description: policy.description, rules, version }
     }
+}
+
+fn one_policy(found: PolicyVersion) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::ETAG, format!("\"{}\"", found.version))).json(CompliancePolicy::from(found))
+}
+
+/// Which version.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct CompliancePolicyQuery {
+    /// The version; the newest, which is in force, when absent.
+    version: Option<u32>,
+}
+
+/// A compliance policy, as it is in force or as it was.
+#[utoipa::path(get, path = "/api/v1/compliance/policies/{name}", tag = "compliance", params(("name" = String, Path,), CompliancePolicyQuery), security(("bearer" = [])), responses((status = 200, body = CompliancePolicy), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody, description = "UNKNOWN_POLICY")))]
+pub async fn get_policy(
+    state: web::Data<ApiState>,
+    caller: Caller<may::ManifestRead>,
+    name: web::Path<String>,
+    query: web::Query<CompliancePolicyQuery>,
+) -> Result<HttpResponse, Problem> {
+    Ok(one_policy(state.compliance.policy_version(&caller.0, &name, query.version).await?))
 }
 
 /// Lists compliance policies.
@@ -96,16 +122,17 @@ pub async fn policies(state: web::Data<ApiState>, caller: Caller<may::ManifestRe
     Ok(HttpResponse::Ok().json(CompliancePolicies { items }))
 }
 
-/// Makes or changes a compliance policy of the tenant's own.
-#[utoipa::path(put, path = "/api/v1/compliance/policies/{name}", tag = "compliance", params(("name" = String, Path,)), request_body = CompliancePolicy, security(("bearer" = [])), responses((status = 200, body = CompliancePolicy), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody, description = "BUILT_IN_POLICY"), (status = 422, body = ProblemBody)))]
+/// Makes or changes a compliance policy of the tenant's own, as a new version.
+#[utoipa::path(put, path = "/api/v1/compliance/policies/{name}", tag = "compliance", params(("name" = String, Path,), ("If-Match" = Option<String>, Header, description = "The version you saw")), request_body = CompliancePolicy, security(("bearer" = [])), responses((status = 200, body = CompliancePolicy), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody, description = "BUILT_IN_POLICY"), (status = 412, body = ProblemBody, description = "REVISION_MISMATCH"), (status = 422, body = ProblemBody)))]
 pub async fn put_policy(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::AdminPolicies, CompliancePolicy>,
     name: web::Path<String>,
+    if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     let rules = body.rules.iter().map(|rule| wire::word::<RuleName>("rules", rule)).collect::<Result<_, _>>()?;
     let policy = Policy { name: name.into_inner(), description: body.description, rules };
-    Ok(HttpResponse::Ok().json(CompliancePolicy::from(state.compliance.put_policy(&actor, policy).await?)))
+    Ok(one_policy(state.compliance.put_policy(&actor, policy, if_match.0).await?))
 }
 
 /// A consent. The person's reference is hashed and not kept.
@@ -301,8 +328,9 @@ pub async fn add_rights(
     Ok(record(made, HttpResponse::Created()))
 }
 
-/// Records what the maker of content says of it; the newest counts.
-#[utoipa::path(post, path = "/api/v1/compliance/declarations", tag = "compliance", request_body = DeclarationRequest, security(("bearer" = [])), responses((status = 201, body = EvidenceBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "OTHER_CONTENT"), (status = 422, body = ProblemBody)))]
+/// Records what somebody says of content; the newest counts. What one says who checks compliance and did not make it is replaced only by
+/// such a one.
+#[utoipa::path(post, path = "/api/v1/compliance/declarations", tag = "compliance", request_body = DeclarationRequest, security(("bearer" = [])), responses((status = 201, body = EvidenceBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody, description = "FORBIDDEN, REVIEWED_DECLARATION"), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "OTHER_CONTENT"), (status = 422, body = ProblemBody)))]
 pub async fn declare(
     state: web::Data<ApiState>,
     CallerWith(actor, body, _): CallerWith<may::Declare, DeclarationRequest>,
@@ -314,6 +342,7 @@ pub async fn declare(
         audience: body.audience,
         destinations: body.destinations,
         export_code: body.export_code,
+        reviewed: false,
     };
     let (id, seen) = (ManifestId(body.manifest_id), body.content_sha256.as_deref());
     let made = state.compliance.declare(&actor, id, &body.persons, declaration, seen).await?;

@@ -13,9 +13,8 @@ use actix_web::{
     http::header,
     web::{self, Payload},
 };
-use omt_claims::service::VerifyTarget;
 use omt_kernel::{Error, ManifestId, error::Context as _};
-use omt_policy::{Answer, Findings, Policy, Shown, Version};
+use omt_policy::{Answer, Findings, Policy, Shown, Verified, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -282,14 +281,15 @@ pub async fn verify(
             let body: PolicyCheckRequest = json_body(&request, &mut payload.into_inner()).await?;
             let id = ManifestId(body.manifest_id);
             let signed = state.manifests.get(&actor, id).await?.signed.is_some();
-            let verified: Option<Value> = match signed {
+            let verified = match signed {
                 true => {
-                    let report = state.manifests.verify(&actor, VerifyTarget::Stored(id), false).await?;
-                    Some(serde_json::to_value(report).context("a report cannot be written")?)
+                    let (report, crjson) = state.manifests.verify_in_full(&actor, id).await?;
+                    Some((serde_json::to_value(report).context("a report cannot be written")?, crjson))
                 }
                 false => None,
             };
-            state.policies.evaluate(&actor, id, &body.policy_name, verified.as_ref()).await?
+            let verified = verified.as_ref().map_or(Verified::No, |(report, crjson)| Verified::Now(report, crjson.as_ref()));
+            state.policies.evaluate(&actor, id, &body.policy_name, verified).await?
         }
     };
     Ok(HttpResponse::Ok().json(verdict))

@@ -8,6 +8,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, ApiKeyId, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, UserId, Via,
+    person::{MAKERS, behind},
     port::{Page, UnitOfWork, whole},
     record::ApiKeyRecord,
 };
@@ -18,8 +19,6 @@ use time::{Duration, OffsetDateTime};
 pub(crate) const PREFIX: &str = "omt_";
 /// How often a key's use is noted, and whoever made it looked at.
 const NOTE_USE: Duration = Duration::minutes(1);
-/// A key may be made with a key, and so on for so many. More are made only to tire whoever follows them.
-const MAKERS: usize = 64;
 
 /// A request for an API key.
 #[derive(Debug, Clone)]
@@ -44,20 +43,6 @@ fn audited(key: &ApiKeyRecord) -> serde_json::Value {
 /// Every key that a subject of the tenant made, revoked ones too.
 pub(crate) async fn keys_of(unit: &dyn UnitOfWork, tenant: &TenantId, maker: &str) -> Result<Vec<ApiKeyRecord>> {
     whole(|key: &ApiKeyRecord| key.id.0, async |page| unit.api_keys().made_by(tenant, maker, page).await).await
-}
-
-/// Who is behind what a subject of the tenant does: the same subject, or whoever made the first of the keys that made this one.
-/// A key that was revoked is followed like any other, since its successor may have been made with it. None when there is no such
-/// key, or when there are too many.
-async fn behind(read: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<(TenantId, String)>> {
-    let (mut tenant, mut subject) = (tenant.clone(), subject.to_owned());
-    for _ in 0..=MAKERS {
-        let Some(id) = subject.strip_prefix("key:") else { return Ok(Some((tenant, subject))) };
-        let Ok(id) = id.parse() else { return Ok(None) };
-        let Some(key) = read.api_keys().acting(&tenant, id).await? else { return Ok(None) };
-        (tenant, subject) = (key.managed_by, key.created_by);
-    }
-    Ok(None)
 }
 
 fn revoked(words: &str) -> Error {

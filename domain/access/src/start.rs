@@ -48,7 +48,10 @@ impl Access {
             let event = match unit.tenants().settings(&tenant).await? {
                 // Another process did so just now.
                 Some(old) if old == *wanted => return Ok(()),
-                Some(old) => Event::new("tenant.update", "tenant", &tenant).before(&old),
+                Some(old) => {
+                    self.remeasure(unit, &tenant, &old, wanted).await?;
+                    Event::new("tenant.update", "tenant", &tenant).before(&old)
+                }
                 None => Event::new("tenant.create", "tenant", &tenant),
             };
             unit.tenants().put(&tenant, wanted, self.deps.clock.now()).await?;

@@ -2,10 +2,12 @@
 
 use crate::{Access, password, rules, users::audited};
 use omt_audit::Event;
+use omt_jobs::NewJob;
 use omt_kernel::{
     Actor, Error, Kind, Permission, Reach, Result, TenantId, TenantSettings, UserId,
     access::{UserRecord, UserSource},
-    port::Stale,
+    governance::{BY_SETTINGS, REMEASURE},
+    port::{Stale, UnitOfWork},
 };
 use time::OffsetDateTime;
 
@@ -81,6 +83,31 @@ impl Access {
         .await
     }
 
+    /// Has compliance look again at what it said of the tenant's content, where it may say something else by new settings.
+    pub(crate) async fn remeasure(
+        &self,
+        unit: &dyn UnitOfWork,
+        tenant: &TenantId,
+        old: &TenantSettings,
+        new: &TenantSettings,
+    ) -> Result<()> {
+        if !new.measures_otherwise(old) {
+            return Ok(());
+        }
+        let now = self.deps.clock.now();
+        let job = NewJob {
+            tenant: Some(tenant.clone()),
+            kind: REMEASURE,
+            payload: serde_json::json!({ "key": BY_SETTINGS }),
+            // One for each change: one that runs already may have looked before it.
+            unique_key: Some(format!("{REMEASURE}:{tenant}:{BY_SETTINGS}:{}", now.unix_timestamp_nanos())),
+            priority: 0,
+            run_at: now,
+            max_attempts: 8,
+        };
+        omt_jobs::enqueue(unit, self.deps.clock.as_ref(), self.deps.entropy.as_ref(), job).await.map(drop)
+    }
+
     /// Replaces a tenant's settings. Those of the default tenant are the configuration's.
     pub async fn update_tenant(&self, actor: &Actor, tenant: &TenantId, settings: TenantSettings) -> Result<()> {
         self.require_platform(actor)?;
@@ -93,6 +120,7 @@ impl Access {
         self.transaction(async |unit| {
             let old = unit.tenants().settings(tenant).await?.ok_or_else(|| Error::not_found("tenant"))?;
             unit.tenants().put(tenant, &settings, now).await?;
+            self.remeasure(unit, tenant, &old, &settings).await?;
             let event = Event::new("tenant.update", "tenant", tenant).before(&old).after(&settings);
             self.deps.audit.append(unit, actor, event).await
         })

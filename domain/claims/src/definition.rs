@@ -3,6 +3,7 @@
 use omt_kernel::{Error, Kind, Result, manifest::Classification};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most assertions that a caller may add to one manifest.
 pub const MAX_ASSERTIONS: usize = 64;
@@ -130,6 +131,20 @@ const ACTIONS: &[&str] = &[
 impl ClaimDefinition {
     /// Checks everything that can be checked without the content.
     pub fn validate(&self) -> Result<()> {
+        self.check()?;
+        // Readers differ in which of several they take for the assertion.
+        let mut labels = BTreeSet::new();
+        match self.assertions.iter().position(|assertion| !labels.insert(assertion.label.as_str())) {
+            Some(at) => {
+                let field = format!("assertions[{at}].label");
+                Err(Error::unprocessable_field("REPEATED_LABEL", field, "another assertion has this label already"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The same, but that a label may be there more than once, as in drafts that are older than its being refused.
+    pub fn check(&self) -> Result<()> {
         if !ACTIONS.contains(&self.action.as_str()) && (self.action.starts_with("c2pa.") || check_label(&self.action).is_err()) {
             return Err(Error::unprocessable_field(
                 "UNKNOWN_ACTION",
@@ -169,10 +184,7 @@ impl ClaimDefinition {
         if self.assertions.len() > MAX_ASSERTIONS {
             return Err(Error::unprocessable_field("TOO_MANY_ASSERTIONS", "assertions", "at most 64 are allowed"));
         }
-        for (at, assertion) in self.assertions.iter().enumerate() {
-            assertion.validate(at)?;
-        }
-        Ok(())
+        self.assertions.iter().enumerate().try_for_each(|(at, assertion)| assertion.validate(at))
     }
 }
 
@@ -349,7 +361,7 @@ pub struct OrganizationalContext {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TrainingMining {
-    entries: std::collections::BTreeMap<String, TrainingEntry>,
+    entries: BTreeMap<String, TrainingEntry>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -407,6 +419,18 @@ mod tests {
         assert_eq!(code("stds.schema-org.CreativeWork", json!({})), Some("DEPRECATED_ASSERTION"));
         assert_eq!(code("com.example.note", json!([])), Some("INVALID_ASSERTION"));
         assert_eq!(code("com.example.big", json!({ "x": "y".repeat(5 << 20) })), Some("ASSERTION_TOO_LARGE"));
+    }
+
+    #[test]
+    fn every_label_is_given_once() {
+        let given = |labels: &[&str]| {
+            let each = |label: &&str| CustomAssertion { label: (*label).into(), data: json!({}) };
+            let definition = ClaimDefinition { assertions: labels.iter().map(each).collect(), ..Default::default() };
+            definition.validate().err().map(|e| (e.code, e.fields[0].field.clone()))
+        };
+        assert_eq!(given(&["org.x", "org.y", "org.x.v2"]), None);
+        let twice = ["org.x", "org.y", "org.x"];
+        assert_eq!(given(&twice), Some(("REPEATED_LABEL", "assertions[2].label".to_owned())));
     }
 
     #[test]

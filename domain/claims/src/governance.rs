@@ -21,8 +21,15 @@ pub trait Governance: Send + Sync {
     /// Whether a draft may be signed: fails with 409 `APPROVAL_REQUIRED` where it needs an approval that it has not. Gives what the
     /// claim must say about it.
     async fn may_sign(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<Option<Attested>>;
-    /// In the transaction that signs: whether what was said before still holds.
-    async fn signing(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, settings: &TenantSettings) -> Result<()>;
+    /// In the transaction that signs: whether what was said before, and the claim attests, still holds. Fails with 409
+    /// `CONCURRENT_CHANGE` where the claim would attest something else by now.
+    async fn signing(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        settings: &TenantSettings,
+        attested: Option<&Attested>,
+    ) -> Result<()>;
     /// Whether nothing keeps a signed manifest from the public: where a workflow has begun or is asked for, it has published.
     async fn is_published(&self, record: &ManifestRecord, settings: &TenantSettings) -> Result<bool>;
     /// In the transaction that changes a draft.

@@ -10,7 +10,7 @@ mod service;
 pub use model::{Policy, Report, RuleName, RuleResult, Status};
 pub use redaction::{Found, Place};
 pub use service::{
-    Compliance, Dependencies, LOOK, Looked, NewClearance, NewOverride, RECHECK, REMEASURE, RecheckOrder, Subjects,
+    Compliance, Dependencies, LOOK, Looked, NewClearance, NewOverride, PolicyVersion, RECHECK, REMEASURE, RecheckOrder, Subjects,
 };
 
 #[cfg(test)]

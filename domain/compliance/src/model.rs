@@ -201,7 +201,7 @@ pub enum Evidence {
     Clearance(Clearance),
     /// We may use it.
     Rights(Rights),
-    /// What its maker says of it.
+    /// What somebody says of it.
     Declaration(Declaration),
 }
 
@@ -308,7 +308,7 @@ pub struct Rights {
     pub withdrawn_at: Option<OffsetDateTime>,
 }
 
-/// What the maker of content says of it.
+/// What somebody says of content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Declaration {
     /// SHA-256 of the content.
@@ -323,6 +323,9 @@ pub struct Declaration {
     pub destinations: BTreeSet<String>,
     /// Its export classification: an ECCN such as `5A002`, or `dual-use`; none says that it is not controlled.
     pub export_code: Option<String>,
+    /// Whoever said so checks compliance, and did not make the content.
+    #[serde(default)]
+    pub reviewed: bool,
 }
 
 /// An override of one rule for one content.

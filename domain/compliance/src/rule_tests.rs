@@ -33,7 +33,7 @@ struct Case {
     settings: TenantSettings,
     ingredients: Vec<(String, Option<Classification>)>,
     workflow: Option<String>,
-    tier: Option<Tier>,
+    stored: Vec<(&'static str, Option<Tier>)>,
 }
 
 fn set(items: &[&str]) -> BTreeSet<String> {
@@ -81,7 +81,7 @@ impl Case {
             settings: TenantSettings::default(),
             ingredients: vec![],
             workflow: None,
-            tier: Some(Tier::Hot),
+            stored: vec![("content", Some(Tier::Hot))],
         }
     }
     /// The same with the metadata of a real JPEG into which this XMP was written.
@@ -128,6 +128,7 @@ impl Case {
             audience: "public".into(),
             destinations: set(&["SG"]),
             export_code: None,
+            reviewed: false,
         };
         change(&mut declaration);
         self.add(Evidence::Declaration(declaration))
@@ -143,7 +144,7 @@ impl Case {
             settings: &self.settings,
             ingredients: &self.ingredients,
             workflow: self.workflow.as_deref(),
-            tier: self.tier,
+            stored: &self.stored,
             found_persons: &found,
             now: NOW,
         })
@@ -263,6 +264,26 @@ fn pdpa_consent() {
 }
 
 #[test]
+fn what_a_reviewer_declares_is_not_taken_back_by_others() {
+    let rules = |case: Case, persons, export| {
+        case.says(R::PdpaConsent, persons, "");
+        case.says(R::ExportControl, export, "");
+    };
+    let found = |d: &mut Declaration| {
+        (d.persons, d.export_code, d.audience, d.reviewed) = (set(&["Bob"]), Some("5A002".into()), "partners".into(), true);
+    };
+    let nothing = |d: &mut Declaration| d.audience = "partners".into();
+    rules(Case::new(Confidential).declared(nothing), Passed, Passed);
+    // Of those who only say so, the newest counts.
+    rules(Case::new(Confidential).declared(|d| (found(d), d.reviewed = false).0).declared(nothing), Passed, Passed);
+    rules(Case::new(Confidential).declared(found), Failed, Failed);
+    rules(Case::new(Confidential).declared(found).declared(nothing), Failed, Failed);
+    rules(Case::new(Confidential).declared(nothing).declared(found), Failed, Failed);
+    // Another reviewer may see that it was wrong.
+    rules(Case::new(Confidential).declared(found).declared(|d| (nothing(d), d.reviewed = true).0), Passed, Passed);
+}
+
+#[test]
 fn clearances() {
     for (rule, area) in [(R::TrademarkClearance, Area::Trademark), (R::LegalReview, Area::Legal)] {
         let with = |change: fn(&mut Clearance)| Case::new(Public).add(clearance(area, change));
@@ -348,9 +369,19 @@ fn classification_valid() {
     wrong.says(R::ClassificationValid, Passed, "secret");
     wrong.settings.storage_clearance.insert(Tier::Cold, Internal);
     wrong.says(R::ClassificationValid, Passed, "secret");
-    wrong.tier = Some(Tier::Cold);
-    let found = wrong.says(R::ClassificationValid, Failed, "must not hold it");
-    assert!(format!("{found:?}").contains("storage"));
+    // Anything of it.
+    wrong.stored.push(("manifest", Some(Tier::Cold)));
+    let found = wrong.says(R::ClassificationValid, Failed, "its manifest lies in the cold storage, which must not hold secret");
+    assert_eq!(found.locations, ["storage"]);
+    wrong.stored = vec![("signed content", None)];
+    wrong.says(R::ClassificationValid, Pending, "nobody knows where its signed content is stored");
+    wrong.settings.storage_clearance.clear();
+    wrong.says(R::ClassificationValid, Passed, "secret");
+    // What nobody has begun to approve waits for that; what is signed without was signed around it.
+    wrong.workflow = None;
+    wrong.says(R::ClassificationValid, Pending, "goes through the workflow dual-approval, and this went through none");
+    wrong.record.state = ManifestState::Signed;
+    wrong.says(R::ClassificationValid, Failed, "went through none");
 }
 
 #[test]
@@ -407,7 +438,7 @@ fn pii_redaction() {
         let result = large.says(R::PiiRedaction, status, "too large");
         assert!(result.actual.contains("1 × email"), "{result:#?}");
     }
-    // Where nobody is known, nobody has agreed, unless its maker says that nobody is in it.
+    // Where nobody is known, nobody has agreed, unless it is declared that nobody is in it.
     let mut nameless = Case::new(Public);
     let data = json!({ "personInImage": [{ "description": "smiling" }] });
     nameless.definition.assertions = vec![CustomAssertion { label: "org.example.people".into(), data }];
@@ -422,6 +453,9 @@ fn copyright_valid() {
     Case::new(Public).with_xmp("><dc:rights>Example Ltd</dc:rights>").says(R::CopyrightValid, Failed, "no licence");
     let both = "xmpRights:WebStatement=\"https://example.test/l\"><dc:rights>Example Ltd</dc:rights>";
     Case::new(Public).with_xmp(both).says(R::CopyrightValid, Passed, "holder and licence");
+    // Whom a picture is credited to need not hold the rights.
+    let credit = "xmpRights:WebStatement=\"https://example.test/l\" photoshop:Credit=\"Cara\">";
+    Case::new(Public).with_xmp(credit).says(R::CopyrightValid, Failed, "whose it is");
     with(|_| {}).says(R::CopyrightValid, Passed, "covers it");
     with(|r| r.until = Some(NOW)).says(R::CopyrightValid, Failed, "ended");
     with(|r| r.until = Some(NOW + Duration::days(2))).says(R::CopyrightValid, Warning, "thirty days");

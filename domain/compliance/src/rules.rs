@@ -16,7 +16,7 @@ use omt_claims::{
 };
 use omt_kernel::{
     EvidenceId, OffsetDateTime, TenantSettings,
-    manifest::{Classification, ManifestRecord},
+    manifest::{Classification, ManifestRecord, ManifestState},
     storage::Tier,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,8 +43,8 @@ pub struct Input<'a> {
     pub ingredients: &'a [(String, Option<Classification>)],
     /// The definition of the workflow that decides on it.
     pub workflow: Option<&'a str>,
-    /// Where its content is stored.
-    pub tier: Option<Tier>,
+    /// What is stored of it, and where; no tier where nobody knows.
+    pub stored: &'a [(&'static str, Option<Tier>)],
     /// The people that its metadata names, hashed.
     pub found_persons: &'a BTreeSet<String>,
     /// Now.
@@ -169,15 +169,20 @@ impl Finding {
     }
 }
 
+/// The declaration about exactly this content that counts: the newest of those who check compliance and did not make it; where there
+/// is none, the newest. So nobody takes back what a reviewer saw in their content.
+pub fn declaration<'a>(evidence: &'a [(EvidenceId, Evidence)], content: &str) -> Option<(EvidenceId, &'a Declaration)> {
+    let declared = evidence.iter().filter_map(|(id, evidence)| match evidence {
+        Evidence::Declaration(found) if found.content_sha256 == content => Some((*id, found)),
+        _ => None,
+    });
+    declared.max_by_key(|(id, found)| (found.reviewed, *id))
+}
+
 impl Input<'_> {
-    /// The newest declaration about exactly this content.
+    /// The declaration that counts.
     pub fn declaration(&self) -> Option<(EvidenceId, &Declaration)> {
-        let content = &self.record.source.sha256;
-        let declared = self.evidence.iter().filter_map(|(id, evidence)| match evidence {
-            Evidence::Declaration(found) if found.content_sha256 == *content => Some((*id, found)),
-            _ => None,
-        });
-        declared.max_by_key(|(id, _)| *id)
+        declaration(self.evidence, &self.record.source.sha256)
     }
     fn audience(&self) -> &str {
         // What is public is for everybody, whatever is declared.
@@ -213,7 +218,8 @@ fn pdpa_consent(input: &Input<'_>) -> RuleResult {
     let mut finding = Finding::new(RuleName::PdpaConsent, "a live consent of everybody in it, for its purpose");
     let declared = input.declaration();
     if let Some((id, declaration)) = declared {
-        let words = format!("{} people declared, for {}", declaration.persons.len(), declaration.purpose);
+        let by = if declaration.reviewed { " by a reviewer" } else { "" };
+        let words = format!("{} people declared{by}, for {}", declaration.persons.len(), declaration.purpose);
         finding.saw(Some(id), "declaration", words);
     }
     if !input.found_persons.is_empty() {
@@ -226,7 +232,7 @@ fn pdpa_consent(input: &Input<'_>) -> RuleResult {
     persons.extend(declared.into_iter().flat_map(|(_, declaration)| declaration.persons.iter().cloned()));
     if persons.is_empty() {
         match declared {
-            Some(_) => finding.say(Status::Passed, "nobody can be recognised in it, its maker says"),
+            Some(_) => finding.say(Status::Passed, "nobody can be recognised in it, as declared"),
             None => finding.say(Status::Pending, "nobody has said who is in it"),
         }
         return finding.0;
@@ -312,14 +318,32 @@ fn classification_valid(input: &Input<'_>) -> RuleResult {
             }
         }
     }
-    if let (Some(required), Some(workflow)) = (input.settings.approval.get(&class), input.workflow)
-        && required != workflow
-    {
-        finding.say(Status::Failed, format!("{class} content goes through the workflow {required}, not {workflow}"));
+    match (input.settings.approval.get(&class), input.workflow) {
+        (Some(required), Some(workflow)) if required != workflow => {
+            finding.say(Status::Failed, format!("{class} content goes through the workflow {required}, not {workflow}"));
+        }
+        (Some(required), None) => {
+            let is_open = input.record.state == ManifestState::Draft;
+            let status = if is_open { Status::Pending } else { Status::Failed };
+            finding.say(status, format!("{class} content goes through the workflow {required}, and this went through none"));
+        }
+        _ => {}
     }
-    if let Some(tier) = input.tier.filter(|tier| !input.settings.may_hold(*tier, class)) {
-        finding.at("storage");
-        finding.say(Status::Failed, format!("{class} content lies in the {} storage, which must not hold it", tier.as_str()));
+    for (what, tier) in input.stored {
+        match tier {
+            Some(tier) if !input.settings.may_hold(*tier, class) => {
+                finding.at("storage");
+                let tier = tier.as_str();
+                finding
+                    .say(Status::Failed, format!("its {what} lies in the {tier} storage, which must not hold {class} content"));
+            }
+            // Where every storage may hold everything, it matters to nobody.
+            None if !input.settings.storage_clearance.is_empty() => {
+                finding.at("storage");
+                finding.say(Status::Pending, format!("nobody knows where its {what} is stored"));
+            }
+            _ => {}
+        }
     }
     if finding.0.actual.is_empty() {
         finding.say(Status::Passed, format!("{class}"));
@@ -364,7 +388,7 @@ fn pii_redaction(input: &Input<'_>) -> RuleResult {
     let purpose = input.purpose();
     let agreed = |person: &String| input.consents(person, purpose).any(|(_, consent)| input.is_live(consent));
     // Whoever agreed to this use agreed to be named; of those who did not, the name is one datum more. Where nobody is known,
-    // nobody has agreed, unless its maker says that nobody is in it.
+    // nobody has agreed, unless it is declared that nobody is in it.
     let all_agreed = if input.found_persons.is_empty() {
         input.declaration().is_some_and(|(_, declaration)| declaration.persons.is_empty())
     } else {

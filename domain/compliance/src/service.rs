@@ -3,11 +3,13 @@
 
 mod evidence;
 mod overrides;
+mod policies;
 mod recheck;
 mod standing;
 
 pub use evidence::NewClearance;
 pub use overrides::NewOverride;
+pub use policies::PolicyVersion;
 pub use recheck::{LOOK, Looked, RECHECK, REMEASURE, RecheckOrder};
 
 use crate::{
@@ -26,9 +28,9 @@ use omt_claims::{
 use omt_jobs::Jobs;
 use omt_kernel::{
     Actor, Error, EvidenceId, FieldError, Kind, ManifestId, OffsetDateTime, Permission, Result, TenantId, TenantSettings,
-    document::{self, DocumentKind, NewVersion},
     error::Context as _,
-    manifest::{Classification, ManifestRecord},
+    governance::BY_SETTINGS,
+    manifest::{BlobRef, Classification, ManifestRecord},
     port::{Clock, Database, Entropy, People, UnitOfWork},
     retry,
     storage::Tier,
@@ -37,10 +39,7 @@ use omt_kernel::{
 use omt_notify::Notices;
 use serde_json::json;
 use sha2::Sha256;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// How people are hashed: with a secret of this platform, so that a name cannot be looked up by trying.
 pub struct Subjects(pub [u8; 32]);
@@ -96,7 +95,7 @@ struct Measured<'a> {
     evidence: Vec<(EvidenceId, Evidence)>,
     ingredients: Vec<(String, Option<Classification>)>,
     workflow: Option<String>,
-    tier: Option<Tier>,
+    stored: Vec<(&'static str, Option<Tier>)>,
     found_persons: BTreeSet<String>,
     overrides: Vec<Override>,
     /// What every report depends on.
@@ -115,7 +114,7 @@ impl Measured<'_> {
             settings: self.settings,
             ingredients: &self.ingredients,
             workflow: self.workflow.as_deref(),
-            tier: self.tier,
+            stored: &self.stored,
             found_persons: &self.found_persons,
             now: self.now,
         };
@@ -136,85 +135,6 @@ impl Compliance {
     /// The room, over its ports.
     pub fn new(deps: Dependencies) -> Self {
         Self { deps, shipped: Policy::shipped() }
-    }
-
-    /// Every policy of the tenant, by name.
-    pub async fn policies(&self, actor: &Actor) -> Result<Vec<Policy>> {
-        actor.require(Permission::ManifestRead)?;
-        let read = self.deps.database.read().await?;
-        let mut out: BTreeMap<String, Policy> = self.shipped.iter().map(|policy| (policy.name.clone(), policy.clone())).collect();
-        for record in read.documents().list(DocumentKind::CompliancePolicy, &actor.tenant).await? {
-            let policy: Policy = serde_json::from_value(record.data).context("a compliance policy cannot be read")?;
-            out.insert(policy.name.clone(), policy);
-        }
-        Ok(out.into_values().collect())
-    }
-
-    /// Adds or changes a tenant's own policy. What is shipped stays as it is.
-    pub async fn put_policy(&self, actor: &Actor, policy: Policy) -> Result<Policy> {
-        actor.require(Permission::AdminPolicies)?;
-        let name = policy.name.as_bytes();
-        let good = !name.is_empty()
-            && name.len() <= 64
-            && name.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
-        if !good {
-            return Err(Error::unprocessable_field("INVALID_FIELD", "name", "1 to 64 of a-z, 0-9, underscores and hyphens"));
-        }
-        if self.shipped.iter().any(|shipped| shipped.name == policy.name) {
-            let words = "every tenant has this policy as it is; make one of another name";
-            return Err(Error::new(Kind::Conflict, "BUILT_IN_POLICY", words));
-        }
-        if policy.rules.is_empty() {
-            return Err(Error::unprocessable_field("INVALID_FIELD", "rules", "at least one rule is needed"));
-        }
-        if policy.description.len() > 2_000 {
-            return Err(Error::unprocessable_field("INVALID_FIELD", "description", "at most 2000 bytes are allowed"));
-        }
-        let attempt = async || {
-            let unit = self.deps.database.begin().await?;
-            document::lock(unit.as_ref(), DocumentKind::CompliancePolicy, &actor.tenant).await?;
-            let newest = unit.documents().get(DocumentKind::CompliancePolicy, &actor.tenant, &policy.name, None).await?;
-            let data = serde_json::to_value(&policy).context("a policy cannot be written")?;
-            let present = newest.as_ref().map_or(0, |newest| newest.version);
-            let before = newest.and_then(|newest| serde_json::from_value::<Policy>(newest.data).ok());
-            let new = NewVersion { name: policy.name.clone(), present, expected: None, data };
-            let now = self.deps.clock.now();
-            document::append(unit.as_ref(), actor, DocumentKind::CompliancePolicy, new, now).await?;
-            let entry = Event::new("compliance_policy.put", "compliance_policy", &policy.name).after(&policy);
-            self.deps.audit.append(unit.as_ref(), actor, entry).await?;
-            // Other words for the same rules turn nothing.
-            if before.is_none_or(|before| before.rules != policy.rules) {
-                let order = RecheckOrder { key: recheck::by_policy(&policy.name), rules: Some(policy.rules.clone()) };
-                self.recheck_later(unit.as_ref(), &actor.tenant, order, &format!("version:{}", present + 1)).await?;
-            }
-            unit.commit().await
-        };
-        retry::transaction(self.deps.entropy.as_ref(), attempt).await?;
-        Ok(policy)
-    }
-
-    /// A policy of this name, where there is one.
-    async fn find(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str) -> Result<Option<Policy>> {
-        if let Some(shipped) = self.shipped.iter().find(|policy| policy.name == name) {
-            return Ok(Some(shipped.clone()));
-        }
-        let record = unit.documents().get(DocumentKind::CompliancePolicy, tenant, name, None).await?;
-        record.map(|record| serde_json::from_value(record.data).context("a compliance policy cannot be read")).transpose()
-    }
-
-    /// The policy that a request names.
-    async fn policy(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str) -> Result<Policy> {
-        let found = self.find(unit, tenant, name).await?;
-        found.ok_or_else(|| Error::unprocessable_field("UNKNOWN_POLICY", "policy_name", missing(name)))
-    }
-
-    /// Refuses names that are no policies.
-    pub async fn check_names(&self, actor: &Actor, names: &BTreeSet<String>) -> Result<()> {
-        let read = self.deps.database.read().await?;
-        for name in names {
-            self.policy(read.as_ref(), &actor.tenant, name).await?;
-        }
-        Ok(())
     }
 
     /// Checks a manifest by a policy, and keeps the report.
@@ -309,13 +229,8 @@ impl Compliance {
         let mut keys: BTreeSet<String> = found_persons.iter().map(|person| format!("person:{person}")).collect();
         keys.insert(format!("content:{}", record.source.sha256));
         let mut evidence = self.evidence_about(unit, &record.tenant, &keys).await?;
-        let declarations = evidence.iter().filter_map(|(id, evidence)| match evidence {
-            Evidence::Declaration(declaration) => Some((*id, declaration)),
-            _ => None,
-        });
-        // The newest is what counts, and no more than that is looked for.
-        let declared: BTreeSet<String> = declarations
-            .max_by_key(|(id, _)| *id)
+        // No more is looked for than what counts.
+        let declared: BTreeSet<String> = rules::declaration(&evidence, &record.source.sha256)
             .into_iter()
             .flat_map(|(_, declaration)| declaration.persons.iter().map(|person| format!("person:{person}")))
             .filter(|key| !keys.contains(key))
@@ -323,6 +238,9 @@ impl Compliance {
         evidence.extend(self.evidence_about(unit, &record.tenant, &declared).await?);
         keys.extend(declared);
         let ingredients = self.ingredients(unit, record).await?;
+        // No evidence is about these; whoever changes a manifest of such bytes looks for them, or the settings.
+        keys.insert(BY_SETTINGS.to_owned());
+        keys.extend(record.ingredients.iter().map(|ingredient| recheck::by_ingredient(&ingredient.blob.sha256)));
         let workflow = unit.workflows().of_manifest(&record.tenant, record.id, false).await?;
         Ok(Measured {
             record,
@@ -332,7 +250,7 @@ impl Compliance {
             evidence,
             ingredients,
             workflow: workflow.map(|workflow| workflow.definition),
-            tier: self.stored_in(unit, record).await?,
+            stored: self.stored(unit, record).await?,
             found_persons,
             overrides: self.overrides_of(unit, record).await?,
             keys,
@@ -340,10 +258,22 @@ impl Compliance {
         })
     }
 
-    /// The tier of a record's content.
-    async fn stored_in(&self, unit: &dyn UnitOfWork, record: &ManifestRecord) -> Result<Option<Tier>> {
-        let content = record.signed.as_ref().map_or(&record.source, |signed| &signed.asset);
-        Ok(unit.blobs().find(&record.tenant, &content.sha256).await?.map(|blob| blob.tier))
+    /// What is stored of a manifest itself, and where. Ingredients are classified as those are whose content they are.
+    async fn stored(&self, unit: &dyn UnitOfWork, record: &ManifestRecord) -> Result<Vec<(&'static str, Option<Tier>)>> {
+        if record.content_deleted_at.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut blobs: Vec<(&'static str, &BlobRef)> = Vec::new();
+        blobs.extend(record.source_kept.then_some(("content", &record.source)));
+        if let Some(signed) = &record.signed {
+            blobs.extend((signed.asset != record.source).then_some(("signed content", &signed.asset)));
+            blobs.push(("manifest", &signed.manifest_store));
+        }
+        let mut out = Vec::new();
+        for (what, blob) in blobs {
+            out.push((what, unit.blobs().find(&record.tenant, &blob.sha256).await?.map(|blob| blob.tier)));
+        }
+        Ok(out)
     }
 
     async fn evidence_about(
@@ -393,8 +323,4 @@ fn read_parts(record: &ManifestRecord) -> Result<(Extracted, ClaimDefinition)> {
     let extracted = serde_json::from_value(record.metadata.clone()).context("metadata cannot be read")?;
     let definition = serde_json::from_value(record.definition.clone()).context("a definition cannot be read")?;
     Ok((extracted, definition))
-}
-
-fn missing(name: &str) -> String {
-    format!("there is no compliance policy {name:?}")
 }

@@ -120,6 +120,11 @@ pub struct TaskFilter {
     pub reach: Option<Reach>,
 }
 
+/// The kind of jobs that look again at reports of compliance because something that they depend on changed.
+pub const REMEASURE: &str = "compliance_remeasure";
+/// What every report of compliance depends on: its tenant's settings. An order of the kind [`REMEASURE`] names it as its `key`.
+pub const BY_SETTINGS: &str = "settings";
+
 /// The kinds of evidence: consents, clearances, rights and declarations.
 pub const EVIDENCE_KINDS: [&str; 4] = ["consent", "clearance", "rights", "declaration"];
 

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod job;
 pub mod manifest;
 pub mod once;
+pub mod person;
 pub mod pool;
 pub mod port;
 pub mod record;

@@ -107,6 +107,15 @@ pub struct Area {
 }
 
 impl TenantSettings {
+    /// Whether compliance may say something else of content by these settings than by others.
+    pub fn measures_otherwise(&self, than: &Self) -> bool {
+        let all = |s: &Self| {
+            let (days, classes) = (s.retention_days, s.retention_days_by_classification.clone());
+            (s.approval.clone(), days, classes, s.export.clone(), s.storage_clearance.clone())
+        };
+        all(self) != all(than)
+    }
+
     /// Days that content of a classification is kept.
     pub fn retention_for(&self, classification: Classification) -> u32 {
         self.retention_days_by_classification.get(&classification).copied().unwrap_or(self.retention_days)

@@ -109,7 +109,7 @@ impl Post {
         drop(read);
         let Some(person) = person.filter(|person| person.reach.sees(&content)) else { return Ok(()) };
         let Some(to) = person.email else { return Ok(()) };
-        let (subject, text) = self.words(&message);
+        let (subject, text) = words(&message, &self.public_url);
         let id = format!("{}.{}", message.id, letter.subject.trim_start_matches("user:"));
         self.mailer.send(&Mail { id, to, subject, text }).await
     }
@@ -117,43 +117,51 @@ impl Post {
     async fn recipient(&self, unit: &dyn UnitOfWork, tenant: &TenantId, subject: &str) -> Result<Option<Person>> {
         Ok(self.people.find(unit, tenant, subject).await?.filter(gets_mail))
     }
+}
 
-    fn words(&self, message: &NotificationRecord) -> (String, String) {
-        let named = |name: &str| message.data.get(name).and_then(|value| value.as_str()).unwrap_or("?");
-        // The title of a task comes of the workflow's definition; that of the content stays where it is.
-        let (subject, line) = match message.kind.as_str() {
-            "workflow.task.opened" => ("A task waits for you", format!("A task waits for you: {}.", named("title"))),
-            "workflow.task.reminder" => ("A task is due soon", format!("A task is due soon: {}.", named("title"))),
-            "workflow.task.overdue" => ("A task is overdue", format!("A task is overdue: {}.", named("title"))),
-            "workflow.task.escalated" => {
-                ("A task was escalated to you", format!("Nobody has decided in time, so you may: {}.", named("title")))
-            }
-            "workflow.moved" => {
-                let line = format!("A workflow of yours went from {} to {}.", named("from"), named("to"));
-                ("A workflow of yours moved on", line)
-            }
-            "compliance.failed" => {
-                let line = format!("Content no longer passes the compliance policy {}.", named("policy"));
-                ("Content fails compliance", line)
-            }
-            "compliance.override.asked" => {
-                let line = format!("Somebody asks for an override of the rule {}; a second person must agree.", named("rule"));
-                ("An override waits for a second person", line)
-            }
-            _ => ("A message waits for you", "A message waits for you in your inbox.".to_owned()),
-        };
-        let mut text = format!("{line}\n\nManifest: {}\n", message.manifest);
-        for (label, name) in [("Workflow", "workflow_id"), ("Task", "task_id")] {
-            if message.data.get(name).is_some() {
-                text += &format!("{label}: {}\n", named(name));
-            }
+/// The subject of a mail and its text.
+fn words(message: &NotificationRecord, public_url: &str) -> (String, String) {
+    let named = |name: &str| message.data.get(name).and_then(|value| value.as_str()).unwrap_or("?");
+    // The title of a task comes of the workflow's definition; that of the content stays where it is.
+    let (subject, line) = match message.kind.as_str() {
+        "workflow.task.opened" => ("A task waits for you", format!("A task waits for you: {}.", named("title"))),
+        "workflow.task.reminder" => ("A task is due soon", format!("A task is due soon: {}.", named("title"))),
+        "workflow.task.overdue" => ("A task is overdue", format!("A task is overdue: {}.", named("title"))),
+        "workflow.task.escalated" => {
+            ("A task was escalated to you", format!("Nobody has decided in time, so you may: {}.", named("title")))
         }
-        text += &format!(
-            "Where: {}\n\nYou get this because of your role. Turn it off: PUT /api/v1/notifications/settings.\n",
-            self.public_url
-        );
-        (format!("OpenMediaTrust: {subject}"), text)
+        "workflow.moved" => {
+            let line = format!("A workflow of yours went from {} to {}.", named("from"), named("to"));
+            ("A workflow of yours moved on", line)
+        }
+        "workflow.voided" => {
+            let line = "The content changed, so that what was decided about it counts no more";
+            let line = format!("{line}: its workflow went from {} to {}.", named("from"), named("to"));
+            ("What was decided counts no more", line)
+        }
+        "workflow.cancelled" => {
+            let line = format!("A workflow was cancelled in the state {}; nothing waits for you there.", named("from"));
+            ("A workflow was cancelled", line)
+        }
+        "compliance.failed" => {
+            let line = format!("Content no longer passes the compliance policy {}.", named("policy"));
+            ("Content fails compliance", line)
+        }
+        "compliance.override.asked" => {
+            let line = format!("Somebody asks for an override of the rule {}; a second person must agree.", named("rule"));
+            ("An override waits for a second person", line)
+        }
+        _ => ("A message waits for you", "A message waits for you in your inbox.".to_owned()),
+    };
+    let mut text = format!("{line}\n\nManifest: {}\n", message.manifest);
+    for (label, name) in [("Workflow", "workflow_id"), ("Task", "task_id")] {
+        if message.data.get(name).is_some() {
+            text += &format!("{label}: {}\n", named(name));
+        }
     }
+    text +=
+        &format!("Where: {public_url}\n\nYou get this because of your role. Turn it off: PUT /api/v1/notifications/settings.\n");
+    (format!("OpenMediaTrust: {subject}"), text)
 }
 
 /// Whether a tenant wants mail at all.
@@ -163,4 +171,37 @@ async fn mails(unit: &dyn UnitOfWork, tenant: &TenantId) -> Result<bool> {
 
 fn gets_mail(person: &Person) -> bool {
     person.mail && person.email.is_some() && person.permissions.contains(&Permission::ManifestRead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omt_kernel::ManifestId;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    #[test]
+    fn what_is_over_is_said_in_words_of_its_own() {
+        let mail = |kind: &str| {
+            let message = NotificationRecord {
+                id: NotificationId(Uuid::nil()),
+                tenant: TenantId::default_tenant(),
+                audience: "user:1".into(),
+                kind: kind.into(),
+                data: json!({ "workflow_id": "w", "from": "approved", "to": "draft", "content": "Poster" }),
+                manifest: ManifestId(Uuid::nil()),
+                created_at: OffsetDateTime::UNIX_EPOCH,
+            };
+            words(&message, "https://media.example")
+        };
+        let (subject, text) = mail("workflow.voided");
+        assert_eq!(subject, "OpenMediaTrust: What was decided counts no more");
+        assert!(text.contains("went from approved to draft") && text.contains("https://media.example"), "{text}");
+        let (subject, text) = mail("workflow.cancelled");
+        assert_eq!(subject, "OpenMediaTrust: A workflow was cancelled");
+        assert!(text.contains("in the state approved") && text.contains("Workflow: w"), "{text}");
+        for kind in ["workflow.voided", "workflow.cancelled", "anything.else"] {
+            assert!(!mail(kind).1.contains("Poster"), "never what the content is called");
+        }
+    }
 }

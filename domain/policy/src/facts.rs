@@ -3,10 +3,17 @@
 use crate::schema::{self, Type};
 use omt_claims::{
     definition::{ClaimDefinition, WORKFLOW_LABEL, is_workflow_label},
+    engine::PlannedAction,
     metadata::{self, Extracted},
+    rules,
     service::Examined,
 };
-use omt_kernel::{Result, error::Context as _, manifest::ManifestRecord, record::VerificationRecord};
+use omt_kernel::{
+    Result,
+    error::Context as _,
+    manifest::{ManifestRecord, Relationship},
+    record::VerificationRecord,
+};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -19,6 +26,9 @@ pub const MAX_ITEMS: usize = 1_000;
 /// The most ingredients: loops over them in loops over something else stay affordable.
 pub const MAX_INGREDIENTS: usize = 100;
 
+/// The assertion that says how the content was made, and the one that names something it was made of, as the engine writes them.
+const ACTIONS: &str = "c2pa.actions.v2";
+const INGREDIENT: &str = "c2pa.ingredient.v3";
 /// Where a report says that the signer attests an approval.
 const ATTESTED: &str = "/organizational_compliance/workflow_approved";
 
@@ -27,8 +37,8 @@ const ATTESTED: &str = "/organizational_compliance/workflow_approved";
 pub enum Verified<'a> {
     /// Nobody.
     No,
-    /// A verification just now.
-    Now(&'a Value),
+    /// A verification just now, and the crJSON of all manifests that the content has, where they are readable.
+    Now(&'a Value, Option<&'a Value>),
     /// An earlier one.
     Kept(&'a VerificationRecord),
 }
@@ -37,7 +47,7 @@ impl<'a> Verified<'a> {
     fn report(self) -> Option<&'a Value> {
         match self {
             Self::No => None,
-            Self::Now(report) => Some(report),
+            Self::Now(report, _) => Some(report),
             Self::Kept(record) => Some(&record.report),
         }
     }
@@ -57,6 +67,8 @@ pub struct Facts {
     pub unverified: bool,
     /// Content that is not stored here.
     upload: bool,
+    /// Assertions are those that the claim has, and not what it will say.
+    claimed: bool,
     /// The verification that speaks for the signature.
     verification: String,
 }
@@ -64,7 +76,7 @@ pub struct Facts {
 impl Facts {
     /// Facts as they are given, of something stored whose signature was verified.
     pub fn new(value: Value) -> Self {
-        Self { value, unverified: false, upload: false, verification: "verification".to_owned() }
+        Self { value, unverified: false, upload: false, claimed: false, verification: "verification".to_owned() }
     }
 
     /// SHA-256 of all that a verdict may depend on: what the record and its newest verification say, and with that the revision and
@@ -85,7 +97,8 @@ impl Facts {
         };
         let word = match (member(0), member(1)) {
             ("manifest", "media_type" | "size") | ("metadata", _) => "content",
-            ("manifest" | "assertions" | "ingredients", _) if self.upload => "claim",
+            ("manifest" | "ingredients", _) if self.upload => "claim",
+            ("assertions", _) if self.claimed => "claim",
             ("assertions", WORKFLOW_LABEL) => "workflow",
             ("assertions", _) => "definition",
             ("signature", "algorithm" | "signed_at" | "embedded") if !self.upload => "record",
@@ -101,24 +114,18 @@ impl Facts {
 
 /// The facts. `verified` is what a verification said, where there was one.
 pub fn of(record: &ManifestRecord, verified: Verified<'_>) -> Result<Facts> {
-    let verification = match verified {
-        Verified::No => "none".to_owned(),
-        Verified::Now(_) => "verification".to_owned(),
-        Verified::Kept(kept) => format!("verification {}", kept.id),
+    let (verification, crjson) = match verified {
+        Verified::No => ("none".to_owned(), None),
+        Verified::Now(_, crjson) => ("verification".to_owned(), crjson),
+        Verified::Kept(kept) => (format!("verification {}", kept.id), None),
     };
     let verified = verified.report();
     let definition: ClaimDefinition = serde_json::from_value(record.definition.clone()).context("a definition cannot be read")?;
     let extracted: Extracted = serde_json::from_value(record.metadata.clone()).context("metadata cannot be read")?;
-    let mut assertions = Map::new();
-    // Those that the platform writes into every claim.
-    assertions.insert("c2pa.actions.v2".into(), json!({ "actions": [{ "action": definition.action }] }));
-    for planned in metadata::assertions(&extracted, definition.metadata) {
-        assertions.insert(planned.label, planned.data);
-    }
-    // What a caller says about approval proves none.
-    for custom in definition.assertions.iter().filter(|custom| !is_workflow_label(&custom.label)) {
-        assertions.insert(custom.label.clone(), custom.data.clone());
-    }
+    // What the claim itself says comes before what it was to say.
+    let claimed = verified.zip(crjson).map(|(report, crjson)| claimed(report, Some(crjson)));
+    let is_claimed = claimed.is_some();
+    let mut assertions = claimed.unwrap_or_else(|| planned(record, &definition, &extracted));
     let signature = record.signed.as_ref().map(|signed| {
         let mut facts = signature(verified);
         facts["algorithm"] = json!(signed.algorithm);
@@ -126,12 +133,21 @@ pub fn of(record: &ManifestRecord, verified: Verified<'_>) -> Result<Facts> {
         facts["embedded"] = json!(signed.embedded);
         facts
     });
-    // What a workflow approved carries its approval; where the signature was looked at, it must say so.
-    let attested = verified.is_none_or(|verified| verified.pointer(ATTESTED) == Some(&Value::Bool(true)));
-    let workflow = record.signed.as_ref().and_then(|signed| signed.workflow);
-    if let Some(workflow) = workflow.filter(|_| attested) {
-        assertions.insert(WORKFLOW_LABEL.into(), json!({ "workflow_id": workflow }));
+    if !is_claimed {
+        // What a workflow approved carries its approval; where the signature was looked at, it must say so.
+        let attested = verified.is_none_or(|verified| verified.pointer(ATTESTED) == Some(&Value::Bool(true)));
+        let workflow = record.signed.as_ref().and_then(|signed| signed.workflow);
+        if let Some(workflow) = workflow.filter(|_| attested) {
+            assertions.insert(WORKFLOW_LABEL.into(), json!({ "workflow_id": workflow }));
+        }
+        // What came with the signature: a kept verification says that it is there, and not what it says.
+        for label in record.signed.as_ref().and(verified).into_iter().flat_map(labels) {
+            if !is_workflow_label(label) {
+                assertions.entry(label).or_insert(Value::Null);
+            }
+        }
     }
+    let action = own_action(&assertions).or_else(|| Some(json!(definition.action)));
     let ingredients: Vec<Value> = record
         .ingredients
         .iter()
@@ -150,7 +166,7 @@ pub fn of(record: &ManifestRecord, verified: Verified<'_>) -> Result<Facts> {
             "file_name": record.file_name,
             "size": record.source.size,
             "state": record.state.to_string(),
-            "action": definition.action,
+            "action": action,
             "digital_source_type": definition.digital_source_type,
             "software_agent": definition.software_agent,
             "created_at": record.created_at.unix_timestamp(),
@@ -161,15 +177,42 @@ pub fn of(record: &ManifestRecord, verified: Verified<'_>) -> Result<Facts> {
         "ingredients": ingredients,
         "signature": signature,
     });
-    Ok(Facts { value, unverified: record.signed.is_some() && verified.is_none(), upload: false, verification })
+    let unverified = record.signed.is_some() && verified.is_none();
+    Ok(Facts { value, unverified, upload: false, claimed: is_claimed, verification })
 }
 
-/// The facts of content that is not stored here: what its manifest says, as far as its integrity holds.
-pub fn of_upload(examined: &Examined) -> Result<Facts> {
-    let report = serde_json::to_value(&examined.report).context("a report cannot be written")?;
-    let valid = examined.report.valid;
-    let manifests = examined.crjson.as_ref().and_then(|crjson| crjson.get("manifests")?.as_array());
+/// The assertions that a claim will have, as far as that is known before it is signed.
+fn planned(record: &ManifestRecord, definition: &ClaimDefinition, extracted: &Extracted) -> Map<String, Value> {
+    let mut assertions = Map::new();
+    let relationships: Vec<Relationship> = record.ingredients.iter().map(|ingredient| ingredient.relationship).collect();
+    // A draft that could not be signed was refused when it came.
+    let plan = rules::plan_actions(definition, extracted.has_manifest, &relationships).ok();
+    let (actions, source_is_parent) = match &plan {
+        Some(plan) => (plan.actions.iter().map(PlannedAction::to_json).collect(), plan.source_is_parent),
+        None => (vec![json!({ "action": definition.action })], false),
+    };
+    add(&mut assertions, ACTIONS.to_owned(), json!({ "actions": actions }));
+    let given = record.ingredients.iter().map(|i| (&i.title, &i.media_type, i.relationship));
+    let source = source_is_parent.then_some((&record.title, &record.media_type, Relationship::ParentOf));
+    for (title, media_type, relationship) in given.chain(source) {
+        let data = json!({ "dc:title": title, "dc:format": media_type, "relationship": relationship.as_str() });
+        add(&mut assertions, INGREDIENT.to_owned(), data);
+    }
+    for planned in metadata::assertions(extracted, definition.metadata) {
+        add(&mut assertions, planned.label, planned.data);
+    }
+    // What a caller says about approval proves none.
+    for custom in definition.assertions.iter().filter(|custom| !is_workflow_label(&custom.label)) {
+        add(&mut assertions, custom.label.clone(), custom.data.clone());
+    }
+    assertions
+}
+
+/// The assertions of the active manifest, as far as its integrity holds.
+fn claimed(report: &Value, crjson: Option<&Value>) -> Map<String, Value> {
+    let manifests = crjson.and_then(|crjson| crjson.get("manifests")?.as_array());
     let label = report.get("active_manifest").filter(|label| label.is_string());
+    let valid = report.get("valid") == Some(&Value::Bool(true));
     let active = manifests.into_iter().flatten().find(|manifest| manifest.get("label") == label).filter(|_| valid);
     let mut assertions = match active.and_then(|manifest| manifest.get("assertions")) {
         Some(Value::Object(assertions)) => assertions.clone(),
@@ -179,7 +222,28 @@ pub fn of_upload(examined: &Examined) -> Result<Facts> {
     if report.pointer(ATTESTED) != Some(&Value::Bool(true)) {
         assertions.retain(|label, _| !is_workflow_label(label));
     }
-    let action = assertions.get("c2pa.actions.v2").and_then(|actions| actions.pointer("/actions/0/action")).cloned();
+    assertions
+}
+
+/// The labels of the assertions that a report is about.
+fn labels(report: &Value) -> impl Iterator<Item = &str> {
+    let all = report.get("assertions_verified").and_then(Value::as_array).into_iter().flatten();
+    all.filter_map(|assertion| assertion.get("label")?.as_str())
+}
+
+/// The action that made the content: the first that does more than take others' content up.
+fn own_action(assertions: &Map<String, Value>) -> Option<Value> {
+    let actions = assertions.get(ACTIONS)?.get("actions")?.as_array()?;
+    let names = || actions.iter().filter_map(|action| action.get("action"));
+    let own = |action: &&Value| !matches!(action.as_str(), Some("c2pa.opened" | "c2pa.placed"));
+    names().find(own).or_else(|| names().next()).cloned()
+}
+
+/// The facts of content that is not stored here: what its manifest says, as far as its integrity holds.
+pub fn of_upload(examined: &Examined) -> Result<Facts> {
+    let report = serde_json::to_value(&examined.report).context("a report cannot be written")?;
+    let assertions = claimed(&report, examined.crjson.as_ref());
+    let action = own_action(&assertions);
     let is_ingredient = |label: &str| label.starts_with("c2pa.ingredient");
     let ingredient = |data: &Value| json!({ "title": data.get("dc:title"), "media_type": data.get("dc:format"), "relationship": data.get("relationship") });
     let ingredients: Vec<Value> =
@@ -197,7 +261,20 @@ pub fn of_upload(examined: &Examined) -> Result<Facts> {
         // Of a manifest that does not hold, too: it is no draft.
         "signature": examined.report.manifest_present.then(|| signature(Some(&report))),
     });
-    Ok(Facts { value, unverified: false, upload: true, verification: "verification".to_owned() })
+    Ok(Facts { value, unverified: false, upload: true, claimed: true, verification: "verification".to_owned() })
+}
+
+/// Adds an assertion under its label; one more of the same under that label's next instance, as a claim has it (C2PA 2.2 §6.4).
+fn add(assertions: &mut Map<String, Value>, label: String, data: Value) {
+    let instances = (1..).map(|n| format!("{label}__{n}"));
+    let free = std::iter::once(label.clone()).chain(instances).find(|name| !assertions.contains_key(name));
+    assertions.insert(free.unwrap_or(label), data);
+}
+
+/// A label without its instance number.
+pub fn without_instance(label: &str) -> &str {
+    let numbered = label.rsplit_once("__").filter(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    numbered.map_or(label, |(base, _)| base)
 }
 
 /// Metadata by property.
@@ -256,25 +333,36 @@ fn steps(path: &str) -> Result<Vec<Step<'_>>, String> {
         return Err("must have 1 to 512 bytes".into());
     }
     while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix("[\"") {
-            let (name, after) = after.split_once("\"]").ok_or("a quoted member does not end")?;
-            out.push(Step::Member(name));
-            rest = after;
-        } else if let Some(after) = rest.strip_prefix('[') {
-            let (index, after) = after.split_once(']').ok_or("an index does not end")?;
-            out.push(Step::Index(index.parse().map_err(|_| "an index is a number")?));
-            rest = after;
-        } else {
-            let trimmed = if out.is_empty() { rest } else { rest.strip_prefix('.').ok_or("members are separated by points")? };
-            let end = trimmed.find(['.', '[']).unwrap_or(trimmed.len());
-            if end == 0 {
-                return Err("a member has no name".into());
-            }
-            out.push(Step::Member(&trimmed[..end]));
-            rest = &trimmed[end..];
-        }
+        let (step, after) = next_step(rest, out.is_empty())?;
+        out.push(step);
+        rest = after;
     }
     Ok(out)
+}
+
+/// The next step of a path, and what comes after it.
+fn next_step(rest: &str, is_first: bool) -> Result<(Step<'_>, &str), String> {
+    if let Some(after) = rest.strip_prefix("[\"") {
+        let (name, after) = after.split_once("\"]").ok_or("a quoted member does not end")?;
+        return Ok((Step::Member(name), after));
+    }
+    if let Some(after) = rest.strip_prefix('[') {
+        let (index, after) = after.split_once(']').ok_or("an index does not end")?;
+        return Ok((Step::Index(index.parse().map_err(|_| "an index is a number")?), after));
+    }
+    let trimmed = if is_first { rest } else { rest.strip_prefix('.').ok_or("members are separated by points")? };
+    let end = trimmed.find(['.', '[']).unwrap_or(trimmed.len());
+    if end == 0 {
+        return Err("a member has no name".into());
+    }
+    Ok((Step::Member(&trimmed[..end]), &trimmed[end..]))
+}
+
+/// The label of the assertion that a path leads into, and the path within it, which is empty where it leads to all of it.
+pub fn into_assertion(path: &str) -> Option<(&str, &str)> {
+    let (Step::Member("assertions"), rest) = next_step(path, true).ok()? else { return None };
+    let (Step::Member(label), rest) = next_step(rest, false).ok()? else { return None };
+    Some((label, rest.strip_prefix('.').unwrap_or(rest)))
 }
 
 /// Refuses a path that leads nowhere.
@@ -306,7 +394,7 @@ pub fn assertion_path(label: &str) -> String {
 
 /// A path within what another leads to.
 pub fn join(whole: &str, part: &str) -> String {
-    if part.starts_with('[') { format!("{whole}{part}") } else { format!("{whole}.{part}") }
+    if part.is_empty() || part.starts_with('[') { format!("{whole}{part}") } else { format!("{whole}.{part}") }
 }
 
 /// Whether a path leads to what only a verification says of a signature.
@@ -316,6 +404,11 @@ pub fn needs_verification(path: &str, whole: bool) -> bool {
         [Step::Member(root), Step::Member(name), ..] => *root == "signature" && schema::VERIFIED.contains(name),
         _ => false,
     }
+}
+
+/// What a path leads to; all of it, where the path is empty.
+pub fn within<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    if path.is_empty() { Some(value) } else { at(value, path) }
 }
 
 /// What a path leads to.
@@ -331,19 +424,4 @@ fn follow<'a>(value: &'a Value, steps: &[Step<'_>]) -> Option<&'a Value> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_lead_where_they_say() {
-        let value = json!({ "assertions": { "a.b": { "c": [1, { "d:e": 2 }] } } });
-        assert_eq!(at(&value, "assertions[\"a.b\"].c[1].d:e"), Some(&json!(2)));
-        assert_eq!(at(&value, "assertions[\"a.b\"].c[7]"), None);
-        for bad in ["", "a..b", "a[", "a[x]", "a[\"b", "[0]"] {
-            assert!(check_path(bad, false).is_err(), "{bad}");
-        }
-        assert!(check_path("manifest.title", false).is_ok());
-        assert!(check_path("manifest.titel", false).is_err());
-        assert!(check_path("anything.at.all", true).is_ok());
-    }
-}
+mod tests;

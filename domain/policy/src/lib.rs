@@ -16,7 +16,7 @@ mod types;
 
 pub use dry_run::{DRY_RUN, DryRun, DryRunOrder};
 pub use expression::Deadline;
-pub use facts::Facts;
+pub use facts::{Facts, Verified};
 pub use model::{Evidence, Policy, RuleVerdict, Verdict};
 pub use service::{Answer, Dependencies, Policies, Shown, Version};
 pub use shadow::Findings;

@@ -164,69 +164,109 @@ fn assertions(facts: &Facts) -> impl Iterator<Item = (&String, &Value)> {
     facts.value.get("assertions").and_then(Value::as_object).into_iter().flatten()
 }
 
-/// Labels that say the same: the deprecated one is accepted where the newer one is named, and the reverse.
-fn stands_for(label: &str, wanted: &str) -> bool {
-    fn base(label: &str) -> &str {
-        let without = label.rsplit_once(".v").filter(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-        without.map_or(label, |(base, _)| base)
-    }
-    let creative = ["stds.schema-org.CreativeWork", "cawg.metadata"];
-    label == wanted || base(label) == wanted || (creative.contains(&wanted) && creative.contains(&label))
+/// The assertion that `cawg.metadata` came for, and that rules name still.
+const CREATIVE_WORK: &str = "stds.schema-org.CreativeWork";
+
+/// Whether a label is an instance of the wanted one, in whatever version where the wanted one names none.
+fn is_of(label: &str, wanted: &str) -> bool {
+    let one = facts::without_instance(label);
+    let version = one.rsplit_once(".v").filter(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    label == wanted || one == wanted || version.is_some_and(|(base, _)| base == wanted)
 }
 
-fn found_assertion<'a>(facts: &'a Facts, wanted: &str) -> Option<(&'a String, &'a Value)> {
-    assertions(facts).find(|(label, _)| stands_for(label, wanted))
-}
-
-/// The assertion that was found; where there is none, those that are there.
-fn matched(facts: &Sight<'_>, found: Option<&String>) -> Evidence {
-    match found {
-        Some(label) => seen(facts, &facts::assertion_path(label)),
-        None => {
-            let labels: Vec<&str> = assertions(facts).map(|(label, _)| label.as_str()).collect();
-            Evidence { found: shorten(labels.join(", ")), ..seen(facts, "assertions") }
-        }
-    }
+/// Whether what a rule asks for is there: what is deprecated is met by what came for it, and not the reverse.
+fn meets(label: &str, wanted: &str) -> bool {
+    is_of(label, wanted) || (wanted == CREATIVE_WORK && is_of(label, "cawg.metadata"))
 }
 
 fn assertion(rule: &Rule, facts: &Sight<'_>) -> Found {
     let wanted = rule.assertion_label.as_deref().unwrap_or_default();
-    let found = found_assertion(facts, wanted).map(|(label, _)| label);
     let required = rule.rule_type == RuleType::RequiredAssertion;
+    let fits = |label: &str| if required { meets(label, wanted) } else { is_of(label, wanted) };
+    let found: Vec<&str> = assertions(facts).map(|(label, _)| label.as_str()).filter(|label| fits(label)).collect();
+    let each = found.iter().take(MAX_EVIDENCE).map(|label| seen(facts, &facts::assertion_path(label)));
     Found {
-        passed: found.is_some() == required,
+        passed: found.is_empty() != required,
         reason: None,
         location: format!("assertions.{wanted}"),
         expected: if required { format!("{wanted} is there") } else { format!("{wanted} is not there") },
-        actual: found.map_or_else(|| "not there".to_owned(), |label| format!("{label} is there")),
-        evidence: vec![matched(facts, found)],
+        actual: if found.is_empty() { "not there".to_owned() } else { shorten(format!("{} is there", found.join(", "))) },
+        evidence: if found.is_empty() { vec![labels(facts)] } else { each.collect() },
+    }
+}
+
+/// Which assertions there are, for who looked for another.
+fn labels(facts: &Sight<'_>) -> Evidence {
+    let labels: Vec<&str> = assertions(facts).map(|(label, _)| label.as_str()).collect();
+    Evidence { found: shorten(labels.join(", ")), ..seen(facts, "assertions") }
+}
+
+/// One place where a rule about a field looks.
+struct Look<'a> {
+    found: Option<&'a Value>,
+    evidence: Evidence,
+}
+
+/// Every place where a rule about a field looks: in each assertion of the label that it names, beside it or in its path, for nobody
+/// knows which of several a reader takes.
+fn looks<'a>(rule: &Rule, path: &str, facts: &'a Sight<'_>) -> Vec<Look<'a>> {
+    let look = |(label, data): (&String, &'a Value), path: &str| {
+        let (evidence, found) = (seen(facts, &facts::assertion_path(label)), facts::within(data, path));
+        Look { evidence: Evidence { place: facts::join(&evidence.place, path), found: show(found), ..evidence }, found }
+    };
+    let one = |evidence| vec![Look { found: None, evidence }];
+    match (&rule.assertion_label, facts::into_assertion(path)) {
+        (Some(wanted), _) => {
+            let all: Vec<_> = assertions(facts).filter(|(label, _)| meets(label, wanted)).map(|it| look(it, path)).collect();
+            if all.is_empty() { one(labels(facts)) } else { all }
+        }
+        (None, Some((wanted, rest))) => {
+            let same = |label: &str| label == wanted || facts::without_instance(label) == wanted;
+            let all: Vec<_> = assertions(facts).filter(|(label, _)| same(label)).map(|it| look(it, rest)).collect();
+            if all.is_empty() { one(seen(facts, path)) } else { all }
+        }
+        (None, None) => vec![Look { found: facts::at(&facts.value, path), evidence: seen(facts, path) }],
     }
 }
 
 fn field(rule: &Rule, facts: &Sight<'_>) -> Found {
     let path = rule.field_path.as_deref().unwrap_or_default();
-    let (found, location, evidence) = match &rule.assertion_label {
-        Some(wanted) => {
-            let assertion = found_assertion(facts, wanted);
-            let found = assertion.and_then(|(_, data)| facts::at(data, path));
-            let mut evidence = matched(facts, assertion.map(|(label, _)| label));
-            if assertion.is_some() {
-                evidence.place = facts::join(&evidence.place, path);
-                evidence.found = show(found);
-            }
-            (found, format!("assertions.{wanted}.{path}"), evidence)
-        }
-        None => (facts::at(&facts.value, path), path.to_owned(), seen(facts, path)),
+    let location = match &rule.assertion_label {
+        Some(wanted) => format!("assertions.{wanted}.{path}"),
+        None => path.to_owned(),
     };
-    let evidence = vec![evidence];
-    let actual = show(found);
+    let mut looks = looks(rule, path, facts);
     if facts.unverified && rule.assertion_label.is_none() && facts::needs_verification(path, false) {
         let (reason, words) = not_verified();
-        let expected = constraint(rule, found).1;
+        let expected = constraint(rule, looks.first().and_then(|look| look.found)).1;
+        let evidence = looks.into_iter().map(|look| look.evidence).collect();
         return Found { passed: false, reason: Some(reason), location, expected, actual: unsaid(&words), evidence };
     }
-    let (passed, expected) = constraint(rule, found);
+    // It holds wherever the field is, and the field is somewhere.
+    let nowhere = looks.iter().all(|look| look.found.is_none());
+    let broken = looks.iter().position(|look| (nowhere || look.found.is_some()) && !constraint(rule, look.found).0);
+    let passed = broken.is_none();
+    // What decided comes first.
+    let decided = broken.or_else(|| looks.iter().position(|look| look.found.is_some())).unwrap_or_default();
+    if decided > 0 {
+        looks.swap(0, decided);
+    }
+    let found = looks.first().and_then(|look| look.found);
+    let (expected, actual) = (constraint(rule, found).1, show(found));
+    let evidence = looks.into_iter().take(MAX_EVIDENCE).map(|look| look.evidence).collect();
     Found { passed, reason: None, location, expected, actual, evidence }
+}
+
+/// Whether two values are the same. Numbers are compared as such: 1 is 1.0.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(a), Value::Number(b)) => a == b || ((a.is_f64() || b.is_f64()) && a.as_f64() == b.as_f64()),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+        }
+        _ => one == other,
+    }
 }
 
 /// Whether a field is as a rule wants it, and how that is.
@@ -245,11 +285,11 @@ fn constraint(rule: &Rule, found: Option<&Value>) -> (bool, String) {
     let mut passed = found.is_some_and(|found| !found.is_null());
     if let Some(value) = &rule.required_value {
         expected.push(show(Some(value)));
-        passed &= found == Some(value);
+        passed &= found.is_some_and(|found| same(found, value));
     }
     if let Some(values) = &rule.allowed_values {
         expected.push(format!("one of {}", values.iter().map(|v| show(Some(v))).collect::<Vec<_>>().join(", ")));
-        passed &= found.is_some_and(|found| values.contains(found));
+        passed &= found.is_some_and(|found| values.iter().any(|value| same(found, value)));
     }
     let measure = found.and_then(|found| match found {
         Value::Number(number) => number.as_f64(),
@@ -307,159 +347,4 @@ impl std::io::Write for Head {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-    use std::time::Duration;
-
-    /// For what is not about time.
-    fn late() -> Deadline {
-        Deadline::after(Duration::from_secs(600))
-    }
-
-    fn facts() -> Facts {
-        Facts::new(json!({
-            "manifest": { "title": "Poster", "creator": "Example", "classification": "public", "department": "news", "size": 10 },
-            "assertions": { "c2pa.actions.v2": { "actions": [{ "action": "c2pa.created" }] }, "cawg.metadata": { "dc:title": "Poster" } },
-            "metadata": {}, "ingredients": [], "signature": { "algorithm": "hybrid-es256-ml-dsa-65", "post_quantum": "trusted" },
-        }))
-    }
-
-    fn rule(json: Value) -> Rule {
-        let mut whole = json!({ "name": "r", "severity": "error" });
-        whole.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
-        serde_json::from_value(whole).unwrap()
-    }
-
-    fn says(json: Value) -> bool {
-        let policy = Policy {
-            name: "p".into(),
-            description: String::new(),
-            department: None,
-            classification_level: None,
-            shadow: false,
-            rules: vec![rule(json)],
-        };
-        policy.validate().unwrap();
-        Compiled::new(policy, 1).evaluate(&facts(), &late()).passed
-    }
-
-    #[test]
-    fn each_type_of_rule_decides() {
-        for (good, bad) in [
-            (
-                json!({ "rule_type": "required_assertion", "assertion_label": "c2pa.actions" }),
-                json!({ "rule_type": "required_assertion", "assertion_label": "cawg.training-mining" }),
-            ),
-            (
-                json!({ "rule_type": "required_assertion", "assertion_label": "stds.schema-org.CreativeWork" }),
-                json!({ "rule_type": "forbidden_assertion", "assertion_label": "stds.schema-org.CreativeWork" }),
-            ),
-            (
-                json!({ "rule_type": "required_field", "field_path": "manifest.department" }),
-                json!({ "rule_type": "required_field", "field_path": "manifest.project" }),
-            ),
-            (
-                json!({ "rule_type": "value_constraint", "assertion_label": "cawg.metadata", "field_path": "dc:title", "required_value": "Poster" }),
-                json!({ "rule_type": "value_constraint", "field_path": "manifest.title", "allowed_values": ["Flyer"] }),
-            ),
-            (
-                json!({ "rule_type": "value_constraint", "field_path": "manifest.size", "min_value": 10, "max_value": 10 }),
-                json!({ "rule_type": "value_constraint", "field_path": "manifest.title", "max_value": 3 }),
-            ),
-            (
-                json!({ "rule_type": "classification_constraint", "classification_levels": ["public"] }),
-                json!({ "rule_type": "classification_constraint", "classification_levels": ["secret"] }),
-            ),
-            (
-                json!({ "rule_type": "custom_function", "custom_function": "signature.post_quantum == 'trusted'" }),
-                json!({ "rule_type": "custom_function", "custom_function": "metadata['no'] == 'such'" }),
-            ),
-        ] {
-            assert!(says(good.clone()), "{good}");
-            assert!(!says(bad.clone()), "{bad}");
-        }
-    }
-
-    #[test]
-    fn shipped_policies_mean_something() {
-        for policy in Policy::shipped().unwrap() {
-            policy.validate().unwrap_or_else(|e| panic!("{}: {:?}", policy.name, e.fields));
-            let verdict = Compiled::new(policy, 1).evaluate(&facts(), &late());
-            assert!(!verdict.rules.is_empty());
-            let expected = verdict.policy == "marketing_content";
-            assert_eq!(verdict.passed, expected, "{verdict:#?}");
-        }
-    }
-
-    #[test]
-    fn policies_are_for_what_they_say() {
-        let mut policy = Policy::shipped().unwrap().remove(0);
-        policy.department = Some("legal".into());
-        let verdict = Compiled::new(policy, 1).evaluate(&facts(), &late());
-        assert!(!verdict.applies && verdict.passed);
-    }
-
-    #[test]
-    fn a_policy_that_means_nothing_is_refused_with_every_fault() {
-        let bad = json!({ "name": "p", "rules": [
-            { "name": "a", "rule_type": "required_field", "severity": "error", "field_path": "manifest.titel" },
-            { "name": "a", "rule_type": "value_constraint", "severity": "info", "field_path": "manifest.title" },
-            { "name": "c", "rule_type": "custom_function", "severity": "info", "custom_function": "1 +" },
-        ] });
-        let error = serde_json::from_value::<Policy>(bad).unwrap().validate().unwrap_err();
-        let fields: Vec<&str> = error.fields.iter().map(|f| f.field.as_str()).collect();
-        assert_eq!(fields, ["rules[0].field_path", "rules[1].name", "rules[1].required_value", "rules[2].custom_function"]);
-    }
-
-    #[test]
-    fn verdicts_show_what_they_were_decided_from() {
-        let policy: Policy = serde_json::from_value(json!({ "name": "p", "rules": [
-            { "name": "there", "rule_type": "required_assertion", "severity": "error", "assertion_label": "c2pa.actions" },
-            { "name": "gone", "rule_type": "forbidden_assertion", "severity": "error", "assertion_label": "x.y" },
-            { "name": "within", "rule_type": "required_field", "severity": "error", "assertion_label": "cawg.metadata", "field_path": "dc:title" },
-            { "name": "class", "rule_type": "classification_constraint", "severity": "error", "classification_levels": ["public"] },
-            { "name": "said", "rule_type": "custom_function", "severity": "error",
-              "custom_function": "signature.post_quantum == 'trusted' && manifest.size > 1" },
-            { "name": "missing", "rule_type": "custom_function", "severity": "info", "custom_function": "assertions.z.a == 1" },
-        ] }))
-        .unwrap();
-        policy.validate().unwrap();
-        let verdict = Compiled::new(policy, 1).evaluate(&facts(), &late());
-        assert!(verdict.passed, "{verdict:#?}");
-        let seen = |n: usize| -> Vec<(&str, &str, Option<usize>, &str)> {
-            let each = verdict.rules[n].evidence.iter();
-            each.map(|e| (e.place.as_str(), e.source.as_str(), e.index, e.found.as_str())).collect()
-        };
-        let actions = "{\"actions\":[{\"action\":\"c2pa.created\"}]}";
-        assert_eq!(seen(0), [("assertions[\"c2pa.actions.v2\"]", "definition", Some(0), actions)]);
-        assert_eq!(verdict.rules[0].evidence[0].label.as_deref(), Some("c2pa.actions.v2"));
-        assert_eq!(seen(1), [("assertions", "definition", None, "c2pa.actions.v2, cawg.metadata")]);
-        assert_eq!(seen(2), [("assertions[\"cawg.metadata\"].dc:title", "definition", Some(1), "\"Poster\"")]);
-        assert_eq!(seen(3), [("manifest.classification", "record", None, "\"public\"")]);
-        let said = [("manifest.size", "content", None, "10"), ("signature.post_quantum", "verification", None, "\"trusted\"")];
-        assert_eq!(seen(4), said);
-        assert_eq!(seen(5), [("assertions.z.a", "definition", None, "not there")]);
-        assert_eq!(verdict.rules[5].reason, Some(Unsaid::ExpressionFailed));
-    }
-
-    #[test]
-    fn what_cannot_be_said_says_why() {
-        let mut policy = Policy::shipped().unwrap().pop().unwrap();
-        policy.rules.push(rule(json!({ "name": "trust", "rule_type": "required_field", "field_path": "signature.trust_level" })));
-        let compiled = Compiled::new(policy, 1);
-        let reasons = |facts: &Facts, deadline: Deadline| -> Vec<(String, Unsaid)> {
-            let rules = compiled.evaluate(facts, &deadline).rules;
-            rules.into_iter().filter(|rule| !rule.passed).filter_map(|rule| Some((rule.rule, rule.reason?))).collect()
-        };
-        assert_eq!(reasons(&facts(), late()), []);
-        let slow = reasons(&facts(), Deadline::after(Duration::ZERO));
-        assert_eq!(slow, [("post-quantum".to_owned(), Unsaid::ExpressionTooSlow)]);
-        let mut unverified = facts();
-        unverified.unverified = true;
-        assert_eq!(reasons(&unverified, late()), [("trust".to_owned(), Unsaid::NotVerified)]);
-        let mut large = facts();
-        large.value["ingredients"] = json!(vec![json!({}); 101]);
-        assert_eq!(reasons(&large, late()), [("post-quantum".to_owned(), Unsaid::TooMuchToLookAt)]);
-    }
-}
+mod tests;

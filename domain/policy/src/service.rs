@@ -330,14 +330,13 @@ impl Policies {
         self.readers.run(move || Given::New(policy).checked()).await
     }
 
-    /// What a policy says of a manifest. `verified` is what a verification of its signature said.
-    pub async fn evaluate(&self, actor: &Actor, manifest: ManifestId, name: &str, verified: Option<&Value>) -> Result<Answer> {
+    /// What a policy says of a manifest. `verified` is what a verification of its signature said just now.
+    pub async fn evaluate(&self, actor: &Actor, manifest: ManifestId, name: &str, verified: Verified<'_>) -> Result<Answer> {
         actor.require(Permission::ManifestRead)?;
         let read = self.deps.database.read().await?;
         let found = read.manifests().get(&actor.tenant, manifest).await?;
         let record = found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))?;
         let force = self.force(read.as_ref(), &actor.tenant, name).await?;
-        let verified = verified.map_or(Verified::No, Verified::Now);
         let facts = facts::of(&record, verified)?;
         // Nothing is held while expressions run.
         drop(read);

@@ -78,8 +78,8 @@ pub fn decide(
             if matches!(definition.kind(&instance.state), StateKind::Published | StateKind::Closed) {
                 return Err(Refusal::Over);
             }
-            // Nobody makes it easier once it is approved by the harder rules.
-            if definition.kind(&instance.state) == StateKind::Approved && !policies.is_superset(&instance.policies) {
+            // Nobody makes it easier once others look at it, who may have asked for what is harder.
+            if definition.kind(&instance.state) != StateKind::Open && !policies.is_superset(&instance.policies) {
                 return Err(Refusal::WrongState(instance.state.clone(), allowed(definition, &instance.state)));
             }
             Ok(vec![Event::PoliciesSet { policies, by: who.subject.clone() }])
@@ -197,7 +197,8 @@ pub fn apply(instance: &mut Instance, event: &Event, at: OffsetDateTime) {
             let votes = std::mem::take(&mut instance.votes);
             instance.chain.retain(|vote| !votes.contains(vote));
         }
-        Event::Changed { fingerprint, to, .. } => {
+        Event::Changed { fingerprint, to, by } => {
+            instance.editors.insert(by.clone());
             instance.fingerprint.clone_from(fingerprint);
             if *to != instance.state {
                 enter(instance, to);
@@ -416,7 +417,7 @@ impl Desk<'_> {
             return Err(Refusal::Permission(transition.permission));
         }
         // The author has no part in an approval, in nobody's place either.
-        if self.definition.four_eyes && self.definition.is_approval(transition) && self.who.subject == self.instance.author {
+        if self.is_kept_from(transition, &self.who.subject) {
             return Err(Refusal::FourEyes);
         }
         if self.has_voted(&self.who.subject) {
@@ -428,6 +429,13 @@ impl Desk<'_> {
         self.delegated(transition, stage).ok_or_else(|| Refusal::NotEligible(describe(stage)))
     }
 
+    /// Whether somebody made what is to be approved, or changed it since it is decided on.
+    fn is_kept_from(&self, transition: &Transition, subject: &str) -> bool {
+        let (definition, instance) = (self.definition, self.instance);
+        let own = instance.author == *subject || instance.editors.contains(subject) || self.facts.authors.contains(subject);
+        definition.four_eyes && definition.is_approval(transition) && own
+    }
+
     /// One person, one decision in a visit, over all stages and roles, whoever cast it.
     fn has_voted(&self, subject: &str) -> bool {
         self.instance.votes.iter().any(|vote| vote.by == subject || vote.for_.as_deref() == Some(subject))
@@ -437,8 +445,7 @@ impl Desk<'_> {
     fn role_in(&self, stage: &Stage, who: &Who) -> Option<String> {
         let assigned = self.instance.assignees.get(&stage.name);
         let is_assigned = assigned.is_none_or(|assigned| assigned.contains(&who.subject));
-        let in_group = stage.groups.is_empty() || stage.groups.iter().any(|group| who.groups.contains(&group.to_lowercase()));
-        if is_assigned && in_group && self.definition.holds(&who.roles, &stage.role) {
+        if is_assigned && is_member(stage, &who.groups) && self.definition.holds(&who.roles, &stage.role) {
             let direct = who.roles.contains(&stage.role);
             let stand_in = || self.definition.stand_ins.get(&stage.role)?.intersection(&who.roles).next().cloned();
             return if direct { Some(stage.role.clone()) } else { stand_in() };
@@ -460,9 +467,7 @@ impl Desk<'_> {
                 }
                 queue.push(&delegation.from);
                 let Some(origin) = self.facts.delegators.get(&delegation.from) else { continue };
-                let author = self.definition.four_eyes
-                    && self.definition.is_approval(transition)
-                    && origin.subject == self.instance.author;
+                let author = self.is_kept_from(transition, &origin.subject);
                 let may = origin.permissions.contains(&transition.permission) && !author && !self.has_voted(&origin.subject);
                 if let Some(role) = self.role_in(stage, origin).filter(|_| may) {
                     return Some(Seat { role, place_of: Some(origin.subject.clone()) });
@@ -484,8 +489,8 @@ impl Desk<'_> {
         if !to.permissions.contains(&transition.permission) {
             return Err(Refusal::Delegation("the other may not do this at all"));
         }
-        if self.definition.four_eyes && self.definition.is_approval(&transition) && to.subject == self.instance.author {
-            return Err(Refusal::Delegation("the author of the content cannot approve it"));
+        if self.is_kept_from(&transition, &to.subject) {
+            return Err(Refusal::Delegation("whoever made or changed the content cannot approve it"));
         }
         if self.has_voted(&to.subject) {
             return Err(Refusal::Delegation("the other has decided already"));
@@ -504,6 +509,16 @@ impl Desk<'_> {
         }
         Ok(vec![Event::Delegated { delegation, comments }])
     }
+}
+
+/// Whether somebody of these groups is among those that a stage is for.
+fn is_member(stage: &Stage, groups: &BTreeSet<String>) -> bool {
+    stage.groups.is_empty() || stage.groups.iter().any(|group| groups.contains(&group.to_lowercase()))
+}
+
+/// Whether somebody could decide in a stage, as far as it depends on what they are: permission, role and group.
+pub fn fits(definition: &Definition, transition: &Transition, stage: &Stage, who: &Who) -> bool {
+    who.permissions.contains(&transition.permission) && definition.holds(&who.roles, &stage.role) && is_member(stage, &who.groups)
 }
 
 fn describe(stage: &Stage) -> String {

@@ -88,13 +88,14 @@ impl Gate {
         if reasons.is_empty() { Ok(()) } else { Err(Refusal::Guard(reasons).into()) }
     }
 
-    async fn assertion(
+    /// What a claim attests of an approved workflow.
+    async fn attested(
         &self,
         unit: &dyn UnitOfWork,
         record: &ManifestRecord,
         settings: &TenantSettings,
         instance: &Instance,
-    ) -> Result<CustomAssertion> {
+    ) -> Result<Attested> {
         let mut chain = Vec::new();
         for vote in &instance.chain {
             chain.push(self.approval(unit, instance, vote).await?);
@@ -119,7 +120,7 @@ impl Gate {
                 .then(|| OrganizationalContext { department: record.department.clone(), project: record.project.clone() }),
         };
         let data = serde_json::to_value(&assertion).context("a workflow assertion cannot be written")?;
-        Ok(CustomAssertion { label: WORKFLOW_LABEL.to_owned(), data })
+        Ok(Attested { workflow: instance.id, assertion: CustomAssertion { label: WORKFLOW_LABEL.to_owned(), data } })
     }
 
     /// A decision as the world may see it: the role and a pseudonym, never a name or words.
@@ -140,6 +141,16 @@ impl Gate {
     }
 }
 
+/// Refuses a claim that attests something else than what is so: signing takes time, in which a workflow may be cancelled, or evidence
+/// withdrawn.
+fn check_unchanged(attested: Option<&Attested>, now: Option<&Attested>) -> Result<()> {
+    if attested == now {
+        return Ok(());
+    }
+    let words = "the approval, or what compliance says, changed while the manifest was signed";
+    Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", words))
+}
+
 /// What somebody is called to the world. Whoever was forgotten since has no pseudonym any more.
 async fn pseudonym(unit: &dyn UnitOfWork, instance: &Instance, subject: &str) -> Result<String> {
     let person = unit.audit().person(&instance.tenant, subject).await?;
@@ -152,16 +163,28 @@ impl Governance for Gate {
         let read = self.database.read().await?;
         match self.verdict(read.as_ref(), record, settings).await? {
             Verdict::Free => Ok(None),
-            Verdict::Approved(instance) => {
-                let assertion = self.assertion(read.as_ref(), record, settings, &instance).await?;
-                Ok(Some(Attested { workflow: instance.id, assertion }))
-            }
+            Verdict::Approved(instance) => self.attested(read.as_ref(), record, settings, &instance).await.map(Some),
         }
     }
 
-    async fn signing(&self, unit: &dyn UnitOfWork, record: &ManifestRecord, settings: &TenantSettings) -> Result<()> {
+    async fn signing(
+        &self,
+        unit: &dyn UnitOfWork,
+        record: &ManifestRecord,
+        settings: &TenantSettings,
+        attested: Option<&Attested>,
+    ) -> Result<()> {
         store::lock(unit, record.id).await?;
-        if let Verdict::Approved(instance) = self.verdict(unit, record, settings).await? {
+        let approved = match self.verdict(unit, record, settings).await? {
+            Verdict::Approved(instance) => Some(instance),
+            Verdict::Free => None,
+        };
+        let now = match &approved {
+            Some(instance) => Some(self.attested(unit, record, settings, instance).await?),
+            None => None,
+        };
+        check_unchanged(attested, now.as_ref())?;
+        if let Some(instance) = approved {
             // The claim says what compliance says now, whether a guard asks for it or not: it is kept with the signature.
             let policies = compliance_policies(&instance, record, settings);
             let asked = Asked { record, settings, policies: &policies };
@@ -326,6 +349,30 @@ mod tests {
             assert_eq!(signing_guards(&definition, &instance).unwrap(), express);
             decided(&mut instance, "publish");
             assert_eq!(signing_guards(&definition, &instance).unwrap(), [Guard::PolicyPassed]);
+        }
+    }
+
+    #[test]
+    fn a_claim_attests_what_is_so_when_it_is_kept() {
+        let attested = |workflow: u128, pdpa: bool| Attested {
+            workflow: omt_kernel::WorkflowId(uuid::Uuid::from_u128(workflow)),
+            assertion: CustomAssertion {
+                label: WORKFLOW_LABEL.into(),
+                data: serde_json::json!({ "workflow_id": workflow.to_string(), "compliance_check": { "pdpa_approved": pdpa } }),
+            },
+        };
+        let before = attested(1, true);
+        check_unchanged(Some(&before), Some(&attested(1, true))).unwrap();
+        check_unchanged(None, None).unwrap();
+        // Cancelled meanwhile, begun meanwhile, another one, and evidence that was withdrawn.
+        for (then, now) in [
+            (Some(&before), None),
+            (None, Some(&before)),
+            (Some(&before), Some(&attested(2, true))),
+            (Some(&before), Some(&attested(1, false))),
+        ] {
+            let error = check_unchanged(then, now).unwrap_err();
+            assert_eq!((error.kind, error.code), (Kind::Conflict, "CONCURRENT_CHANGE"));
         }
     }
 

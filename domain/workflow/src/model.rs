@@ -95,6 +95,9 @@ pub struct Instance {
     pub author: String,
     /// The subject that began it.
     pub created_by: String,
+    /// The subjects that changed the content or its metadata since.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub editors: BTreeSet<String>,
     /// SHA-256 over what was decided on: content and metadata.
     pub fingerprint: String,
     /// Decisions in this visit.
@@ -279,12 +282,14 @@ pub struct Who {
 }
 
 /// What is so at the moment of the decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// SHA-256 over content and metadata as they are now.
     pub fingerprint: String,
     /// What stands against the guards of the transition that is asked for; empty when nothing does.
     pub against: Vec<String>,
+    /// The people behind the author and the editors: where one made it with an API key, whoever made the key.
+    pub authors: BTreeSet<String>,
     /// Those in whose place others decide, as they are now; whoever is gone or closed out is missing.
     pub delegators: BTreeMap<String, Who>,
 }
@@ -358,7 +363,7 @@ pub enum Refusal {
     Permission(Permission),
     /// It needs this role, or membership, or assignment.
     NotEligible(String),
-    /// The author does not approve.
+    /// Whoever made the content, or changed it, does not approve.
     FourEyes,
     /// One person decides once.
     AlreadyVoted,
@@ -409,7 +414,9 @@ impl From<Refusal> for Error {
             Refusal::NotEligible(role) => {
                 (Kind::Forbidden, "NOT_ELIGIBLE", format!("this is for {role}, among those assigned where some are"))
             }
-            Refusal::FourEyes => (Kind::Forbidden, "FOUR_EYES", "the author of the content cannot approve it".to_owned()),
+            Refusal::FourEyes => {
+                (Kind::Forbidden, "FOUR_EYES", "whoever made or changed the content cannot approve it".to_owned())
+            }
             Refusal::AlreadyVoted => {
                 (Kind::Conflict, "ALREADY_DECIDED", "you have decided already; one person decides once".to_owned())
             }

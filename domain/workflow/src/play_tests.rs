@@ -7,7 +7,7 @@ use crate::{
     model::{Command, Facts, Instance, Refusal, Who},
 };
 use omt_kernel::{OffsetDateTime, Permission};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use time::Duration;
 
 fn who(name: &str, roles: &[&str]) -> Who {
@@ -34,7 +34,7 @@ impl Play {
         let mut instance = begin(&definition, &mut Dice(7), now);
         instance.assignees.clear();
         instance.author = "author".into();
-        let facts = Facts { fingerprint: "0".into(), against: vec![], delegators: BTreeMap::new() };
+        let facts = Facts { fingerprint: "0".into(), ..Facts::default() };
         Self { definition, instance, facts, now }
     }
     fn act(&mut self, who: &Who, command: Command) -> Result<String, Refusal> {
@@ -68,6 +68,56 @@ fn two_approve_and_nobody_twice() {
     engine::apply(&mut play.instance, &event, play.now);
     assert_eq!(play.instance.state, "draft");
     assert!(play.instance.chain.is_empty());
+}
+
+#[test]
+fn whoever_made_or_changed_it_does_not_approve() {
+    let begun = || {
+        let mut play = Play::new("default");
+        play.act(&who("author", &["creator"]), take("submit")).unwrap();
+        play
+    };
+    let (reviewer, one, two) = (who("rev", &["reviewer"]), who("one", &["approver"]), who("two", &["approver"]));
+    // Made with a key of theirs.
+    let mut play = begun();
+    play.act(&reviewer, take("review")).unwrap();
+    play.facts.authors = ["one".to_owned()].into();
+    assert_eq!(play.act(&one, take("approve")), Err(Refusal::FourEyes));
+    // Changed by them while it is decided on, whatever becomes of it later.
+    let mut play = begun();
+    play.facts.fingerprint = "1".into();
+    let event = engine::content_changed(&play.definition, &play.instance, "1", "one").unwrap();
+    engine::apply(&mut play.instance, &event, play.now);
+    play.act(&reviewer, take("review")).unwrap();
+    assert_eq!(play.act(&one, take("approve")), Err(Refusal::FourEyes));
+    // Nor does anybody in their place, or they in another's.
+    let lend = |to: &Who, now| Command::Delegate {
+        stage: "approve".into(),
+        to: Box::new(to.clone()),
+        starts: now,
+        ends: None,
+        comments: None,
+    };
+    let now = play.now;
+    assert!(matches!(play.act(&two, lend(&one, now)), Err(Refusal::Delegation(_))));
+    assert_eq!(play.act(&one, lend(&two, now)), Err(Refusal::FourEyes));
+    assert_eq!(play.act(&two, take("approve")).unwrap(), "approved");
+}
+
+#[test]
+fn what_was_asked_for_in_review_stays_asked_for() {
+    let mut play = Play::new("default");
+    let set = |names: &[&str]| Command::SetPolicies { policies: names.iter().map(|name| (*name).to_owned()).collect() };
+    let (author, reviewer) = (who("author", &["creator"]), who("rev", &["reviewer"]));
+    play.act(&author, set(&["a", "b"])).unwrap();
+    play.act(&author, set(&["a"])).unwrap();
+    play.act(&author, take("submit")).unwrap();
+    play.act(&reviewer, set(&["a", "c"])).unwrap();
+    for fewer in [&["a"][..], &["b", "c"], &[]] {
+        assert!(matches!(play.act(&who("one", &["approver"]), set(fewer)), Err(Refusal::WrongState(..))), "{fewer:?}");
+    }
+    play.act(&reviewer, set(&["a", "b", "c"])).unwrap();
+    assert_eq!(play.instance.policies.len(), 3);
 }
 
 #[test]

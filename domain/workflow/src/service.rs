@@ -1,6 +1,7 @@
 //! The use cases: begin a workflow, decide in it, read what happened. Each authorises, locks, lets the engine decide, and writes
 //! the events, the tasks that follow, the audit entries and the messages in one transaction.
 
+mod assigning;
 mod deciding;
 mod definitions;
 mod effects;
@@ -15,7 +16,7 @@ pub use tasks::{Decision, Inbox, Lend, TaskView};
 pub use view::{HistoryItem, TaskSummary, Vote, WorkflowView};
 
 use crate::{
-    definition::{Definition, Transition},
+    definition::Definition,
     guard::Guards,
     model::{Attachment, Command, Event, Instance, Who},
     store::{self, Definitions, Tools},
@@ -44,8 +45,6 @@ use std::{
 const MAX_WORDS: usize = 4_000;
 /// The most evidence that goes with one.
 const MAX_ATTACHMENTS: usize = 20;
-/// The most people named for one stage.
-const MAX_ASSIGNED: usize = 200;
 
 /// Everything the use cases reach the world through.
 pub struct Dependencies {
@@ -165,6 +164,7 @@ impl Workflows {
                 visit: 0,
                 author: record.created_by.clone(),
                 created_by: actor.subject.clone(),
+                editors: BTreeSet::new(),
                 fingerprint: fingerprint(&record),
                 votes: Vec::new(),
                 chain: Vec::new(),
@@ -216,45 +216,6 @@ impl Workflows {
             _ => error,
         })?;
         Ok((found.definition, found.version))
-    }
-
-    async fn check_assignees(
-        &self,
-        unit: &dyn UnitOfWork,
-        record: &ManifestRecord,
-        definition: &Definition,
-        assignees: &BTreeMap<String, BTreeSet<String>>,
-    ) -> Result<()> {
-        let stages: Vec<_> = definition.transitions.iter().flat_map(Transition::all_stages).collect();
-        for (name, subjects) in assignees {
-            let field = format!("assignees.{name}");
-            let Some(stage) = stages.iter().find(|stage| stage.name == *name) else {
-                return Err(Error::unprocessable_field("UNKNOWN_STAGE", field, "the definition has no such stage"));
-            };
-            if subjects.is_empty() || subjects.len() > MAX_ASSIGNED {
-                return Err(Error::unprocessable_field("INVALID_FIELD", field, "must name 1 to 200 people"));
-            }
-            for subject in subjects {
-                let person = self.deps.people.find(unit, &record.tenant, subject).await?;
-                if !person.is_some_and(|person| definition.holds(&person.roles, &stage.role)) {
-                    let words = format!("{subject} is not there or does not have the role {}", stage.role);
-                    return Err(Error::unprocessable_field("NOT_ELIGIBLE", field, words));
-                }
-            }
-            // The author is not among those who approve, whoever assigns them.
-            let approval = definition.transitions.iter().any(|t| definition.is_approval(t) && t.all_stages().contains(stage));
-            let author = usize::from(definition.four_eyes && approval && subjects.contains(&record.created_by));
-            if subjects.len() - author < stage.quorum.needed(subjects.len()) {
-                return Err(Error::unprocessable_field("QUORUM_OUT_OF_REACH", field, "fewer people than must agree"));
-            }
-        }
-        match definition.unassigned(assignees) {
-            Some(stage) => {
-                let words = "a part of those assigned must agree: name them";
-                Err(Error::unprocessable_field("MISSING_FIELD", format!("assignees.{stage}"), words))
-            }
-            None => Ok(()),
-        }
     }
 
     /// One workflow.

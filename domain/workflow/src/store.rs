@@ -338,6 +338,24 @@ mod tests {
     }
 
     #[test]
+    fn a_stage_of_groups_waits_for_their_members() {
+        let definition = shipped().unwrap().remove(0);
+        let start = OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap();
+        let mut instance = begin(&definition, &mut Dice(7), start);
+        instance.assignees.clear();
+        instance.state = "submitted".into();
+        let mut waiting = engine::waiting(&definition, &instance).remove(0);
+        let names = |instance: &Instance, waiting: &Waiting| candidates(instance, waiting, start).into_iter().collect::<Vec<_>>();
+        assert_eq!(names(&instance, &waiting), ["role:reviewer"]);
+        waiting.stage.groups = ["Counsel".to_owned(), "desk".to_owned()].into();
+        assert_eq!(names(&instance, &waiting), ["group:counsel", "group:desk"]);
+        instance.escalated.insert("review".into(), ["manager".to_owned()].into());
+        assert_eq!(names(&instance, &waiting), ["group:counsel", "group:desk", "role:manager"]);
+        instance.assignees.insert("review".into(), ["user:3".to_owned()].into());
+        assert_eq!(names(&instance, &waiting), ["role:manager", "user:3"]);
+    }
+
+    #[test]
     fn a_place_is_lent_for_its_time_only() {
         let definition = shipped().unwrap().remove(0);
         let start = OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap();

@@ -42,6 +42,20 @@ pub struct PlannedAction {
     pub ingredients: Vec<usize>,
 }
 
+impl PlannedAction {
+    /// It as the assertion has it, but for the time and for the ingredients.
+    pub fn to_json(&self) -> Value {
+        let mut entry = json!({ "action": self.action });
+        if let Some(source_type) = &self.digital_source_type {
+            entry["digitalSourceType"] = json!(source_type);
+        }
+        if let Some(agent) = &self.software_agent {
+            entry["softwareAgent"] = json!({ "name": agent });
+        }
+        entry
+    }
+}
+
 /// One further assertion.
 #[derive(Debug, Clone)]
 pub struct PlannedAssertion {
@@ -337,13 +351,8 @@ fn definition_json(label: &str, plan: &SignPlan) -> Result<Value> {
         .actions
         .iter()
         .map(|action| {
-            let mut entry = json!({ "action": action.action, "when": when });
-            if let Some(source_type) = &action.digital_source_type {
-                entry["digitalSourceType"] = json!(source_type);
-            }
-            if let Some(agent) = &action.software_agent {
-                entry["softwareAgent"] = json!({ "name": agent });
-            }
+            let mut entry = action.to_json();
+            entry["when"] = json!(when);
             if !action.ingredients.is_empty() {
                 let labels: Vec<_> = action.ingredients.iter().map(|at| ingredient_label(*at)).collect();
                 entry["parameters"] = json!({ "ingredientIds": labels });

@@ -60,6 +60,9 @@ pub struct Extracted {
     pub pii: Vec<Pii>,
     /// EXIF orientation, 1 to 8.
     pub orientation: u16,
+    /// The content has a manifest already, of whoever made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_manifest: bool,
 }
 
 /// Whether content of this type and size has its metadata read, where it may have any.

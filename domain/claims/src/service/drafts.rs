@@ -122,7 +122,7 @@ impl Manifests {
             self.note_locks(unit.as_ref(), old, &next).await?;
             match &signing {
                 Some(signing) => {
-                    self.deps.governance.signing(unit.as_ref(), old, signing.settings).await?;
+                    self.deps.governance.signing(unit.as_ref(), old, signing.settings, signing.attested).await?;
                     if let Some(alongside) = signing.alongside {
                         alongside.write(unit.as_ref(), &next).await?;
                     }

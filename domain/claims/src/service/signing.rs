@@ -11,7 +11,7 @@ use crate::{
     definition::{ClaimDefinition, CustomAssertion, is_workflow_label},
     digest::{BlobDigest, digest_of},
     engine::{self, PlannedAssertion, PlannedIngredient},
-    governance::Alongside,
+    governance::{Alongside, Attested},
     media::{self, Media},
     rules, thumbnail,
 };
@@ -37,6 +37,7 @@ pub struct SignRequest {
 /// What belongs to signing a draft.
 pub(super) struct Signing<'a> {
     pub(super) settings: &'a TenantSettings,
+    pub(super) attested: Option<&'a Attested>,
     pub(super) alongside: Option<&'a dyn Alongside>,
 }
 
@@ -186,6 +187,7 @@ impl Manifests {
             contents.push(self.open(actor, &ingredient.blob).await?);
         }
         let (this, draft, thumbnails) = (self.clone(), record.clone(), settings.thumbnails);
+        let assertion = attested.as_ref().map(|attested| attested.assertion.clone());
         let signed = self
             .deps
             .pool
@@ -197,8 +199,7 @@ impl Manifests {
                 let file = Uploaded { content, blob: draft.source.clone(), file_name: None, declared_type: None };
                 let inspected = inspect(&file, "file")?;
                 let planned = planned(&draft.ingredients, contents.into_iter());
-                let said =
-                    Said { title: &draft.title, definition: &definition, attested: attested.map(|attested| attested.assertion) };
+                let said = Said { title: &draft.title, definition: &definition, attested: assertion };
                 sign_now(&this.deps, said, &file, &inspected, planned, identity, thumbnails)
             })
             .await?;
@@ -210,7 +211,7 @@ impl Manifests {
         next.updated_at = now;
         let mut stored = Stored::default();
         store_signed(&mut stored, self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
-        let signing = Signing { settings: &settings, alongside };
+        let signing = Signing { settings: &settings, attested: attested.as_ref(), alongside };
         let change = Change {
             action: "manifest.sign",
             event: "manifest.signed",

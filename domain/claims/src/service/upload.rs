@@ -82,7 +82,7 @@ pub(super) fn inspect(file: &Uploaded, field: &str) -> Result<Inspected> {
     structure::check_complete(media, &mut source)
         .map_err(|e| Error::unprocessable_field("CONTENT_TRUNCATED", field, e.to_string()))?;
     guard::check(media, &mut source).map_err(|e| Error::unprocessable_field("CONTENT_REFUSED", field, e.to_string()))?;
-    let extracted = metadata::extract(media, file.blob.size, &mut source);
+    let mut extracted = metadata::extract(media, file.blob.size, &mut source);
     drop(source);
     if media == media::MANIFEST_STORE {
         // The engine would take it for an archive of its own.
@@ -102,6 +102,7 @@ pub(super) fn inspect(file: &Uploaded, field: &str) -> Result<Inspected> {
         }
         Embedding::Sidecar => false,
     };
+    extracted.has_manifest = has_manifest;
     Ok(Inspected { media, extracted, has_manifest })
 }
 

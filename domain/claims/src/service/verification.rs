@@ -92,6 +92,22 @@ impl Manifests {
         }
     }
 
+    /// Verifies a stored manifest, and says what its claim says besides: the crJSON of all its manifests, where they are readable. The
+    /// result goes into its history.
+    pub async fn verify_in_full(
+        self: &Arc<Self>,
+        actor: &Actor,
+        id: ManifestId,
+    ) -> Result<(VerificationReport, Option<serde_json::Value>)> {
+        actor.require(Permission::ManifestRead)?;
+        let record = self.load(actor, id).await?;
+        let verification = self.judge_stored(actor, &record, true).await?;
+        let mut report = self.own_word(actor, &verification.report).await?;
+        report.manifest_id = Some(id);
+        self.remember(actor, &record, &report).await?;
+        Ok((report, verification.crjson.clone()))
+    }
+
     /// The verification of a stored manifest, with crJSON and chain of custody where `detail` asks for them; not kept in the
     /// history.
     pub async fn examine(self: &Arc<Self>, actor: &Actor, id: ManifestId, detail: bool) -> Result<Arc<Verification>> {

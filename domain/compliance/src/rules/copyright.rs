@@ -10,10 +10,9 @@ use omt_kernel::{EvidenceId, OffsetDateTime, calendar::is_in_calendar};
 use std::collections::BTreeSet;
 use time::{Date, Duration, Month, format_description::well_known::Rfc3339};
 
-/// Metadata that names who holds the rights.
-const HOLDERS: [&str; 7] = [
+/// Metadata that names who holds the rights. Whom it is to be credited to (`photoshop:Credit`) need not hold any.
+const HOLDERS: [&str; 6] = [
     "dc:rights",
-    "photoshop:Credit",
     "xmpRights:Owner",
     "plus:CopyrightOwnerName",
     "Iptc4xmpCore:CopyrightNotice",

@@ -1,7 +1,10 @@
 //! Records of evidence: who brings which, and what becomes of what depends on it.
 
 use super::{Compliance, RecheckOrder};
-use crate::model::{Area, Clearance, Consent, Declaration, Evidence, Rights};
+use crate::{
+    model::{Area, Clearance, Consent, Declaration, Evidence, Rights},
+    rules,
+};
 use omt_audit::Event;
 use omt_kernel::{
     Actor, Error, EvidenceId, FieldError, Kind, ManifestId, Permission, Result,
@@ -10,6 +13,7 @@ use omt_kernel::{
     error::Context as _,
     governance::{EvidenceFilter, EvidenceRecord},
     manifest::{ManifestRecord, is_sha256},
+    person::person,
     port::{Page, UnitOfWork},
     retry,
     tenant::settings,
@@ -67,6 +71,16 @@ fn check_content(record: &ManifestRecord, seen: Option<&str>) -> Result<()> {
     }
 }
 
+/// What evidence about a manifest's content is found by.
+fn about(record: &ManifestRecord) -> String {
+    format!("content:{}", record.source.sha256)
+}
+
+/// Whether the same person is behind the actor and another subject.
+pub(super) async fn is_same(unit: &dyn UnitOfWork, actor: &Actor, subject: &str) -> Result<bool> {
+    Ok(person(unit, &actor.tenant, &actor.subject).await? == person(unit, &actor.tenant, subject).await?)
+}
+
 /// A decision to be recorded.
 #[derive(Debug, Clone)]
 pub struct NewClearance {
@@ -100,7 +114,7 @@ impl Compliance {
         dated("expires_at", consent.expires_at)?;
         later("expires_at", consent.expires_at, consent.given_at)?;
         let key = format!("person:{}", consent.subject);
-        self.add(actor, key, Evidence::Consent(consent)).await
+        self.add(actor, key, Evidence::Consent(consent), None).await
     }
 
     /// Records a decision on a manifest's content, made by the actor now. Its author does not clear their own.
@@ -124,7 +138,7 @@ impl Compliance {
             expires_at: new.expires_at,
             withdrawn_at: None,
         };
-        self.add(actor, format!("content:{}", record.source.sha256), Evidence::Clearance(clearance)).await
+        self.add(actor, about(&record), Evidence::Clearance(clearance), Some(&record)).await
     }
 
     /// The manifest that a record is about, and that it is about the content which its maker looked at, where they say which.
@@ -162,10 +176,11 @@ impl Compliance {
         }
         let record = self.looked_at(self.deps.database.read().await?.as_ref(), actor, manifest, seen).await?;
         rights.content_sha256.clone_from(&record.source.sha256);
-        self.add(actor, format!("content:{}", record.source.sha256), Evidence::Rights(rights)).await
+        self.add(actor, about(&record), Evidence::Rights(rights), Some(&record)).await
     }
 
-    /// Records what a manifest's maker says of its content; the newest counts.
+    /// Records what somebody says of a manifest's content; the newest counts. What one says who checks compliance and did not make
+    /// it is replaced only by such a one.
     pub async fn declare(
         &self,
         actor: &Actor,
@@ -187,13 +202,32 @@ impl Compliance {
         if let Some(code) = &declaration.export_code {
             text("export_code", code, 64)?;
         }
-        let record = self.looked_at(self.deps.database.read().await?.as_ref(), actor, manifest, seen).await?;
-        declaration.content_sha256.clone_from(&record.source.sha256);
+        let read = self.deps.database.read().await?;
+        let record = self.looked_at(read.as_ref(), actor, manifest, seen).await?;
+        let content = &record.source.sha256;
+        declaration.reviewed = actor.may(Permission::ComplianceCheck) && !self.has_made(read.as_ref(), actor, content).await?;
+        if !declaration.reviewed {
+            let present = self.evidence_about(read.as_ref(), &actor.tenant, &[about(&record)].into()).await?;
+            if rules::declaration(&present, content).is_some_and(|(_, present)| present.reviewed) {
+                let words =
+                    "a reviewer has declared what this is; others who check compliance, and did not make it, may declare it anew";
+                return Err(Error::new(Kind::Forbidden, "REVIEWED_DECLARATION", words));
+            }
+        }
+        drop(read);
+        declaration.content_sha256.clone_from(content);
         declaration.persons = persons.iter().map(|person| self.subject(actor, person)).collect::<Result<_>>()?;
-        self.add(actor, format!("content:{}", record.source.sha256), Evidence::Declaration(declaration)).await
+        self.add(actor, about(&record), Evidence::Declaration(declaration), Some(&record)).await
     }
 
-    async fn add(&self, actor: &Actor, key: String, evidence: Evidence) -> Result<EvidenceRecord> {
+    /// Keeps a record. `content` is a manifest of the content that it is about; those about people are about none.
+    async fn add(
+        &self,
+        actor: &Actor,
+        key: String,
+        evidence: Evidence,
+        content: Option<&ManifestRecord>,
+    ) -> Result<EvidenceRecord> {
         let now = self.deps.clock.now();
         let record = EvidenceRecord {
             id: EvidenceId(self.deps.entropy.uuid_v7(now)),
@@ -209,7 +243,7 @@ impl Compliance {
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             unit.compliance().insert_evidence(&record).await?;
-            self.changed(unit.as_ref(), actor, &record, "add").await?;
+            self.changed(unit.as_ref(), actor, &record, ("add", "compliance.evidence_added"), content).await?;
             unit.commit().await
         };
         retry::transaction(self.deps.entropy.as_ref(), attempt).await?;
@@ -223,7 +257,7 @@ impl Compliance {
             let unit = self.deps.database.begin().await?;
             let found = unit.compliance().evidence(&actor.tenant, id).await?;
             let mut record = found.ok_or_else(|| Error::not_found("evidence"))?;
-            self.check_seen(unit.as_ref(), actor, &record).await?;
+            let content = self.check_seen(unit.as_ref(), actor, &record).await?;
             check_revision("record", record.revision, if_match)?;
             let now = self.deps.clock.now();
             let mut evidence: Evidence = serde_json::from_value(record.data.clone()).context("evidence cannot be read")?;
@@ -252,16 +286,29 @@ impl Compliance {
                 let words = "somebody else changed the record at the same time";
                 return Err(Error::new(Kind::Conflict, "CONCURRENT_CHANGE", words));
             }
-            self.changed(unit.as_ref(), actor, &record, "withdraw").await?;
+            let what = ("withdraw", "compliance.evidence_withdrawn");
+            self.changed(unit.as_ref(), actor, &record, what, content.as_ref()).await?;
             unit.commit().await?;
             Ok(record)
         };
         retry::transaction(self.deps.entropy.as_ref(), attempt).await
     }
 
-    /// What follows from a change of evidence: an entry of the log, and another look at what depends on it.
-    async fn changed(&self, unit: &dyn UnitOfWork, actor: &Actor, record: &EvidenceRecord, what: &str) -> Result<()> {
+    /// What follows from a change of evidence: an entry of the log, of which listeners hear where it is about content, and another look
+    /// at what depends on it.
+    async fn changed(
+        &self,
+        unit: &dyn UnitOfWork,
+        actor: &Actor,
+        record: &EvidenceRecord,
+        (what, told): (&str, &'static str),
+        content: Option<&ManifestRecord>,
+    ) -> Result<()> {
         let entry = Event::new(format!("evidence.{what}"), "evidence", record.id).after(&record.data);
+        let entry = match content {
+            Some(content) => entry.tell(told, content),
+            None => entry,
+        };
         self.deps.audit.append(unit, actor, entry.detail(json!({ "kind": record.kind }))).await?;
         let what = format!("{}:{}", record.id, record.revision);
         self.recheck_later(unit, &record.tenant, RecheckOrder::new(record.key.clone()), &what).await
@@ -276,26 +323,36 @@ impl Compliance {
         Ok(found)
     }
 
-    /// Evidence about content is for those who see a manifest of that content.
-    async fn check_seen(&self, unit: &dyn UnitOfWork, actor: &Actor, record: &EvidenceRecord) -> Result<()> {
-        let Some(sha256) = record.key.strip_prefix("content:") else { return Ok(()) };
+    /// Evidence about content is for those who see a manifest of that content: the manifest, where it is about content.
+    async fn check_seen(&self, unit: &dyn UnitOfWork, actor: &Actor, record: &EvidenceRecord) -> Result<Option<ManifestRecord>> {
+        let Some(sha256) = record.key.strip_prefix("content:") else { return Ok(None) };
         for found in unit.blobs().uses(&actor.tenant, sha256).await? {
             let about = unit.manifests().get(&actor.tenant, found.manifest).await?;
-            if about.is_some_and(|about| about.source.sha256 == sha256 && actor.reach.sees(&about)) {
-                return Ok(());
+            let about = about.filter(|about| about.source.sha256 == sha256 && actor.reach.sees(about));
+            if about.is_some() {
+                return Ok(about);
             }
         }
         Err(Error::not_found("evidence"))
     }
 
-    /// Refuses whoever may not decide about content: those without the role, programs, and whoever made a manifest of it.
-    async fn check_may_clear(&self, unit: &dyn UnitOfWork, actor: &Actor, area: Area, sha256: &str) -> Result<String> {
-        let words = "the author of the content does not clear it";
+    /// Whether the actor made a manifest of this content, whether by themselves or with a key.
+    async fn has_made(&self, unit: &dyn UnitOfWork, actor: &Actor, sha256: &str) -> Result<bool> {
         for found in unit.blobs().uses(&actor.tenant, sha256).await? {
             let made = unit.manifests().get(&actor.tenant, found.manifest).await?;
-            if made.is_some_and(|made| made.source.sha256 == sha256 && made.created_by == actor.subject) {
-                return Err(Error::new(Kind::Forbidden, "FOUR_EYES", words));
+            if let Some(made) = made.filter(|made| made.source.sha256 == sha256)
+                && is_same(unit, actor, &made.created_by).await?
+            {
+                return Ok(true);
             }
+        }
+        Ok(false)
+    }
+
+    /// Refuses whoever may not decide about content: those without the role, programs, and whoever made a manifest of it.
+    async fn check_may_clear(&self, unit: &dyn UnitOfWork, actor: &Actor, area: Area, sha256: &str) -> Result<String> {
+        if self.has_made(unit, actor, sha256).await? {
+            return Err(Error::new(Kind::Forbidden, "FOUR_EYES", "the author of the content does not clear it"));
         }
         let roles = self.deps.people.actor(unit, actor).await?.roles;
         let allowed = settings(unit, &actor.tenant).await?.clearance_roles;

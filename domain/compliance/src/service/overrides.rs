@@ -1,6 +1,9 @@
 //! Overrides: one person asks, another one agrees, both may, neither made the content; they end, and every later report shows them.
 
-use super::{Compliance, RecheckOrder, evidence::dated};
+use super::{
+    Compliance, RecheckOrder,
+    evidence::{dated, is_same},
+};
 use crate::model::{Override, RuleName};
 use omt_audit::Event;
 use omt_kernel::{
@@ -43,7 +46,7 @@ impl Compliance {
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             let record = self.visible(unit.as_ref(), actor, new.manifest).await?;
-            if record.created_by == actor.subject {
+            if is_same(unit.as_ref(), actor, &record.created_by).await? {
                 let words = "the author of the content does not ask for an override";
                 return Err(Error::new(Kind::Forbidden, "FOUR_EYES", words));
             }
@@ -91,7 +94,7 @@ impl Compliance {
                 let words = "whoever asks for an override does not agree to it";
                 return Err(Error::new(Kind::Forbidden, "SECOND_PERSON_NEEDED", words));
             }
-            if manifest.created_by == actor.subject {
+            if is_same(unit.as_ref(), actor, &manifest.created_by).await? {
                 let words = "the author of the content does not agree to an override";
                 return Err(Error::new(Kind::Forbidden, "FOUR_EYES", words));
             }

@@ -7,7 +7,7 @@ use omt_jobs::NewJob;
 use omt_kernel::{
     Actor, Error, ManifestId, OffsetDateTime, Result, TenantId,
     error::Context as _,
-    governance::{DueReport, ReportRecord},
+    governance::{BY_SETTINGS, DueReport, ReportRecord},
     manifest::ManifestRecord,
     port::{Page, UnitOfWork},
     retry,
@@ -21,9 +21,9 @@ use uuid::Uuid;
 
 /// The kind of jobs that look again at what depends on evidence that changed.
 pub const RECHECK: &str = "compliance_recheck";
-/// The kind of jobs that look again at what a policy or a manifest that changed is about. Workers of versions that know nothing of
-/// such orders would take them for evidence on which nothing depends, and end them.
-pub const REMEASURE: &str = "compliance_remeasure";
+/// The kind of jobs that look again at what something else that changed is about: a policy, a manifest, the tenant's settings. Workers
+/// of versions that know nothing of such orders would take them for evidence on which nothing depends, and end them.
+pub use omt_kernel::governance::REMEASURE;
 /// The kind of the job that looks for what has begun or ended by itself.
 pub const LOOK: &str = "compliance_look";
 /// Manifests looked at in one query.
@@ -32,7 +32,8 @@ const PAGE: u32 = 200;
 /// What a job that looks again needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecheckOrder {
-    /// What changed: `person:…` and `content:…` of evidence, `policy:<name>`, or `manifest:<id>`.
+    /// What changed: `person:…` and `content:…` of evidence, `policy:<name>`, `manifest:<id>`, a manifest whose bytes are those of
+    /// `ingredient:<sha256>`, or `settings` of the tenant.
     pub key: String,
     /// The rules that the policy had then, where it is what changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,17 +101,20 @@ enum Why<'a> {
     Changed,
     /// The policy of this name changed.
     Policy(&'a str),
+    /// The tenant's settings changed.
+    Settings,
     /// Something began or ended.
     Due,
 }
 
 impl Why<'_> {
-    /// Whether people are told, besides log and webhooks, when a report turns to failed. One change of a policy may turn many at
-    /// once, and so may the first look at all that was kept before anybody noted when it turns.
+    /// Whether people are told, besides log and webhooks, when a report turns to failed. One change of a policy or of settings may
+    /// turn many at once, and so may the first look at all that was kept before anybody noted when it turns.
     fn tells_people(self, kept: &ReportRecord) -> bool {
         match self {
             Self::Changed => true,
             Self::Policy(name) => kept.policy != name,
+            Self::Settings => false,
             Self::Due => kept.turns_at != Some(OffsetDateTime::UNIX_EPOCH),
         }
     }
@@ -119,6 +123,11 @@ impl Why<'_> {
 /// What reports by a policy depend on.
 pub(super) fn by_policy(name: &str) -> String {
     format!("policy:{name}")
+}
+
+/// What reports on manifests with an ingredient of these bytes depend on: how those are classified.
+pub(super) fn by_ingredient(sha256: &str) -> String {
+    format!("ingredient:{sha256}")
 }
 
 /// What reports on a manifest depend on.
@@ -227,7 +236,11 @@ impl Compliance {
             tally.add(tenant, id, self.recheck_one(tenant, id, Why::Changed).await);
             return Ok((tally.looked, tally.last));
         }
-        let why = policy_of(&order.key).map_or(Why::Changed, Why::Policy);
+        let why = match policy_of(&order.key) {
+            Some(name) => Why::Policy(name),
+            None if order.key == BY_SETTINGS => Why::Settings,
+            None => Why::Changed,
+        };
         loop {
             let read = self.deps.database.read().await?;
             if self.is_superseded(read.as_ref(), tenant, order).await? {
@@ -304,6 +317,7 @@ mod tests {
         let kind = |key: &str| RecheckOrder::new(key.to_owned()).kind();
         assert_eq!((kind("person:00"), kind("content:00")), (RECHECK, RECHECK));
         assert_eq!((kind(&by_policy("house")), kind(&by_manifest(manifest(7)))), (REMEASURE, REMEASURE));
+        assert_eq!(kind(&by_ingredient("00")), REMEASURE);
         let old: RecheckOrder = serde_json::from_value(json!({ "key": "person:00" })).unwrap();
         assert_eq!(old.rules, None, "what they wrote is read");
         assert_eq!(serde_json::to_value(old).unwrap(), json!({ "key": "person:00" }));
@@ -340,6 +354,7 @@ mod tests {
         let due = Some(OffsetDateTime::UNIX_EPOCH + Duration::days(1));
         assert!(!Why::Policy("house").tells_people(&kept("house", due)));
         assert!(Why::Policy("house").tells_people(&kept("other", due)), "it turned for a reason of its own");
+        assert!(!Why::Settings.tells_people(&kept("house", due)));
         assert!(!Why::Due.tells_people(&kept("house", never_looked_at)));
         assert!(Why::Due.tells_people(&kept("house", due)));
         assert!(Why::Changed.tells_people(&kept("house", never_looked_at)), "somebody changed something about it");

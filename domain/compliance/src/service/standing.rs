@@ -1,8 +1,12 @@
 //! Compliance as workflows ask about it: what stands against a move, and what the claim says was passed.
 
-use super::{Compliance, RecheckOrder, Said, missing};
+use super::{Compliance, RecheckOrder, Said, policies::missing, recheck};
 use async_trait::async_trait;
-use omt_kernel::{Result, manifest::ManifestRecord, port::UnitOfWork};
+use omt_kernel::{
+    Result,
+    manifest::ManifestRecord,
+    port::{Page, UnitOfWork},
+};
 use omt_workflow::{Asked, ComplianceStanding, Keep};
 use std::collections::BTreeMap;
 
@@ -56,11 +60,21 @@ impl ComplianceStanding for Compliance {
     }
 
     async fn changed(&self, unit: &dyn UnitOfWork, after: &ManifestRecord) -> Result<()> {
+        let what = format!("{}:revision:{}", after.id, after.revision);
+        // What is made of it is at least as sensitive as it is.
+        let mut bytes = vec![&after.source.sha256];
+        bytes.extend(after.signed.as_ref().map(|signed| &signed.asset.sha256));
+        for sha256 in bytes {
+            let key = recheck::by_ingredient(sha256);
+            let first = Page { after: None, limit: 1 };
+            if !unit.compliance().dependents(&after.tenant, &key, first).await?.is_empty() {
+                self.recheck_later(unit, &after.tenant, RecheckOrder::new(key), &what).await?;
+            }
+        }
         if unit.compliance().reports(&after.tenant, after.id).await?.is_empty() {
             return Ok(());
         }
-        let what = format!("revision:{}", after.revision);
-        let order = RecheckOrder::new(super::recheck::by_manifest(after.id));
-        self.recheck_later(unit, &after.tenant, order, &what).await
+        let order = RecheckOrder::new(recheck::by_manifest(after.id));
+        self.recheck_later(unit, &after.tenant, order, &format!("revision:{}", after.revision)).await
     }
 }

@@ -42,6 +42,8 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("workflow.effect", "a transition with the effect `webhook` was taken: `name`"),
     ("compliance.checked", "a compliance policy was checked: `policy` and `status`"),
     ("compliance.changed", "a report says otherwise, for what it depends on changed or ended: `policy`, `from` and `to`"),
+    ("compliance.evidence_added", "a clearance, a right or a declaration about content was recorded: `kind`"),
+    ("compliance.evidence_withdrawn", "a clearance or a right about content was taken back: `kind`"),
     ("compliance.override_requested", "somebody asked for an override of a `rule`"),
     ("compliance.override_approved", "a second person agreed to it"),
     ("badge.issued", "a badge was issued for signed content: `badge_id`"),

@@ -8,8 +8,8 @@ use crate::{
     model::{Command, Event, Facts, Instance, Refusal, Who},
 };
 use omt_claims::governance::fingerprint;
-use omt_kernel::{Actor, Result, port::UnitOfWork};
-use std::collections::BTreeMap;
+use omt_kernel::{Actor, Result, manifest::ManifestRecord, person::person, port::UnitOfWork};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Workflows {
     /// Decides what a command does, and writes it.
@@ -23,7 +23,7 @@ impl Workflows {
     ) -> Result<Bench> {
         let now = self.deps.clock.now();
         let who = self.who(unit, actor).await?;
-        let mut facts = self.facts(unit, &bench.instance, fingerprint(&bench.record)).await?;
+        let mut facts = self.facts(unit, &bench.instance, &bench.record).await?;
         // Nobody waits for a deputy whose time is over, whether the timers have looked since or not; who gives it back may.
         let mut events = match command {
             Command::Unclaim { .. } => Vec::new(),
@@ -47,16 +47,31 @@ impl Workflows {
         self.write(unit, actor, bench, events, (name, "")).await
     }
 
-    /// What is so now, as far as the engine depends on it, but for guards: nothing stands against anything yet. `fingerprint` is that
-    /// of the content as it is.
-    pub(super) async fn facts(&self, unit: &dyn UnitOfWork, instance: &Instance, fingerprint: String) -> Result<Facts> {
+    /// What is so now, as far as the engine depends on it, but for guards: nothing stands against anything yet.
+    pub(super) async fn facts(&self, unit: &dyn UnitOfWork, instance: &Instance, record: &ManifestRecord) -> Result<Facts> {
         let mut delegators = BTreeMap::new();
         for delegation in &instance.delegations {
-            if let Some(person) = self.deps.people.find(unit, &instance.tenant, &delegation.from).await? {
+            let found = self.deps.people.find(unit, &instance.tenant, &delegation.from).await?;
+            // Whoever does not see the content any more has no place that another could use.
+            if let Some(person) = found.filter(|person| person.reach.sees(record)) {
                 delegators.insert(delegation.from.clone(), who(person));
             }
         }
-        Ok(Facts { fingerprint, against: Vec::new(), delegators })
+        let authors = authors(unit, instance).await?;
+        Ok(Facts { fingerprint: fingerprint(record), against: Vec::new(), authors, delegators })
+    }
+
+    /// The same for somebody who only looks, on what was decided on: its record is read where something depends on it.
+    pub(super) async fn facts_shown(&self, unit: &dyn UnitOfWork, instance: &Instance) -> Result<Facts> {
+        let record = match instance.delegations.is_empty() {
+            true => None,
+            false => unit.manifests().get(&instance.tenant, instance.manifest).await?,
+        };
+        let facts = match record {
+            Some(record) => self.facts(unit, instance, &record).await?,
+            None => Facts { authors: authors(unit, instance).await?, ..Facts::default() },
+        };
+        Ok(Facts { fingerprint: instance.fingerprint.clone(), ..facts })
     }
 
     /// What gives back tasks that deputies keep whose time is over, and who have no place of their own.
@@ -81,6 +96,15 @@ impl Workflows {
     }
 }
 
+/// The people behind those who made the content, and who changed it since it is decided on.
+async fn authors(unit: &dyn UnitOfWork, instance: &Instance) -> Result<BTreeSet<String>> {
+    let mut out = BTreeSet::new();
+    for subject in std::iter::once(&instance.author).chain(&instance.editors) {
+        out.insert(person(unit, &instance.tenant, subject).await?);
+    }
+    Ok(out)
+}
+
 /// Decides, and asks what stands against it only where it would be let through: guards may cost much, and whoever is refused
 /// anyway has them asked nothing.
 async fn weigh(
@@ -103,7 +127,7 @@ mod tests {
     fn guards_are_asked_about_what_would_be_let_through() {
         let run = |refused: Option<Refusal>, against: &[&str]| {
             let asked = Cell::new(0);
-            let mut facts = Facts { fingerprint: String::new(), against: vec![], delegators: BTreeMap::new() };
+            let mut facts = Facts::default();
             let decide = |facts: &Facts| match (&refused, facts.against.is_empty()) {
                 (Some(refusal), _) => Err(refusal.clone()),
                 (None, false) => Err(Refusal::Guard(facts.against.clone())),

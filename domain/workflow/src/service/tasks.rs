@@ -2,13 +2,14 @@
 
 use super::{Step, WorkflowView, Workflows, check_words, who};
 use crate::{
-    model::{Attachment, Command, Instance},
+    model::{Attachment, Command, Instance, Refusal},
     store,
 };
 use omt_kernel::{
     Actor, Error, Kind, OffsetDateTime, Permission, Result, TaskId, WorkflowId,
     calendar::is_in_calendar,
     governance::{TaskFilter, TaskRecord},
+    manifest::ManifestRecord,
     once::Outcome,
     port::{Page, Person},
     retry,
@@ -123,13 +124,14 @@ impl Workflows {
         Ok((mine, groups, overdue))
     }
 
-    async fn task(&self, actor: &Actor, id: TaskId) -> Result<TaskRecord> {
+    /// A task on content that the actor can see, and that content.
+    async fn task(&self, actor: &Actor, id: TaskId) -> Result<(TaskRecord, ManifestRecord)> {
         let missing = || Error::not_found("task");
         let read = self.deps.database.read().await?;
         let task = read.tasks().get(&actor.tenant, id).await?.ok_or_else(missing)?;
         let record = read.manifests().get(&actor.tenant, task.manifest).await?;
-        record.filter(|record| actor.reach.sees(record)).ok_or_else(missing)?;
-        Ok(task)
+        let record = record.filter(|record| actor.reach.sees(record)).ok_or_else(missing)?;
+        Ok((task, record))
     }
 
     /// Takes a task for oneself.
@@ -153,6 +155,11 @@ impl Workflows {
             false => self.deps.people.by_name(read.as_ref(), &actor.tenant, &lend.to).await?,
         };
         let to = found.ok_or_else(|| Error::unprocessable_field("UNKNOWN_USER", "to", "there is no such active user"))?;
+        // Else the task would wait for somebody for whom it does not exist.
+        let (_, record) = self.task(actor, id).await?;
+        if !to.reach.sees(&record) {
+            return Err(Refusal::Delegation("the other does not see this content").into());
+        }
         let to = Box::new(who(to));
         let starts = lend.starts.unwrap_or_else(|| self.deps.clock.now());
         let command =
@@ -162,7 +169,7 @@ impl Workflows {
 
     async fn on_task(&self, actor: &Actor, id: TaskId, name: &str, command: impl Fn(String) -> Command) -> Result<WorkflowView> {
         super::takes_part(actor)?;
-        let task = self.task(actor, id).await?;
+        let (task, _) = self.task(actor, id).await?;
         let attempt = async || {
             let unit = self.deps.database.begin().await?;
             let bench = self.bench(unit.as_ref(), actor, task.workflow).await?;
@@ -178,7 +185,7 @@ impl Workflows {
     /// Decides on a task.
     pub async fn decide_task(self: &Arc<Self>, actor: &Actor, decision: Decision) -> Result<WorkflowView> {
         actor.require(Permission::ManifestRead)?;
-        let task = self.task(actor, decision.task).await?;
+        let (task, _) = self.task(actor, decision.task).await?;
         let action = decision.action.unwrap_or_else(|| task.action.clone());
         // The stage is that of the task when it is the task's own action; another action has its own.
         let stage = (action == task.action).then(|| task.stage.clone());
@@ -199,7 +206,7 @@ impl Workflows {
     /// The workflow of a task, for its entity tag.
     pub async fn workflow_of(&self, actor: &Actor, id: TaskId) -> Result<WorkflowId> {
         actor.require(Permission::ManifestRead)?;
-        Ok(self.task(actor, id).await?.workflow)
+        Ok(self.task(actor, id).await?.0.workflow)
     }
 }
 

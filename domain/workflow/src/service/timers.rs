@@ -2,7 +2,6 @@
 
 use super::{Bench, Workflows};
 use crate::{model::Event, store, tell::Teller};
-use omt_claims::governance::fingerprint;
 use omt_kernel::{Actor, Result, governance::TaskRecord, port::UnitOfWork};
 use omt_notify::Notice;
 use serde_json::json;
@@ -102,7 +101,7 @@ impl Workflows {
         if task.lent_at.is_none_or(|at| at > self.deps.clock.now()) {
             return Ok((bench, Some(task)));
         }
-        let facts = self.facts(unit, &bench.instance, fingerprint(&bench.record)).await?;
+        let facts = self.facts(unit, &bench.instance, &bench.record).await?;
         let lapsed = self.lapsed(unit, &bench.definition, &bench.instance, &facts).await?;
         let bench = if lapsed.is_empty() {
             let tasks = store::sync_tasks(unit, &self.tools(), &bench.definition, &bench.instance).await?;

@@ -195,7 +195,7 @@ impl Workflows {
     ) -> Result<WorkflowView> {
         let now = self.deps.clock.now();
         // What is offered is what a decision would find: nobody waits for a deputy whose time is over.
-        let facts = self.facts(unit, instance, instance.fingerprint.clone()).await?;
+        let facts = self.facts_shown(unit, instance).await?;
         let mut then = instance.clone();
         for event in self.lapsed(unit, definition, instance, &facts).await? {
             engine::apply(&mut then, &event, now);
