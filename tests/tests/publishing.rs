@@ -7,7 +7,10 @@ use crate::{
 use omt_tests::{Server, combination, fixture, id, kill_at_write, ok};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 /// How often a publication is interrupted.
 const KILLS: usize = 16;
@@ -41,7 +44,11 @@ async fn publishing_survives_kill() {
         let path = format!("/api/v1/workflows/{}/transition", workflow["workflow_id"].as_str().unwrap());
         let publish = manager.request("POST", &path).json(&json!({ "action": "publish" }));
         let under_way = tokio::spawn(publish.send());
-        tokio::time::sleep(Duration::from_millis(if strace.is_some() { 1_500 } else { 2 + 3 * round as u64 })).await;
+        let began = Instant::now();
+        let most = Duration::from_millis(if strace.is_some() { 1_500 } else { 2 + 3 * round as u64 });
+        while began.elapsed() < most && server.child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         server = server.crash_and_restart().await;
         drop(under_way.await);
         if let Some(mut strace) = strace {
