@@ -45,6 +45,7 @@ mod publishing;
 mod refusals;
 mod removal;
 mod replication;
+mod retention;
 mod schedules;
 mod scim;
 mod storage;
