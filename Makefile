@@ -1,5 +1,6 @@
 # make demo   the main job on the embedded default
 # make test   everything: formatting, lints, licences, tests against the real binary
+# make soak   what is killed and what fails, at length: half an hour on a machine that does nothing else
 # make bench  speed and memory against named baselines
 
 SHELL := /bin/bash
@@ -7,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 JUDGES ?= $(HOME)/.cache/openmediatrust/judges
 SERVICES ?= $(HOME)/.cache/openmediatrust/services
 
-.PHONY: demo test bench build tools fmt lint deny openapi judges unit
+.PHONY: demo test soak bench build tools fmt lint deny openapi judges unit
 
 build:
 	cargo build --workspace --release
@@ -36,6 +37,9 @@ unit:
 	OMT_JUDGES=$(JUDGES) scripts/test.sh $(SERVICES)
 
 test: tools fmt lint deny judges unit
+
+soak:
+	scripts/soak.sh $(SERVICES)
 
 openapi:
 	cargo run -q -p openmediatrust -- openapi > openapi/openapi.json

@@ -1,6 +1,8 @@
-"""A proxy before an S3 server that fails a share of the calls: faulty_s3.py TARGET-PORT SHARE [SEED]. Prints its port."""
+"""A proxy before an S3 server that fails a share of the calls: faulty_s3.py TARGET-PORT SHARE [SEED]. Prints its port.
+GET /.counts says how many calls there were and how many failed."""
 
 import http.client
+import json
 import random
 import sys
 import time
@@ -9,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 target, share = int(sys.argv[1]), float(sys.argv[2])
 chance = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
 HOP = {"connection", "transfer-encoding", "keep-alive"}
+counts = {"calls": 0, "failed": 0}
 
 
 class Proxy(BaseHTTPRequestHandler):
@@ -30,10 +33,22 @@ class Proxy(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.close()
 
+    def say_counts(self):
+        body = json.dumps(counts).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
     def serve(self):
+        if self.path == "/.counts":
+            return self.say_counts()
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         fault = chance.choice(["503", "500", "cut before", "cut after", "truncated", "slow", "wrong etag"]) if chance.random() < share else None
+        counts["calls"] += 1
+        counts["failed"] += fault is not None
         if fault in ("503", "500"):
             return self.fail(int(fault))
         if fault == "cut before":

@@ -27,6 +27,26 @@ impl Combination {
     pub fn kills(self, most: usize) -> usize {
         if self.name == ALL[0].name { most } else { most.div_ceil(3) }
     }
+
+    /// What it has behind a port.
+    fn choice(self, port: Port) -> &'static str {
+        match port {
+            // Lists go to a replica where there is Redis too.
+            Port::Database if self.postgres && self.redis => "PostgreSQL with a replica",
+            Port::Database if self.postgres => "PostgreSQL",
+            Port::Database => "SQLite",
+            Port::Blobs if self.s3 => "S3",
+            Port::Blobs => "files",
+            Port::Queue if self.redis => "Redis",
+            Port::Queue if self.postgres => "PostgreSQL",
+            Port::Queue => "SQLite",
+        }
+    }
+
+    fn repeats(self, ports: &[Port]) -> bool {
+        let choices = |one: Self| ports.iter().map(move |port| one.choice(*port)).collect::<Vec<_>>();
+        ALL.into_iter().take_while(|one| *one != self).any(|one| choices(one) == choices(self))
+    }
 }
 
 /// All of them, the embedded default first.
@@ -43,6 +63,23 @@ pub const ALL: [Combination; 6] = [
 pub fn current() -> Combination {
     let Ok(name) = std::env::var("OMT_TEST_COMBINATION") else { return ALL[0] };
     ALL.into_iter().find(|c| c.name == name).unwrap_or_else(|| panic!("there is no combination {name:?}"))
+}
+
+/// What a test goes through that differs between combinations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// The database, and the replica that lists go to.
+    Database,
+    /// The blob store.
+    Blobs,
+    /// The queue, and the cache, which is Redis where the queue is.
+    Queue,
+}
+
+/// Whether an earlier combination has the same behind each of these ports, so that a test which depends on nothing else has been
+/// run on it. `OMT_TEST_EVERY=1` has every test run on every combination all the same.
+pub fn is_repeated(ports: &[Port]) -> bool {
+    std::env::var_os("OMT_TEST_EVERY").is_none() && current().repeats(ports)
 }
 
 fn service(variable: &str) -> String {
@@ -76,7 +113,7 @@ pub fn database_url(dir: &Path) -> Option<String> {
 pub fn execute(dir: &Path, statement: &str) -> Output {
     match database_url(dir) {
         Some(url) => Command::new("psql").args([&url, "-q", "-v", "ON_ERROR_STOP=1", "-c", statement]).output(),
-        None => Command::new("sqlite3").arg(dir.join(DATABASE)).arg(statement).output(),
+        None => Command::new("sqlite3").args(["-cmd", ".timeout 5000"]).arg(dir.join(DATABASE)).arg(statement).output(),
     }
     .expect("the database's own client runs")
 }
@@ -110,4 +147,20 @@ pub fn environment(dir: &Path, config: &str) -> Vec<(&'static str, String)> {
         out.push(("OMT_JOBS__IN_PROCESS", "always".to_owned()));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_runs_once_on_each_choice_that_it_depends_on() {
+        let runs_on = |ports: &[Port]| ALL.into_iter().filter(|one| !one.repeats(ports)).map(|one| one.name).collect::<Vec<_>>();
+        assert_eq!(runs_on(&[]), ["embedded"]);
+        assert_eq!(runs_on(&[Port::Database]), ["embedded", "postgres-file", "production"]);
+        assert_eq!(runs_on(&[Port::Blobs]), ["embedded", "sqlite-s3"]);
+        let both = runs_on(&[Port::Database, Port::Queue]);
+        assert_eq!(both, ["embedded", "sqlite-file-redis", "postgres-file", "production"]);
+        assert_eq!(runs_on(&[Port::Database, Port::Blobs, Port::Queue]), ALL.map(|one| one.name));
+    }
 }

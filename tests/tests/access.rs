@@ -21,6 +21,7 @@ async fn login(server: &Server, username: &str, password: &str) -> reqwest::Resp
 
 #[tokio::test]
 async fn logins_and_refresh_tokens() {
+    depends_on!(Database);
     let server = Server::start().await;
     problem(login(&server, "admin", "wrong").await, 401, "INVALID_CREDENTIALS").await;
     problem(login(&server, "nobody", PASSWORD).await, 401, "INVALID_CREDENTIALS").await;
@@ -47,6 +48,7 @@ async fn logins_and_refresh_tokens() {
 
 #[tokio::test]
 async fn forged_and_foreign_tokens_are_refused() {
+    depends_on!();
     let server = Server::start().await;
     let with = |token: String| server.anonymous("GET", "/api/v1/manifests").bearer_auth(token).send();
     problem(server.anonymous("GET", "/api/v1/manifests").send().await.unwrap(), 401, "MISSING_CREDENTIAL").await;
@@ -72,6 +74,7 @@ async fn forged_and_foreign_tokens_are_refused() {
 
 #[tokio::test]
 async fn api_keys_are_scoped_shown_once_and_revocable() {
+    depends_on!(Database);
     let server = Server::start().await;
     let body = json!({ "name": "dam", "scopes": ["manifest:read"], "expires_in_days": 1 });
     let made = ok(server.request("POST", "/api/v1/admin/api-keys").json(&body).send().await.unwrap(), StatusCode::CREATED).await;
@@ -154,6 +157,7 @@ async fn another_tenant_learns_nothing() {
 
 #[tokio::test]
 async fn keys_end_with_whoever_made_them() {
+    depends_on!(Database);
     let server = Server::start().await;
     let kim = server.user("kim", json!({ "roles": ["administrator"], "clearance": "top_secret" })).await;
     let token = server.token("kim").await;
@@ -183,6 +187,7 @@ async fn keys_end_with_whoever_made_them() {
 
 #[tokio::test]
 async fn keys_made_with_keys_of_another_tenant_go_back_to_their_maker() {
+    depends_on!(Database);
     let server = Server::start().await;
     server.tenant("acme").await;
     let kim = server.user("kim", json!({ "roles": ["administrator"], "clearance": "top_secret" })).await;
@@ -215,6 +220,7 @@ async fn keys_made_with_keys_of_another_tenant_go_back_to_their_maker() {
 
 #[tokio::test]
 async fn keys_are_not_made_with_keys_for_ever() {
+    depends_on!(Database);
     let server = Server::start().await;
     let post = async |bearer: &str| {
         let body = json!({ "name": "k", "scopes": ["manifest:read", "admin:api-key:manage"] });
@@ -232,6 +238,7 @@ async fn keys_are_not_made_with_keys_for_ever() {
 
 #[tokio::test]
 async fn a_session_that_was_not_used_is_over_for_its_refresh_token_too() {
+    depends_on!(Database);
     let server = Server::start_with("[auth]\nsession_idle_seconds = 2\n").await;
     let tokens = ok(login(&server, "admin", PASSWORD).await, StatusCode::OK).await;
     let exchange =
@@ -277,6 +284,7 @@ impl Drop for Started {
 
 #[tokio::test]
 async fn the_first_user_is_made_once_and_keeps_the_password_they_chose() {
+    depends_on!(Database);
     let dir = tempfile::tempdir().unwrap();
     let (chosen, configured) = ("a new and long password", "another one of the operator");
     let server = Started::over(dir.path(), "", PASSWORD);

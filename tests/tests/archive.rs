@@ -54,6 +54,7 @@ async fn later(answer: Response) -> String {
 
 #[tokio::test]
 async fn archived_content_is_restored_when_it_is_asked_for() {
+    depends_on!(Database, Queue);
     let Some(moto) = service("OMT_TEST_MOTO") else { return };
     slow_restores(&moto).await;
     let (place, query) = moto.split_once('?').unwrap();
@@ -147,6 +148,7 @@ fn endpoint(url: &str) -> &str {
 
 #[tokio::test]
 async fn only_the_cold_tier_is_an_archive() {
+    depends_on!();
     let dir = tempfile::tempdir().unwrap();
     for (key, class) in [("url", "DEEP_ARCHIVE"), ("warm_url", "GLACIER")] {
         let config = format!("[blob]\n{key} = \"s3://media?endpoint=http://127.0.0.1:9&storage_class={class}\"\n");

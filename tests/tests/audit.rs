@@ -123,6 +123,7 @@ async fn what_is_done_is_written_and_proved() {
 
 #[tokio::test]
 async fn every_decision_is_written_where_that_is_asked_for() {
+    depends_on!(Database);
     for (level, written) in [("standard", 0), ("full", 2)] {
         let server = Server::start_with(&format!("[audit]\nlevel = \"{level}\"\n")).await;
         server.json("/api/v1/manifests").await;
@@ -194,6 +195,7 @@ pub(crate) fn refuses(server: &Server, statement: &str) -> bool {
 
 #[tokio::test]
 async fn every_change_of_the_database_shows_and_where() {
+    depends_on!(Database);
     let server = Server::start().await;
     for n in 0..6 {
         server.user(&format!("user-{n}"), json!({})).await;
@@ -363,6 +365,7 @@ async fn a_server_that_dies_goes_on_with_the_same_log() {
 
 #[tokio::test]
 async fn a_person_is_forgotten_and_the_log_still_holds() {
+    depends_on!(Database);
     let server = Server::start().await;
     let alice = server.user("alice-in-chains", json!({ "roles": ["manager"], "email": "alice@example.test" })).await;
     let token = server.token("alice-in-chains").await;
@@ -408,6 +411,7 @@ async fn a_person_is_forgotten_and_the_log_still_holds() {
 
 #[tokio::test]
 async fn refusals_are_written_and_counted() {
+    depends_on!(Database);
     let server = Server::start().await;
     let secret = server.signed("a.jpg", fixture("a.jpg"), &[("classification", "secret")]).await;
     server.user("reader", json!({ "roles": ["auditor"], "clearance": "internal" })).await;

@@ -77,6 +77,7 @@ async fn call(server: &Server, operation: &str, credential: Option<&str>) -> (St
 
 #[tokio::test]
 async fn every_operation_is_for_those_whom_the_table_names() {
+    depends_on!();
     let (table, operations) = (table(), operations());
     let missing: Vec<&String> = operations.iter().filter(|operation| !table.contains_key(*operation)).collect();
     assert!(missing.is_empty(), "operations without a line in tests/operations.csv: {missing:#?}");
@@ -127,6 +128,7 @@ async fn every_operation_is_for_those_whom_the_table_names() {
 
 #[tokio::test]
 async fn tokens_end_for_every_operation() {
+    depends_on!();
     let server = Server::start_with("[auth]\nsession_lifetime_seconds = 3\n").await;
     let token = server.login().await;
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -140,6 +142,7 @@ async fn tokens_end_for_every_operation() {
 
 #[tokio::test]
 async fn another_tenants_administrator_reaches_nothing() {
+    depends_on!(Database);
     let server = Server::start().await;
     let record = server.signed("a.jpg", fixture("a.jpg"), &[]).await;
     let user = server.user("alice", json!({ "roles": ["creator"] })).await;

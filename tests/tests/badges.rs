@@ -21,6 +21,7 @@ async fn look(server: &Server, badge: &Value) -> (Value, String) {
 
 #[tokio::test]
 async fn anybody_may_ask_whether_a_badge_stands() {
+    depends_on!(Database);
     let server = Server::start().await;
     let fields = [("classification", "public"), ("title", "Launch day"), ("organization", "Example Press")];
     let record = server.signed("a.jpg", fixture("a.jpg"), &fields).await;
@@ -70,6 +71,7 @@ async fn anybody_may_ask_whether_a_badge_stands() {
 
 #[tokio::test]
 async fn badges_that_are_refused() {
+    depends_on!(Database);
     let server = Server::start().await;
     let draft = ok(server.upload("a.png", fixture("a.png"), &[]).await, StatusCode::CREATED).await;
     let body = json!({ "manifest_id": draft["id"] });
@@ -102,6 +104,7 @@ async fn badges_that_are_refused() {
 
 #[tokio::test]
 async fn a_hundred_ask_at_once_and_get_one_badge() {
+    depends_on!(Database);
     let server = Server::start().await;
     let record = server.signed("a.jpg", fixture("a.jpg"), &[]).await;
     let all = futures_util::future::join_all((0..100).map(|_| issue(&server, &record))).await;

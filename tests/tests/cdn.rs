@@ -119,6 +119,7 @@ async fn signed_urls_end_and_bear_more_than_what_is_public() {
 
 #[test]
 fn a_network_without_a_bucket_stops_the_start() {
+    depends_on!();
     if combination::current().s3 {
         return;
     }

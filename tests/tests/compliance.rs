@@ -17,6 +17,7 @@ fn rule<'a>(report: &'a Value, name: &str) -> &'a Value {
 
 #[tokio::test]
 async fn a_withdrawn_consent_turns_what_depends_on_it() {
+    depends_on!(Database, Queue);
     let server = Server::start().await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
@@ -60,6 +61,7 @@ async fn a_withdrawn_consent_turns_what_depends_on_it() {
 
 #[tokio::test]
 async fn evidence_is_of_the_right_people_for_this_content() {
+    depends_on!(Database);
     let server = Server::start().await;
     let author = Person::with(&server, "amy", &["creator", "approver"]).await;
     let approver = Person::with(&server, "anna", &["approver"]).await;
@@ -155,6 +157,7 @@ async fn evidence_is_of_the_right_people_for_this_content() {
 
 #[tokio::test]
 async fn an_ingredients_classification_is_not_lowered() {
+    depends_on!(Database);
     let server = Server::start().await;
     let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
     let map = ok(server.upload("a.png", fixture("a.png"), &[("classification", "secret")]).await, StatusCode::CREATED).await;
@@ -189,6 +192,7 @@ fn policy(name: &str, expression: &str) -> Value {
 
 #[tokio::test]
 async fn policies_are_versioned_tried_and_guard() {
+    depends_on!(Database, Queue);
     let server = Server::start_with("[tenant_defaults.policies]\ninternal = [\"house\"]\n").await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let manager = Person::with(&server, "max", &["manager"]).await;
@@ -350,6 +354,7 @@ async fn personal_data_is_taken_out_of_a_draft() {
 
 #[tokio::test]
 async fn cameras_tell_nothing_after_redaction() {
+    depends_on!();
     let Some(photograph) = corpus().map(|corpus| corpus.join("unsigned/P1000827.jpg")) else { return };
     let server = Server::start().await;
     let bytes = std::fs::read(photograph).unwrap();
@@ -379,6 +384,7 @@ async fn own_policy(server: &Server, name: &str) {
 /// that nothing of it was passed.
 #[tokio::test]
 async fn what_a_policy_that_is_gone_asks_was_not_passed() {
+    depends_on!(Database);
     let server = Server::start().await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let manager = Person::with(&server, "max", &["manager"]).await;
@@ -431,6 +437,7 @@ async fn what_a_policy_that_is_gone_asks_was_not_passed() {
 /// A server that would ask for what is not there does not start.
 #[tokio::test]
 async fn settings_name_policies_that_are_there() {
+    depends_on!(Database);
     let config = "[tenant_defaults.compliance]\ninternal = [\"house\", \"public_content\"]\n";
     let serve = |dir: &std::path::Path| {
         let mut command = Server::command(dir, config);

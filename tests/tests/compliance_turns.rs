@@ -47,6 +47,7 @@ fn consent(subject: &str) -> Value {
 
 #[tokio::test]
 async fn what_was_published_without_a_check_hears_of_a_withdrawal() {
+    depends_on!(Database, Queue);
     let server = Server::start_with("[tenant_defaults.compliance]\npublic = [\"pdpa_compliance\"]\n").await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
@@ -71,6 +72,7 @@ async fn what_was_published_without_a_check_hears_of_a_withdrawal() {
 
 #[tokio::test]
 async fn policies_content_and_overrides_turn_reports() {
+    depends_on!(Database, Queue);
     let server = Server::start().await;
     let creator = Person::with(&server, "carla", &["creator", "editor"]).await;
     let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
@@ -122,6 +124,7 @@ async fn policies_content_and_overrides_turn_reports() {
 
 #[tokio::test]
 async fn what_ends_turns_reports_by_itself() {
+    depends_on!(Database, Queue);
     let server = Server::start_with("[workflow]\ncompliance_every_seconds = 1\n").await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
@@ -163,6 +166,7 @@ async fn settings_turn_reports() {
 
 #[tokio::test]
 async fn evidence_is_about_what_its_maker_looked_at() {
+    depends_on!(Database);
     let server = Server::start().await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let approver = Person::with(&server, "anna", &["approver"]).await;
@@ -200,6 +204,7 @@ async fn evidence_is_about_what_its_maker_looked_at() {
 
 #[tokio::test]
 async fn times_lie_in_the_calendar() {
+    depends_on!();
     let server = Server::start().await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let approver = Person::with(&server, "anna", &["approver"]).await;
@@ -228,6 +233,7 @@ async fn times_lie_in_the_calendar() {
 
 #[tokio::test]
 async fn details_about_people_need_their_consent() {
+    depends_on!(Database);
     let server = Server::start().await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
@@ -242,6 +248,7 @@ async fn details_about_people_need_their_consent() {
 
 #[tokio::test]
 async fn metadata_says_where_and_until_when() {
+    depends_on!(Database);
     let server = Server::start_with("[tenant_defaults.export]\ncountries = [\"KP\"]\n").await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let reviewer = Person::with(&server, "rita", &["reviewer"]).await;

@@ -48,8 +48,8 @@ async fn nothing_acknowledged_is_lost() {
     let mut acknowledged: Vec<(String, String)> = Vec::new();
     let mut by_strace = 0;
     let kills = combination::current().kills(KILLS);
+    let mut server = Killed::start(dir.path()).await;
     for round in 0..kills {
-        let mut server = Killed::start(dir.path()).await;
         let draft = server.request("POST", "/api/v1/manifests").multipart(form(
             "a.jpg",
             fixture("a.jpg"),
@@ -88,7 +88,7 @@ async fn nothing_acknowledged_is_lost() {
             let _ = strace.wait();
         }
         // The draft is as it was, or signed; never in between.
-        let server = Killed::start(dir.path()).await;
+        server = Killed::start(dir.path()).await;
         let record: Value =
             server.request("GET", &format!("/api/v1/manifests/{}", id(&draft))).send().await.unwrap().json().await.unwrap();
         match record["state"].as_str() {
@@ -98,7 +98,6 @@ async fn nothing_acknowledged_is_lost() {
         }
     }
     eprintln!("{by_strace} of {kills} kills at a write step, {} manifests acknowledged", acknowledged.len());
-    let server = Killed::start(dir.path()).await;
     for (id, asset) in &acknowledged {
         let record: Value = server.request("GET", &format!("/api/v1/manifests/{id}")).send().await.unwrap().json().await.unwrap();
         assert_eq!(

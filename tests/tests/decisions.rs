@@ -48,6 +48,7 @@ async fn untouched(witness: &Person<'_>, before: &Value) {
 
 #[tokio::test]
 async fn a_refusal_leaves_everything_as_it_was() {
+    depends_on!(Database);
     let server = Server::start().await;
     let carla = Person::with(&server, "carla", &["creator", "approver"]).await;
     let rita = Person::with(&server, "rita", &["reviewer"]).await;
@@ -136,6 +137,7 @@ async fn a_refusal_leaves_everything_as_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_person_at_the_same_time_decides_once() {
+    depends_on!(Database);
     let server = Server::start().await;
     let carla = Person::with(&server, "carla", &["creator"]).await;
     let anna = Person::with(&server, "anna", &["approver", "reviewer"]).await;
@@ -184,6 +186,7 @@ async fn one_person_at_the_same_time_decides_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_decide_on_one_task_at_once() {
+    depends_on!(Database);
     let server = Server::start().await;
     let carla = Person::with(&server, "carla", &["creator"]).await;
     let mut definition = carla.get("/api/v1/workflow-definitions/dual-approval").await["definition"].clone();
@@ -224,6 +227,7 @@ async fn a_hundred_decide_on_one_task_at_once() {
 /// Evidence is in the history, and in whose place somebody decided is there and in what is published.
 #[tokio::test]
 async fn history_and_chain_say_with_what_and_in_whose_place() {
+    depends_on!(Database);
     let server = Server::start().await;
     let carla = Person::with(&server, "carla", &["creator"]).await;
     let anna = Person::with(&server, "anna", &["approver", "reviewer"]).await;
@@ -287,6 +291,7 @@ pub(crate) async fn told(person: &Person<'_>, workflow: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn people_hear_of_what_becomes_of_their_decisions() {
+    depends_on!(Database);
     let server = Server::start().await;
     let carla = Person::with(&server, "carla", &["creator"]).await;
     let rita = Person::with(&server, "rita", &["reviewer"]).await;
@@ -344,6 +349,7 @@ async fn variant(server: &Server, name: &str, change: impl Fn(&mut Vec<Value>)) 
 
 #[tokio::test]
 async fn each_way_to_publish_is_measured_by_itself() {
+    depends_on!(Database, Queue);
     let server = Server::start().await;
     let carla = Person::with(&server, "carla", &["creator"]).await;
     let rita = Person::with(&server, "rita", &["reviewer"]).await;
@@ -379,6 +385,7 @@ async fn each_way_to_publish_is_measured_by_itself() {
 
 #[tokio::test]
 async fn a_decision_that_was_written_is_not_answered_as_refused() {
+    depends_on!(Database);
     let server = Server::start().await;
     let carla = Person::with(&server, "carla", &["creator"]).await;
     let max = Person::with(&server, "max", &["manager"]).await;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn definitions_are_checked_versioned_and_drawn() {
+    depends_on!(Database);
     let server = Server::start().await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let found = creator.get("/api/v1/workflow-definitions").await;
@@ -50,6 +51,7 @@ async fn definitions_are_checked_versioned_and_drawn() {
 
 #[tokio::test]
 async fn a_definition_that_nobody_could_follow_is_refused() {
+    depends_on!();
     let server = Server::start().await;
     let definition = server.json("/api/v1/workflow-definitions/default").await["definition"].clone();
     let faults = async |change: &dyn Fn(&mut Value)| {

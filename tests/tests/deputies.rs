@@ -12,6 +12,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 #[tokio::test]
 async fn a_deputy_has_a_task_for_its_time_only() {
+    depends_on!(Database, Queue);
     let server = Server::start_with("[workflow]\ntimers_every_seconds = 1\n").await;
     let carla = Person::with(&server, "carla", &["creator"]).await;
     let anna = Person::with(&server, "anna", &["approver", "reviewer"]).await;
@@ -50,6 +51,7 @@ async fn a_deputy_has_a_task_for_its_time_only() {
 
 #[tokio::test]
 async fn a_lent_place_is_looked_at_whatever_happens_first() {
+    depends_on!(Database, Queue);
     let at = |seconds: u64| {
         let turn = OffsetDateTime::now_utc() + Duration::from_secs(seconds);
         (turn, turn.format(&Rfc3339).unwrap())

@@ -74,6 +74,7 @@ async fn me(server: &Server, token: &str) -> reqwest::Response {
 
 #[tokio::test]
 async fn directory_users_log_in_over_starttls_and_ldaps() {
+    depends_on!(Database);
     let Some(ldap) = ldap() else { return };
     let dead = "ldaps://127.0.0.1:1".to_owned();
     for urls in [
@@ -136,6 +137,7 @@ async fn directory_users_log_in_over_starttls_and_ldaps() {
 
 #[tokio::test]
 async fn a_group_that_is_left_takes_its_role_along() {
+    depends_on!(Database);
     let Some(ldap) = ldap() else { return };
     let server = Server::start_with(&ldap.config(&[format!("ldaps://{}", ldap.secure)], "ca")).await;
     let name = unique("gus");
@@ -160,6 +162,7 @@ async fn a_group_that_is_left_takes_its_role_along() {
 
 #[tokio::test]
 async fn servers_with_the_wrong_certificate_are_not_believed() {
+    depends_on!();
     let Some(ldap) = ldap() else { return };
     for url in [format!("ldap://{}", ldap.plain), format!("ldaps://{}", ldap.secure)] {
         let dir = tempfile::tempdir().unwrap();
@@ -192,6 +195,7 @@ async fn servers_with_the_wrong_certificate_are_not_believed() {
 
 #[tokio::test]
 async fn the_last_administrator_goes_aloud_when_the_directory_says_so() {
+    depends_on!(Database);
     let Some(ldap) = ldap() else { return };
     let server = Server::start_with(&ldap.config(&[format!("ldaps://{}", ldap.secure)], "ca")).await;
     let name = unique("lasse");
@@ -240,6 +244,7 @@ async fn carry(listener: TcpListener, to: String) {
 
 #[tokio::test]
 async fn a_directory_that_is_down_lets_nobody_in_and_nobody_out_at_once() {
+    depends_on!();
     let Some(ldap) = ldap() else { return };
     let (port, carrier) = way(ldap.secure.clone()).await;
     let server = Server::start_with(&ldap.config(&[format!("ldaps://127.0.0.1:{port}")], "ca")).await;
@@ -268,6 +273,7 @@ async fn a_directory_that_is_down_lets_nobody_in_and_nobody_out_at_once() {
 
 #[tokio::test]
 async fn keys_of_who_is_gone_end_though_nobody_logs_in() {
+    depends_on!(Database);
     let Some(ldap) = ldap() else { return };
     let server = Server::start_with(&ldap.config(&[format!("ldaps://{}", ldap.secure)], "ca")).await;
     let name = unique("greta");

@@ -2,6 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+/// Ends a test where an earlier combination has the same behind the ports that it depends on: `depends_on!(Database)`, or
+/// `depends_on!()` for one of HTTP, rules, formats or commands, which means the same on all of them. A test that says nothing runs
+/// on every combination.
+macro_rules! depends_on {
+    ($($port:ident),*) => {
+        if omt_tests::combination::is_repeated(&[$(omt_tests::combination::Port::$port),*]) {
+            return;
+        }
+    };
+}
+
 mod access;
 mod archive;
 mod audit;
@@ -21,6 +32,7 @@ mod definitions;
 mod deputies;
 mod directory;
 mod document;
+mod failing_s3;
 mod faults;
 mod hybrid;
 mod idempotency;
@@ -35,7 +47,9 @@ mod public_key_infrastructure;
 mod publishing;
 mod refusals;
 mod removal;
+mod replica;
 mod replication;
+mod retention;
 mod schedules;
 mod scim;
 mod storage;

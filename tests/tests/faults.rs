@@ -1,84 +1,14 @@
-//! Faults of the world around: an S3 that fails, processes that are killed, replicas that do the same at once.
-//!
-//! `OMT_LONG=1` runs the long versions: 10,000 mixed requests, and 10,000 moves and uploads over a failing S3.
+//! Faults of the world around: processes that are killed, replicas that do the same at once, servers that go away.
 
+use crate::replica::{Process, Replica, every, jobs, times, worker};
 use omt_tests::{PASSWORD, Server, combination, fixture, form, id};
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
-
-fn times(short: usize, long: usize) -> usize {
-    if std::env::var_os("OMT_LONG").is_some() { long } else { short }
-}
-
-/// A process that ends with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A server beside others over the same directory.
-struct Replica {
-    _process: Process,
-    url: String,
-    client: Client,
-    token: String,
-}
-
-impl Replica {
-    async fn start(dir: &Path, config: &str) -> Self {
-        let mut child = Server::command(dir, config).arg("serve").stdout(Stdio::piped()).spawn().unwrap();
-        let url = omt_tests::address(&mut child);
-        let client = Client::builder().no_proxy().build().unwrap();
-        let body = json!({ "username": "admin", "password": PASSWORD });
-        let tokens: Value =
-            client.post(format!("{url}/api/v1/auth/login")).json(&body).send().await.unwrap().json().await.unwrap();
-        let token = tokens["access_token"].as_str().unwrap().to_owned();
-        Self { _process: Process(child), url, client, token }
-    }
-    fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method.parse().unwrap(), format!("{}{path}", self.url)).bearer_auth(&self.token)
-    }
-    async fn json(&self, path: &str) -> Value {
-        let answer = self.request("GET", path).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK, "{path}");
-        answer.json().await.unwrap()
-    }
-    async fn sign(&self, name: &str, bytes: Vec<u8>, key: &str) -> (StatusCode, Value) {
-        let form = form(name, bytes, &[("sign", "true"), ("title", key)]);
-        let answer =
-            self.request("POST", "/api/v1/manifests").header("idempotency-key", key).multipart(form).send().await.unwrap();
-        (answer.status(), answer.json().await.unwrap())
-    }
-}
-
-fn worker(dir: &Path, config: &str) -> Process {
-    Process(Server::command(dir, config).arg("worker").stdout(Stdio::null()).spawn().unwrap())
-}
-
-/// Every job of a kind.
-async fn jobs(replica: &Replica, kind: &str) -> Vec<Value> {
-    let (mut out, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = replica.json(&format!("/api/v1/admin/jobs?kind={kind}&limit=200{cursor}")).await;
-        out.extend(page["items"].as_array().unwrap().iter().cloned());
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return out,
-        }
-    }
-}
 
 /// What one replica ends or takes away is gone on the other within a second.
 #[tokio::test]
@@ -125,7 +55,7 @@ async fn what_is_revoked_is_revoked_on_every_replica() {
 /// Two replicas and two workers, one of them killed again and again, on whatever the combination has that replicas can share.
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_act_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, started) = (tempfile::tempdir().unwrap(), Instant::now());
     let config = "[jobs]\nin_process = \"never\"\n[lifecycle]\nmove_every_seconds = 1\nretention_every_seconds = 1\nsweep_every_seconds = 3600\n";
     // Both make the schema, the keys and the certificates of an empty platform at once.
     let (one, two) = tokio::join!(Replica::start(dir.path(), config), Replica::start(dir.path(), config));
@@ -142,7 +72,7 @@ async fn replicas_act_once() {
             ids.entry(key).or_default().insert(id);
         }
     };
-    let mut kill_at = Instant::now() + Duration::from_secs(2);
+    let (mut kill_at, mut kills) = (Instant::now() + Duration::from_secs(2), 0);
     for n in 0..total {
         let replicas = replicas.clone();
         running.spawn(async move {
@@ -189,9 +119,9 @@ async fn replicas_act_once() {
             take(running.join_next().await.unwrap().unwrap());
         }
         if Instant::now() > kill_at {
-            let _ = killed.0.kill();
-            let _ = killed.0.wait();
+            killed.kill();
             killed = worker(dir.path(), config);
+            kills += 1;
             kill_at = Instant::now() + Duration::from_secs(2);
         }
     }
@@ -199,18 +129,10 @@ async fn replicas_act_once() {
         take(done.unwrap());
     }
     assert!(ids.values().all(|ids| ids.len() == 1), "each key acts once");
-    let mut listed = 0;
-    let mut cursor = String::new();
-    loop {
-        let page = replicas[0].json(&format!("/api/v1/manifests?limit=200{cursor}")).await;
-        listed += page["items"].as_array().unwrap().len();
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => break,
-        }
-    }
+    let listed = every(&replicas[0], "/api/v1/manifests?").await.len();
     assert_eq!(listed, ids.len(), "no manifest beside those acknowledged");
     // Recurring jobs ran once for each slot, whoever was alive.
+    let mut recurring = 0;
     for kind in ["housekeeping", "lifecycle", "retention"] {
         let began = Instant::now();
         let slots = loop {
@@ -225,6 +147,7 @@ async fn replicas_act_once() {
         };
         let distinct: BTreeSet<i64> = slots.iter().copied().collect();
         assert_eq!(slots.len(), distinct.len(), "{kind}: {slots:?}");
+        recurring += slots.len();
     }
     // What the killed worker left is taken over.
     let began = Instant::now();
@@ -239,6 +162,15 @@ async fn replicas_act_once() {
         assert!(began.elapsed() < Duration::from_secs(20), "{stuck:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let figures = json!({
+        "combination": combination::current().name,
+        "requests": total,
+        "keys": ids.len(),
+        "recurring jobs": recurring,
+        "workers killed": kills,
+        "seconds": started.elapsed().as_secs(),
+    });
+    println!("replicas: {figures}");
 }
 
 /// A job that its worker was killed in is done by the next one within ten seconds.
@@ -265,8 +197,7 @@ async fn a_killed_workers_job_is_taken_over() {
         }
         assert!(began.elapsed() < Duration::from_secs(30));
     };
-    first.0.kill().unwrap();
-    first.0.wait().unwrap();
+    first.kill();
     let killed = Instant::now();
     let left = lifecycle().await.unwrap();
     let caught = left["state"] == "running";
@@ -293,90 +224,10 @@ async fn a_killed_workers_job_is_taken_over() {
     assert_eq!(warm["blobs"].as_u64().unwrap() as usize, count * 2, "{usage}");
 }
 
-/// The S3 of the combination behind a proxy that fails a twentieth of the calls.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failing_s3_loses_nothing() {
-    if !combination::current().s3 {
-        return;
-    }
-    let real = std::env::var("OMT_TEST_S3").unwrap();
-    let port = real.split("127.0.0.1:").nth(1).unwrap().split('&').next().unwrap().to_owned();
-    let script = omt_tests::package().join("services/faulty_s3.py");
-    let mut proxy = Process(
-        Command::new("python3").arg(script).args([&port, "0.05"]).stdout(Stdio::piped()).spawn().expect("the proxy starts"),
-    );
-    let mut line = String::new();
-    BufReader::new(proxy.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let name = dir.path().file_name().unwrap().to_string_lossy().trim_start_matches('.').to_owned();
-    let (place, query) = real.split_once('?').unwrap();
-    let url = format!("{place}/faulty-{name}?{}", query.replace(&port, line.trim()));
-    let config = |sweep: &str| {
-        format!(
-            "[blob]\nurl = \"{url}\"\n[jobs]\nin_process = \"always\"\n[tenant_defaults.tiers]\nwarm_after_days = 0\ncold_after_days = 365\n\
-             [lifecycle]\nmove_every_seconds = 1\n{sweep}"
-        )
-    };
-    let mut acknowledged: Vec<(String, String)> = Vec::new();
-    let total = times(60, 5_000);
-    let mut replica = Replica::start(dir.path(), &config("")).await;
-    for n in 0..total {
-        let bytes = [fixture("a.txt"), format!("{n}").into_bytes()].concat();
-        let digest = hex::encode(Sha256::digest(&bytes));
-        let form = form("a.txt", bytes, &[("sign", "true")]);
-        let answer = replica.request("POST", "/api/v1/manifests").multipart(form).send().await.unwrap();
-        match answer.status() {
-            StatusCode::CREATED => {
-                acknowledged.push((id(&answer.json::<Value>().await.unwrap()).to_owned(), digest));
-            }
-            // A clear answer, and the caller may try again.
-            status => assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE),
-        }
-        if n % (total / 3) == total / 6 {
-            // Killed with moves and uploads under way.
-            drop(replica);
-            replica = Replica::start(dir.path(), &config("")).await;
-        }
-    }
-    assert!(acknowledged.len() > total * 9 / 10, "{} of {total}", acknowledged.len());
-    drop(replica);
-    let replica = Replica::start(dir.path(), &config("sweep_every_seconds = 2\nsweep_after_seconds = 2\n")).await;
-    // Everything ends in the warm tier, and the sweep leaves exactly what records name.
-    let (began, limit) = (Instant::now(), Duration::from_secs(times(90, 1_800) as u64));
-    loop {
-        let usage = replica.json("/api/v1/admin/storage").await;
-        let blobs: u64 = usage["items"].as_array().unwrap().iter().map(|i| i["blobs"].as_u64().unwrap()).sum();
-        let hot = usage["items"].as_array().unwrap().iter().any(|i| i["tier"] == "hot");
-        let sweeps = jobs(&replica, "sweep").await;
-        let clean = sweeps.iter().any(|job| {
-            let p = &job["progress"];
-            job["state"] == "done" && p["orphans_removed"] == 0 && p["young"] == 0 && p["objects"].as_u64() == Some(blobs)
-        });
-        if !hot && clean {
-            break;
-        }
-        assert!(began.elapsed() < limit, "{usage} {:?}", sweeps.first());
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-    for (id, digest) in &acknowledged {
-        let mut attempts = 0;
-        loop {
-            let answer = replica.request("GET", &format!("/api/v1/manifests/{id}/content")).send().await.unwrap();
-            match (answer.status(), answer.bytes().await) {
-                (StatusCode::OK, Ok(bytes)) => {
-                    assert_eq!(&hex::encode(Sha256::digest(&bytes)), digest, "{id}");
-                    break;
-                }
-                (StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE, _) if attempts < 8 => attempts += 1,
-                (status, _) => panic!("{id}: {status}"),
-            }
-        }
-    }
-}
-
 /// PostgreSQL closes every connection again and again; callers get answers, and nothing is half done.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_drops_connections_loses_nothing() {
+    depends_on!(Database);
     if !combination::current().postgres {
         return;
     }
@@ -438,6 +289,7 @@ fn free_port() -> u16 {
 /// The shared cache forged, and then gone: the same answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_never_depend_on_the_cache() {
+    depends_on!(Database);
     if Command::new("redis-server").arg("--version").output().is_err() {
         assert!(std::env::var_os("OMT_TEST_REDIS").is_none(), "redis-server should be here");
         return;
@@ -491,8 +343,7 @@ async fn answers_never_depend_on_the_cache() {
     server = server.crash_and_restart().await;
     assert_eq!(server.verify("a.jpg", tampered.clone()).await["validation_state"], "invalid");
     // And without it.
-    redis.0.kill().unwrap();
-    redis.0.wait().unwrap();
+    redis.kill();
     for (bytes, state) in [(&good, "trusted"), (&tampered, "invalid")] {
         let mut bytes = bytes.clone();
         bytes.push(0);
@@ -506,6 +357,7 @@ async fn answers_never_depend_on_the_cache() {
 /// The queue's server goes away and comes back: requests go on, jobs wait and then run.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_wait_for_their_queue() {
+    depends_on!(Database);
     if std::env::var_os("OMT_TEST_REDIS").is_none() {
         return;
     }
@@ -533,8 +385,7 @@ async fn jobs_wait_for_their_queue() {
         }
     };
     until(1, 20).await;
-    redis.0.kill().unwrap();
-    redis.0.wait().unwrap();
+    redis.kill();
     server.signed("a.jpg", fixture("a.jpg"), &[]).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     server.signed("a.png", fixture("a.png"), &[]).await;

@@ -35,6 +35,7 @@ async fn sdk_state(server: &Server, bytes: &[u8]) -> Option<Value> {
 
 #[tokio::test]
 async fn stripped_and_broken_countersignatures_show() {
+    depends_on!();
     let server = Server::start().await;
     let (content, signature) = signed(&server).await;
     let stripped = replace(&content, &signature, &omt_crypto::cose::strip_countersignature(&signature).unwrap());
@@ -62,6 +63,7 @@ async fn stripped_and_broken_countersignatures_show() {
 
 #[tokio::test]
 async fn policies_demand_what_they_say() {
+    depends_on!();
     for (policy, plain_valid) in [("off", true), ("when_committed", true), ("always", false), ("pq_only", false)] {
         let server = Server::start_with(&format!("[tenant_defaults]\npost_quantum = \"{policy}\"\n")).await;
         let plain = server.signed("a.wav", fixture("a.wav"), &[("algorithm", "es256")]).await;
@@ -82,6 +84,7 @@ async fn policies_demand_what_they_say() {
 
 #[tokio::test]
 async fn every_hybrid_parameter_set_signs_and_an_independent_judge_agrees() {
+    depends_on!();
     let server = Server::start().await;
     let dir = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
@@ -110,6 +113,7 @@ async fn every_hybrid_parameter_set_signs_and_an_independent_judge_agrees() {
 
 #[tokio::test]
 async fn the_private_profile_signs_and_verifies_when_enabled() {
+    depends_on!();
     let server = Server::start_with("[tenant_defaults]\nprivate_profile = true\n").await;
     for algorithm in ["ml-dsa-44", "ml-dsa-65", "ml-dsa-87", "slh-dsa-sha2-128f"] {
         let record = server.signed("a.wav", fixture("a.wav"), &[("algorithm", algorithm)]).await;
@@ -166,6 +170,7 @@ async fn the_private_profile_signs_and_verifies_when_enabled() {
 
 #[test]
 fn the_worked_example_of_the_documentation_holds() {
+    depends_on!();
     let path = omt_tests::package().join("../docs/example/manifest.c2pa");
     let bytes = std::fs::read(&path).unwrap();
     let store = ManifestStore::parse(&bytes).unwrap();

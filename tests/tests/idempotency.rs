@@ -11,6 +11,7 @@ async fn send(server: &Server, path: &str, key: &str, body: Value) -> Response {
 
 #[tokio::test]
 async fn what_acts_acts_once_under_one_key() {
+    depends_on!(Database);
     let server = Server::start().await;
     let user = |name: &str| json!({ "username": name, "password": "a long enough password", "roles": ["creator"] });
     let path = "/api/v1/admin/users";
@@ -62,6 +63,7 @@ async fn what_acts_acts_once_under_one_key() {
 
 #[tokio::test]
 async fn requests_at_once_under_one_key_act_once() {
+    depends_on!(Database);
     let server = Server::start().await;
     let consent = json!({
         "subject": "Somebody", "purpose": "publication", "scope": "all", "document_sha256": "a".repeat(64),

@@ -25,6 +25,7 @@ async fn first_start_restart_and_sigterm() {
 
 #[tokio::test]
 async fn health_and_readiness_name_what_fails() {
+    depends_on!();
     // A bucket cannot be taken away from one test alone.
     let server = Server::start_with("[blob]\nurl = \"\"\n").await;
     let health: Value = server.anonymous("GET", "/health").send().await.unwrap().json().await.unwrap();
@@ -53,6 +54,7 @@ async fn health_and_readiness_name_what_fails() {
 
 #[tokio::test]
 async fn a_made_up_password_is_printed_once_and_secrets_stay_out_of_the_log() {
+    depends_on!();
     let dir = tempfile::tempdir().unwrap();
     let start = || {
         let mut command = Server::command(dir.path(), "[log]\nlevel = \"trace\"\n");
@@ -83,6 +85,7 @@ async fn a_made_up_password_is_printed_once_and_secrets_stay_out_of_the_log() {
 
 #[tokio::test]
 async fn broken_configurations_are_named() {
+    depends_on!();
     let dir = tempfile::tempdir().unwrap();
     for (config, words) in [
         ("[http]\nlistn = \"127.0.0.1:1\"\n", "listn"),

@@ -68,6 +68,7 @@ async fn blobs(server: &Server, record: &Value) -> (String, String) {
 
 #[tokio::test]
 async fn the_bucket_keeps_what_is_held() {
+    depends_on!(Database, Queue);
     let Some(moto) = service("OMT_TEST_MOTO") else { return };
     let bucket = Bucket::make(moto.split("endpoint=").nth(1).unwrap().split('&').next().unwrap()).await;
     let query = moto.split_once('?').unwrap().1;

@@ -11,6 +11,7 @@ const SIDECARS: [&str; 1] = ["a.txt"];
 
 #[tokio::test]
 async fn every_format_signs_downloads_and_verifies() {
+    depends_on!(Blobs);
     let server = Server::start().await;
     let out = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
@@ -80,6 +81,7 @@ fn large_mp4(megabytes: usize, split: bool) -> Vec<u8> {
 
 #[tokio::test]
 async fn large_movies_sign_and_verify() {
+    depends_on!(Blobs);
     let server = Server::start().await;
     let dir = tempfile::tempdir().unwrap();
     let roots = dir.path().join("roots.pem");
@@ -185,6 +187,7 @@ async fn a_draft_is_signed_later_with_everything_it_said() {
 
 #[tokio::test]
 async fn provenance_is_kept_when_signed_content_is_signed_again() {
+    depends_on!();
     let server = Server::start().await;
     let first = server.signed("a.png", fixture("a.png"), &[("title", "first")]).await;
     let content = server.content(&first).await;
@@ -199,6 +202,7 @@ async fn provenance_is_kept_when_signed_content_is_signed_again() {
 
 #[tokio::test]
 async fn ranges_tags_and_headers() {
+    depends_on!(Blobs);
     let server = Server::start().await;
     let record = server.signed("a.jpg", fixture("a.jpg"), &[]).await;
     let path = format!("/api/v1/manifests/{}/content", id(&record));
@@ -230,6 +234,7 @@ async fn ranges_tags_and_headers() {
 
 #[tokio::test]
 async fn lists_filter_and_page_without_loss() {
+    depends_on!(Database);
     let server = Server::start().await;
     for n in 0..7 {
         let (title, department) = (format!("Item {n}"), if n % 2 == 0 { "even" } else { "odd" });
@@ -303,6 +308,7 @@ async fn an_idempotency_key_acts_once() {
 
 #[tokio::test]
 async fn concurrent_signing_of_one_draft_signs_once() {
+    depends_on!(Database);
     let server = Server::start().await;
     let draft = ok(server.upload("a.jpg", fixture("a.jpg"), &[]).await, StatusCode::CREATED).await;
     let path = format!("/api/v1/manifests/{}/sign", id(&draft));
@@ -317,6 +323,7 @@ async fn concurrent_signing_of_one_draft_signs_once() {
 
 #[tokio::test]
 async fn history_keeps_every_verification() {
+    depends_on!(Database);
     let server = Server::start().await;
     let record = server.signed("a.gif", fixture("a.gif"), &[]).await;
     for strict in [false, true, false] {
@@ -334,6 +341,7 @@ async fn history_keeps_every_verification() {
 
 #[tokio::test]
 async fn personal_data_is_listed_and_left_out() {
+    depends_on!(Database);
     let server = Server::start().await;
     let image = with_exif(&fixture("a.jpg"));
     for (inclusion, has_gps) in [("safe", false), ("all", true), ("none", false)] {
@@ -400,6 +408,7 @@ fn with_exif(jpeg: &[u8]) -> Vec<u8> {
 /// Words of a question are found wherever a record says them, in content's metadata and in assertions too, as long as it does.
 #[tokio::test]
 async fn search_finds_what_is_said_and_nothing_that_was() {
+    depends_on!(Database);
     let server = Server::start().await;
     let properties = "<dc:subject><rdf:Bag><rdf:li>Regatta</rdf:li><rdf:li>late summer</rdf:li></rdf:Bag></dc:subject>\
                       <dc:description>ask bob@example.org for the blue boats</dc:description>\

@@ -174,6 +174,7 @@ async fn me(server: &Server, token: &str) -> reqwest::Response {
 
 #[tokio::test]
 async fn tokens_of_a_trusted_issuer_count_and_others_do_not() {
+    depends_on!();
     let issuer = Issuer::start().await;
     let server = Server::start_with(&issuer.config()).await;
     let good = issuer.claims();
@@ -278,6 +279,7 @@ async fn tokens_of_a_trusted_issuer_count_and_others_do_not() {
 
 #[tokio::test]
 async fn keys_rotate_and_an_issuer_that_fails_is_waited_for_briefly() {
+    depends_on!();
     let issuer = Issuer::start().await;
     let server = Server::start_with(&issuer.config()).await;
     let token = |n: u32| {
@@ -307,6 +309,7 @@ async fn keys_rotate_and_an_issuer_that_fails_is_waited_for_briefly() {
 
 #[tokio::test]
 async fn one_logs_in_by_browser_with_a_code() {
+    depends_on!(Database);
     let issuer = Issuer::start().await;
     let server = Server::start_with(&issuer.config()).await;
     let names = ok(server.anonymous("GET", "/api/v1/auth/oidc").send().await.unwrap(), StatusCode::OK).await;
@@ -366,6 +369,7 @@ async fn cognito(client: &reqwest::Client, url: &str, operation: &str, body: Val
 
 #[tokio::test]
 async fn cognito_tokens_count() {
+    depends_on!();
     let Some(moto) = service("OMT_TEST_MOTO") else { return };
     let at = moto.find("http://").unwrap();
     let url = moto[at..].split('&').next().unwrap();

@@ -12,6 +12,7 @@ async fn draft(server: &Server, token: &str, creator: &str) -> Value {
 
 #[tokio::test]
 async fn who_was_removed_can_still_be_asked_for_and_forgotten() {
+    depends_on!(Database);
     let server = Server::start().await;
     let roles = json!({ "roles": ["administrator"], "clearance": "top_secret" });
     let alice = server.user("alice-in-chains", roles).await;
@@ -53,6 +54,7 @@ async fn who_was_removed_can_still_be_asked_for_and_forgotten() {
 
 #[tokio::test]
 async fn a_legal_hold_outlasts_whoever_made_it() {
+    depends_on!(Database);
     let server = Server::start().await;
     let alice = server.user("alice", json!({ "roles": ["creator"] })).await;
     let record = draft(&server, &server.token("alice").await, "alice").await;
@@ -68,6 +70,7 @@ async fn a_legal_hold_outlasts_whoever_made_it() {
 
 #[tokio::test]
 async fn answers_to_others_forget_the_person_too() {
+    depends_on!(Database);
     let server = Server::start().await;
     let make = async |name: &str| {
         let body = json!({ "username": name, "email": format!("{name}@example.test"), "display_name": "Somebody" });

@@ -46,6 +46,7 @@ async fn tries(server: &Server, policy: &Value) -> Value {
 
 #[tokio::test]
 async fn what_cannot_be_right_or_costs_too_much_is_refused() {
+    depends_on!();
     let server = Server::start().await;
     for (expression, because) in [
         ("manifest.title > 3", "does not order a text and a number (at character 16)"),
@@ -72,6 +73,7 @@ async fn what_cannot_be_right_or_costs_too_much_is_refused() {
 
 #[tokio::test]
 async fn verdicts_show_what_they_were_decided_from() {
+    depends_on!(Database);
     let server = Server::start().await;
     let draft = ok(server.upload("a.jpg", fixture("a.jpg"), &[("title", "Poster")]).await, StatusCode::CREATED).await;
     let body = policy(
@@ -98,6 +100,7 @@ async fn verdicts_show_what_they_were_decided_from() {
 
 #[tokio::test]
 async fn dry_runs_know_what_verifications_said() {
+    depends_on!(Database, Queue);
     let server = Server::start().await;
     let verified = server.signed("a.jpg", fixture("a.jpg"), &[]).await;
     let verify = json!({ "manifest_id": id(&verified) });
@@ -131,6 +134,7 @@ async fn dry_runs_know_what_verifications_said() {
 /// Whether the claim attests an approval is a fact of the signature: not whether somebody decided something once.
 #[tokio::test]
 async fn only_what_was_approved_is_approved() {
+    depends_on!(Database);
     let server = Server::start().await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let manager = Person::with(&server, "max", &["manager"]).await;
@@ -172,6 +176,7 @@ async fn only_what_was_approved_is_approved() {
 
 #[tokio::test]
 async fn a_shadow_leaves_what_is_in_force() {
+    depends_on!(Database);
     let server = Server::start_with("[tenant_defaults.policies]\ninternal = [\"house\"]\n").await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let manager = Person::with(&server, "max", &["manager"]).await;
@@ -232,6 +237,7 @@ async fn a_shadow_leaves_what_is_in_force() {
 
 #[tokio::test]
 async fn what_was_in_force_once_is_put_back_as_it_was() {
+    depends_on!(Database);
     let server = Server::start().await;
     let path = "/api/v1/policies/house";
     let made = policy("house", vec![rule("titled", "manifest.title != ''")]);
@@ -261,6 +267,7 @@ async fn what_was_in_force_once_is_put_back_as_it_was() {
 /// Of many who remove a policy at once one does; the others are told that it is gone, and nothing is written twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_many_remove_is_removed_once() {
+    depends_on!(Database);
     let server = Server::start().await;
     let path = "/api/v1/policies/house";
     let made = policy("house", vec![rule("titled", "manifest.title != ''")]);

@@ -37,6 +37,7 @@ async fn certificates(server: &Server, dir: &std::path::Path) -> Vec<(String, Pa
 
 #[tokio::test]
 async fn openssl_builds_the_classical_path_and_the_issuer_is_served() {
+    depends_on!();
     let server = Server::start().await;
     let dir = tempfile::tempdir().unwrap();
     certificates(&server, dir.path()).await;
@@ -78,6 +79,7 @@ async fn openssl_builds_the_classical_path_and_the_issuer_is_served() {
 
 #[tokio::test]
 async fn pkilint_finds_no_error_and_profiles_hold() {
+    depends_on!();
     // With a record in the Conforming Products List the leaf meets its profile in full.
     let server = Server::start_with(&format!("[pki]\ncpl_record = \"{RECORD}\"\n")).await;
     let dir = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn uploads_that_are_refused() {
+    depends_on!();
     let server = Server::start_with("[limits]\nmax_upload_bytes = 200000\n").await;
     let jpeg = || fixture("a.jpg");
     let big = "y".repeat(5 << 20);
@@ -61,6 +62,7 @@ async fn uploads_that_are_refused() {
 
 #[tokio::test]
 async fn truncated_files_of_every_format_are_refused() {
+    depends_on!();
     let server = Server::start().await;
     for name in fixtures().into_iter().filter(|n| n != "a.txt") {
         let whole = fixture(&name);
@@ -78,6 +80,7 @@ async fn truncated_files_of_every_format_are_refused() {
 
 #[tokio::test]
 async fn unknown_things_and_wrong_bodies() {
+    depends_on!();
     let server = Server::start().await;
     let nobody = uuid::Uuid::now_v7();
     for path in [
@@ -137,6 +140,7 @@ fn superbox(label: &str, inner: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn malformed_manifests_are_invalid_with_a_reason() {
+    depends_on!();
     let server = Server::start().await;
     let mut deep = superbox("x", &[]);
     for _ in 0..10_000 {
@@ -185,6 +189,7 @@ async fn malformed_manifests_are_invalid_with_a_reason() {
 
 #[tokio::test]
 async fn past_its_queue_the_server_says_busy() {
+    depends_on!();
     let server = Server::start_with("[work]\nthreads = 1\nqueue = 1\n[tenant_defaults]\nprivate_profile = true\n").await;
     // Make the leaf first: that is slow by itself.
     server.signed("a.txt", fixture("a.txt"), &[("algorithm", "slh-dsa-sha2-256s")]).await;
@@ -210,6 +215,7 @@ async fn past_its_queue_the_server_says_busy() {
 
 #[tokio::test]
 async fn callers_are_kept_to_their_pace() {
+    depends_on!();
     let server = Server::start_with("[limits]\nrequests_per_minute = 20\n").await;
     let key = server.key("default", &["manifest:read"]).await;
     let ask = async || server.anonymous("GET", "/api/v1/manifests").bearer_auth(&key).send().await.unwrap();

@@ -194,6 +194,7 @@ async fn what_a_store_removes_late_was_never_named() {
 
 #[tokio::test]
 async fn content_that_a_request_is_naming_is_not_swept() {
+    depends_on!(Database);
     let dir = tempfile::tempdir().unwrap();
     let world = World::with_orphan(dir.path()).await;
     assert_eq!(world.store().await, Put::Present, "a request sends what is there");
@@ -212,6 +213,7 @@ async fn content_that_a_request_is_naming_is_not_swept() {
 
 #[tokio::test]
 async fn a_request_that_gives_up_leaves_an_orphan_to_the_sweep() {
+    depends_on!(Database);
     let dir = tempfile::tempdir().unwrap();
     let world = World::with_orphan(dir.path()).await;
     let unit = world.database.begin().await.unwrap();

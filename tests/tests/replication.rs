@@ -296,6 +296,7 @@ async fn retention_and_sweeps_remove_the_copies_and_holds_keep_them() {
 
 #[test]
 fn a_target_within_a_tier_stops_the_start() {
+    depends_on!();
     let dir = tempfile::tempdir().unwrap();
     let config = format!(
         "replication.url = \"file:{}\"\n[blob]\nurl = \"file:{}\"\n",

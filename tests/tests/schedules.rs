@@ -81,6 +81,7 @@ async fn each_time_comes_once_over_two_workers() {
 
 #[test]
 fn what_is_no_schedule_stops_the_start() {
+    depends_on!();
     let dir = tempfile::tempdir().unwrap();
     for (config, words) in [
         ("[jobs.schedules]\nsweep = \"often\"\n", "jobs.schedules.sweep: \"often\" is no cron expression"),

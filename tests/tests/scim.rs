@@ -33,6 +33,7 @@ impl Client<'_> {
 
 #[tokio::test]
 async fn users_and_groups_are_provisioned() {
+    depends_on!(Database);
     let server = Server::start().await;
     // Whoever puts people into a group gives what the group gives.
     let scopes = ["admin:user:read", "admin:user:manage", "manifest:read", "manifest:create", "workflow:initiate"];
@@ -134,6 +135,7 @@ async fn users_and_groups_are_provisioned() {
 
 #[tokio::test]
 async fn who_is_in_a_mapped_group_is_changed_with_a_fresh_second_factor() {
+    depends_on!(Database);
     let server = Server::start_with("[auth]\nstep_up_seconds = 5\n").await;
     let scopes = ["admin:user:read", "admin:user:manage", "manifest:read", "manifest:create", "workflow:initiate"];
     let program = Client { server: &server, key: server.key("default", &scopes).await };

@@ -71,10 +71,18 @@ async fn retention_ends_and_legal_holds_win() {
     assert_eq!(now_held["legal_hold"]["reason"], "Case 7");
     // Held, it cannot even be archived.
     problem(server.request("DELETE", &path(&held)).send().await.unwrap(), 409, "LEGAL_HOLD").await;
-    // Archived first and held after: retention passes it by.
-    let late = server.signed("a.png", fixture("a.png"), &[]).await;
+    // Archived first and held after.
+    let late = server.signed("a.png", fixture("a.png"), &[("title", "late"), ("classification", "secret")]).await;
+    let other = server.signed("a.gif", fixture("a.gif"), &[("title", "other"), ("classification", "secret")]).await;
+    for record in [&first, &late, &other] {
+        assert_eq!(server.request("DELETE", &path(record)).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    }
     ok(hold(&server, &late, "Case 8").await, StatusCode::OK).await;
-    assert_eq!(server.request("DELETE", &path(&first)).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    // Their retention ends; that of the held one first.
+    let end = "UPDATE manifests SET retain_until = CASE title WHEN 'late' THEN 1 ELSE 2 END WHERE title IN ('late', 'other')";
+    let ended = combination::execute(server.dir.path(), end);
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    eventually("retention passed by", async || !server.json(&path(&other)).await["content_deleted_at"].is_null()).await;
     eventually("the content is deleted", async || !server.json(&path(&first)).await["content_deleted_at"].is_null()).await;
     let content = format!("{}/content", path(&first));
     problem(server.get(&content).await, 410, "CONTENT_DELETED").await;
@@ -83,16 +91,20 @@ async fn retention_ends_and_legal_holds_win() {
     // The evidence stays, and so does what another manifest needs.
     assert_eq!(server.get(&format!("{}/manifest.c2pa", path(&first))).await.status(), StatusCode::OK);
     assert_eq!(server.content(&second).await, text);
-    for record in [&held, &late] {
+    for (record, state) in [(&held, "signed"), (&late, "archived")] {
         let now = server.json(&path(record)).await;
-        assert_eq!((now["state"].as_str(), now["content_deleted_at"].is_null()), (Some("signed"), true));
+        assert_eq!((now["state"].as_str(), now["content_deleted_at"].is_null()), (Some(state), true));
         assert!(!server.content(record).await.is_empty());
     }
-    // Released, it goes as any other.
-    let released = server.request("DELETE", &format!("{}/legal-hold", path(&held))).send().await.unwrap();
-    assert!(ok(released, StatusCode::OK).await["legal_hold"].is_null());
+    // Released, they go as any other.
+    for record in [&held, &late] {
+        let released = server.request("DELETE", &format!("{}/legal-hold", path(record))).send().await.unwrap();
+        assert!(ok(released, StatusCode::OK).await["legal_hold"].is_null());
+    }
     assert_eq!(server.request("DELETE", &path(&held)).send().await.unwrap().status(), StatusCode::NO_CONTENT);
-    eventually("it is deleted", async || !server.json(&path(&held)).await["content_deleted_at"].is_null()).await;
+    for record in [&held, &late] {
+        eventually("it is deleted", async || !server.json(&path(record)).await["content_deleted_at"].is_null()).await;
+    }
     // Holds are for those who may place them.
     let reader = server.key("default", &["manifest:read", "manifest:delete"]).await;
     let refused = server

@@ -155,6 +155,7 @@ async fn state(server: &Server, things: &BTreeMap<&'static str, Vec<String>>) ->
 
 #[tokio::test]
 async fn no_operation_reaches_a_thing_of_another_tenant() {
+    depends_on!(Database);
     let server = Server::start().await;
     let things = things(&server).await;
     let token = server.tenant("acme").await;

@@ -27,6 +27,7 @@ async fn denied(server: &Server, action: &str, code: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn users_are_made_changed_and_removed() {
+    depends_on!(Database);
     let server = Server::start().await;
     for (body, status, code) in [
         (json!({ "username": "a)(uid=*" }), 422, "INVALID_FIELD"),
@@ -91,6 +92,7 @@ async fn users_are_made_changed_and_removed() {
 
 #[tokio::test]
 async fn nobody_gives_what_they_do_not_hold() {
+    depends_on!(Database);
     let server = Server::start().await;
     let admins = server.json("/api/v1/admin/users?username=admin").await;
     let first = id(&admins["items"][0]).to_owned();
@@ -151,6 +153,7 @@ async fn nobody_gives_what_they_do_not_hold() {
 
 #[tokio::test]
 async fn roles_inherit_and_say_why() {
+    depends_on!(Database);
     let server = Server::start().await;
     let roles = "/api/v1/admin/roles";
     for (body, status, code) in [
@@ -200,6 +203,7 @@ async fn roles_inherit_and_say_why() {
 
 #[tokio::test]
 async fn what_is_out_of_reach_does_not_exist() {
+    depends_on!(Database);
     let server = Server::start().await;
     let news = [("department", "news"), ("project", "p1")];
     let own = server.signed("a.jpg", fixture("a.jpg"), &[&news[..], &[("classification", "internal")]].concat()).await;
@@ -252,6 +256,7 @@ async fn what_is_out_of_reach_does_not_exist() {
 
 #[tokio::test]
 async fn names_close_after_failed_logins() {
+    depends_on!(Database);
     let server = Server::start_with("[auth]\nlockout_attempts = 3\nlockout_seconds = 2\n").await;
     let alice = server.user("alice", json!({ "roles": ["creator"] })).await;
     // A tenant that does not exist is a wrong password like any other, and nothing is written under its name.
@@ -302,6 +307,7 @@ async fn names_close_after_failed_logins() {
 
 #[tokio::test]
 async fn sessions_are_seen_and_ended() {
+    depends_on!(Database);
     let server = Server::start().await;
     let alice = server.user("alice", json!({ "roles": ["creator"] })).await;
     let (one, two) = (server.token("alice").await, server.token("alice").await);
@@ -355,6 +361,7 @@ fn step() -> u64 {
 
 #[tokio::test]
 async fn second_factors_are_enrolled_asked_for_and_used_once() {
+    depends_on!(Database);
     let server = Server::start_with("[auth]\nsecond_factor_roles = [\"approver\"]\n").await;
     // A role of one's own is no way around.
     let signer = json!({ "name": "signer", "inherits": ["approver"] });
@@ -404,6 +411,7 @@ async fn second_factors_are_enrolled_asked_for_and_used_once() {
 
 #[tokio::test]
 async fn what_is_dangerous_needs_a_fresh_second_factor() {
+    depends_on!(Database);
     let server = Server::start_with("[auth]\nstep_up_seconds = 2\n").await;
     let token = server.login().await;
     let path = "/api/v1/auth/second-factor";

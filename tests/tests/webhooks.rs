@@ -97,6 +97,7 @@ fn good(secret: &str, heard: &http::Heard) -> bool {
 
 #[tokio::test]
 async fn what_happens_is_told_and_signed() {
+    depends_on!(Database, Queue);
     let server = Server::start_with(HERE).await;
     let (receiver, url) = Receiver::start(vec![]).await;
     let made = subscribe(&server, &format!("{url}/hook?a=b"), &["manifest.*"]).await;
@@ -145,6 +146,7 @@ async fn what_happens_is_told_and_signed() {
 
 #[tokio::test]
 async fn every_step_of_a_workflow_is_told() {
+    depends_on!(Database, Queue);
     let server = Server::start_with(HERE).await;
     let (receiver, url) = Receiver::start(vec![]).await;
     subscribe(&server, &url, &["*"]).await;
@@ -194,6 +196,7 @@ async fn every_step_of_a_workflow_is_told() {
 
 #[tokio::test]
 async fn what_is_not_taken_is_tried_again_and_what_is_gone_is_left_alone() {
+    depends_on!(Database, Queue);
     let server = Server::start_with(HERE).await;
     let oops = (500, vec![], "something\u{7} broke".to_owned());
     let (receiver, url) = Receiver::start(vec![oops]).await;
@@ -255,6 +258,7 @@ async fn a_delivery_survives_kill() {
 
 #[tokio::test]
 async fn secrets_change_over() {
+    depends_on!(Database, Queue);
     let server = Server::start_with(HERE).await;
     let (receiver, url) = Receiver::start(vec![]).await;
     let made = subscribe(&server, &url, &["manifest.created"]).await;
@@ -292,6 +296,7 @@ async fn secrets_change_over() {
 
 #[tokio::test]
 async fn nothing_beyond_reach_is_told() {
+    depends_on!();
     let server = Server::start_with(HERE).await;
     let (receiver, url) = Receiver::start(vec![]).await;
     // Internal content of one project, unless more is asked for.
@@ -341,6 +346,7 @@ async fn nothing_beyond_reach_is_told() {
 
 #[tokio::test]
 async fn webhooks_that_are_refused() {
+    depends_on!();
     let server = Server::start().await;
     let post = |body: Value| server.request("POST", "/api/v1/webhooks").json(&body).send();
     for url in [
@@ -402,6 +408,7 @@ async fn webhooks_that_are_refused() {
 
 #[tokio::test]
 async fn endpoints_must_be_who_they_say() {
+    depends_on!();
     let Some(dir) = service("OMT_TEST_LDAP_DIR").map(std::path::PathBuf::from) else { return };
     let script = package().join("services/receiver.py");
     let mut receiver = Command::new("python3")
@@ -448,6 +455,7 @@ fn mail_to(dir: &std::path::Path, address: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn people_get_mail() {
+    depends_on!(Database, Queue);
     let Some(smtp) = service("OMT_TEST_SMTP") else { return };
     let dir = std::path::PathBuf::from(std::env::var_os("OMT_TEST_SMTP_DIR").unwrap());
     let ca = std::path::PathBuf::from(std::env::var_os("OMT_TEST_LDAP_DIR").unwrap()).join("ca.pem");
@@ -495,6 +503,7 @@ async fn people_get_mail() {
 /// An endpoint that takes its time keeps neither other endpoints waiting nor other work.
 #[tokio::test]
 async fn a_slow_endpoint_holds_up_nobody_else() {
+    depends_on!(Database, Queue);
     let server = Server::start_with(&format!("{HERE}[jobs]\nin_process = \"always\"\nconcurrency = 2\n")).await;
     // It takes connections and says nothing, for as long as the test lasts.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

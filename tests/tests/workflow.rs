@@ -210,6 +210,7 @@ pub(crate) fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 
 #[tokio::test]
 async fn the_default_workflow_refuses_what_is_not_in_its_table() {
+    depends_on!(Database);
     let server = Server::start().await;
     let creator = Person::with(&server, "carla", &["creator", "approver"]).await;
     let reviewer = Person::with(&server, "rita", &["reviewer"]).await;
@@ -289,6 +290,7 @@ async fn the_default_workflow_refuses_what_is_not_in_its_table() {
 
 #[tokio::test]
 async fn tasks_are_taken_lent_and_decided() {
+    depends_on!(Database);
     let server = Server::start().await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
     let (one, two) = (Person::with(&server, "one", &["reviewer"]).await, Person::with(&server, "two", &["reviewer"]).await);
@@ -349,6 +351,7 @@ async fn tasks_are_taken_lent_and_decided() {
 
 #[tokio::test]
 async fn a_task_that_takes_too_long_goes_to_others() {
+    depends_on!(Database, Queue);
     use omt_kernel::port::Database;
     let server = Server::start_with("[workflow]\ntimers_every_seconds = 1\n").await;
     let creator = Person::with(&server, "carla", &["creator"]).await;
@@ -393,6 +396,7 @@ async fn a_task_that_takes_too_long_goes_to_others() {
 /// Ways around approval that were found by reading, and are closed.
 #[tokio::test]
 async fn there_is_no_way_around() {
+    depends_on!(Database);
     let config = "[tenant_defaults.approval]\nconfidential = \"default\"\n";
     let server = Server::start_with(config).await;
     let creator = Person::with(&server, "carla", &["creator"]).await;

@@ -214,25 +214,35 @@ async fn moto() {
 #[tokio::test]
 async fn direct_urls_end() {
     use omt_kernel::port::DirectDownload;
+    use std::time::{Duration, Instant};
     let Some(url) = bucket("OMT_TEST_S3") else { return };
     let dir = tempfile::tempdir().unwrap();
     let store = S3BlobStore::open(&url, dir.path()).await.unwrap();
     let (tenant, bytes) = (TenantId::default_tenant(), fresh(1000));
     let name = blob(&bytes);
-    store.put(&tenant, &name, Content::Memory(bytes.into())).await.unwrap();
-    let wanted = DirectDownload {
-        expires: std::time::Duration::from_secs(5),
-        media_type: "image/png".into(),
-        disposition: "attachment".into(),
+    store.put(&tenant, &name, Content::Memory(bytes.clone().into())).await.unwrap();
+    let wanted =
+        DirectDownload { expires: Duration::from_secs(4), media_type: "image/png".into(), disposition: "attachment".into() };
+    let curl = |arguments: &[&str]| {
+        let output = std::process::Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]).args(arguments);
+        String::from_utf8(output.output().unwrap().stdout).unwrap()
     };
-    let url = store.direct_download(&tenant, &name, &wanted).await.unwrap().unwrap();
-    let status = || {
-        let output = std::process::Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &url]).output();
-        String::from_utf8(output.unwrap().stdout).unwrap()
-    };
-    assert_eq!(status(), "200");
-    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
-    assert_eq!(status(), "403");
+    let get = store.direct_download(&tenant, &name, &wanted).await.unwrap().unwrap();
+    let put = store.direct_upload(&tenant, &name, wanted.expires).await.unwrap().unwrap();
+    let sent = dir.path().join("sent");
+    fs::write(&sent, &bytes).unwrap();
+    let headers: Vec<String> = put.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let mut upload = vec!["-T", sent.to_str().unwrap()];
+    upload.extend(headers.iter().flat_map(|header| ["-H", header.as_str()]));
+    upload.push(&put.url);
+    let status = || (curl(&[&get]), curl(&upload));
+    assert_eq!(status(), ("200".into(), "200".into()));
+    let began = Instant::now();
+    while status() != ("403".into(), "403".into()) {
+        assert!(began.elapsed() < Duration::from_secs(12), "{:?}", status());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    store.unstage(&tenant, &name.sha256).await.unwrap();
 }
 
 /// moto knows lifecycle rules and public access blocks.

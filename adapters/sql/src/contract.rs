@@ -35,7 +35,7 @@ use storage::{
     a_use_that_is_being_noted_keeps_its_blob, blobs_page_without_loss, content_goes_when_its_last_use_does,
     the_storage_migration_lists_what_is_there,
 };
-use uses::uses_say_what_is_held_and_until_when;
+use uses::{uses_say_what_is_held_and_until_when, what_is_held_or_kept_does_not_expire};
 use uuid::Uuid;
 
 /// How many migrations there were before stored blobs were listed.
@@ -114,6 +114,7 @@ contract!(
     messages_reach_their_audience,
     webhooks_are_their_tenants,
     uses_say_what_is_held_and_until_when,
+    what_is_held_or_kept_does_not_expire,
     the_attested_migration_knows_who_approved,
     what_is_said_is_found,
     what_was_said_is_not_found,

@@ -47,3 +47,40 @@ pub(super) async fn uses_say_what_is_held_and_until_when(database: Arc<SqlDataba
     unit.commit().await.unwrap();
     assert!(uses().await.iter().all(|one| !one.2));
 }
+
+pub(super) async fn what_is_held_or_kept_does_not_expire(database: Arc<SqlDatabase>) {
+    let (now, day) = (now(), Duration::days(1));
+    let archived = |until: OffsetDateTime| {
+        let mut record = super::governance::manifest(None, "a");
+        record.state = ManifestState::Archived;
+        record.archived = Some(Archived { at: now - day * 9, retain_until: until });
+        record
+    };
+    let (over, longer, kept) = (archived(now - day), archived(now - day * 2), archived(now + day));
+    let (mut held, mut forgotten, draft) =
+        (archived(now - day * 3), archived(now - day * 4), super::governance::manifest(None, "a"));
+    held.legal_hold = Some(LegalHold { reason: "Case 1".into(), placed_by: "user:1".into(), placed_at: now });
+    forgotten.content_deleted_at = Some(now);
+    let unit = database.begin().await.unwrap();
+    for record in [&over, &longer, &kept, &held, &forgotten, &draft] {
+        unit.manifests().insert(record).await.unwrap();
+    }
+    unit.commit().await.unwrap();
+    let expired = async |limit: u32| {
+        let found = database.read().await.unwrap().manifests().expired(now, limit).await.unwrap();
+        found.into_iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    // Those that are over for the longest time come first.
+    assert_eq!(expired(10).await, [longer.id, over.id]);
+    assert_eq!(expired(1).await, [longer.id]);
+    // A hold that comes after archiving counts, and one that is released counts no more.
+    let unit = database.begin().await.unwrap();
+    let mut late = longer.clone();
+    (late.revision, late.legal_hold) = (2, held.legal_hold.clone());
+    (held.revision, held.legal_hold) = (2, None);
+    for record in [&late, &held] {
+        assert!(unit.manifests().update(record, 1).await.unwrap());
+    }
+    unit.commit().await.unwrap();
+    assert_eq!(expired(10).await, [held.id, over.id]);
+}
