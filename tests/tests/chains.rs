@@ -140,7 +140,7 @@ async fn a_chain_is_approved_by_those_it_names() {
     problem(approve(&boss, &workflow, Some("board")).await, 409, "STAGE_CLOSED").await;
     // Two of three are sixty of a hundred.
     stays(two).await;
-    problem(approve(three, &workflow, None).await, 409, "STAGE_CLOSED").await;
+    problem(approve(three, &workflow, Some("desk")).await, 409, "STAGE_CLOSED").await;
     problem(approve(&boss, &workflow, Some("board")).await, 409, "STAGE_CLOSED").await;
     stays(&counsel).await;
     assert_eq!(waits(&boss).await, ["board"]);
