@@ -224,8 +224,9 @@ async fn direct_urls_end() {
     let wanted =
         DirectDownload { expires: Duration::from_secs(4), media_type: "image/png".into(), disposition: "attachment".into() };
     let curl = |arguments: &[&str]| {
-        let output = std::process::Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]).args(arguments);
-        String::from_utf8(output.output().unwrap().stdout).unwrap()
+        let mut curl = std::process::Command::new("curl");
+        let output = curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
     };
     let get = store.direct_download(&tenant, &name, &wanted).await.unwrap().unwrap();
     let put = store.direct_upload(&tenant, &name, wanted.expires).await.unwrap().unwrap();
