@@ -238,17 +238,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn want_of_time_is_not_remembered() {
-        let (desk, kept) = (Arc::new(Desk::start(1, 1, LONG).unwrap()), Kept::new());
-        let slow = json!({ "manifest": { "title": "A" }, "ingredients": vec![json!({ "title": "x" }); 90] });
-        let expression = "ingredients.all(a, ingredients.all(b, ingredients.all(c, a.title == b.title && b.title == c.title)))";
-        let facts = Arc::new(Facts::new(slow));
-        let verdict = desk.judge(ask(&kept, expression), &facts, Instant::now() + Duration::from_millis(50)).await;
-        assert!(verdict.is_err() || verdict.unwrap().wants_time());
-        assert!(ask(&kept, expression).said(&facts).1.is_none());
-    }
-
-    #[tokio::test]
     async fn what_needs_no_expressions_needs_no_thread() {
         let (desk, kept) = (Arc::new(Desk::start(1, 1, LONG).unwrap()), Kept::new());
         let busy = occupied(&desk, Duration::from_millis(300)).await;
