@@ -1,6 +1,6 @@
 //! Group commit for files: many writers wait for one `syncfs` instead of two `fsync`s each.
 
-use omt_kernel::{Error, Result};
+use omt_kernel::{Error, Result, error::not_written};
 use std::{fs::File, path::Path, sync::mpsc};
 use tokio::sync::oneshot;
 
@@ -34,7 +34,7 @@ impl SyncGate {
         let (answer, wait) = oneshot::channel();
         let gone = || Error::internal("the thread that syncs blobs has ended");
         self.queue.send(answer).map_err(|_| gone())?;
-        wait.await.map_err(|_| gone())?.map_err(|e| Error::internal("blobs cannot be synced").caused_by(e))
+        wait.await.map_err(|_| gone())?.map_err(not_written("blobs cannot be synced"))
     }
 }
 

@@ -3,8 +3,10 @@
 mod file;
 mod gate;
 mod s3;
+mod s3_access;
 mod s3_admin;
 mod s3_archive;
+mod s3_fault;
 mod s3_lock;
 mod s3_parts;
 mod s3_presign;
