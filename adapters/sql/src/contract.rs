@@ -1,5 +1,6 @@
 //! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
 
+mod faults;
 mod governance;
 mod jobs;
 mod partitions;
@@ -11,6 +12,10 @@ mod storage;
 mod uses;
 
 use crate::SqlDatabase;
+use faults::{
+    a_full_disk_says_so, a_role_that_may_not_write_is_told, readiness_does_not_ask_for_the_schema, what_can_only_be_read_says_so,
+    who_made_way_gets_through,
+};
 use governance::{
     evidence_is_found_by_what_it_is_about, messages_reach_their_audience, tasks_wait_for_their_candidates,
     the_attested_migration_knows_who_approved, versions_are_in_order, webhooks_are_their_tenants, workflows_are_kept_as_seen,
@@ -114,6 +119,11 @@ contract!(
     what_is_said_is_found,
     what_was_said_is_not_found,
     every_question_is_answered,
+    what_can_only_be_read_says_so,
+    a_full_disk_says_so,
+    a_role_that_may_not_write_is_told,
+    readiness_does_not_ask_for_the_schema,
+    who_made_way_gets_through,
 );
 
 fn now() -> OffsetDateTime {
@@ -123,7 +133,7 @@ fn now() -> OffsetDateTime {
 }
 
 async fn schema_is_current(database: Arc<SqlDatabase>) {
-    database.check().await.unwrap();
+    database.check_schema().await.unwrap();
     let status = database.schema_status().await.unwrap();
     assert_eq!((status.pending, status.unknown), (0, 0));
     // Applying again changes nothing.
