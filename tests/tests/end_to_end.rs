@@ -17,6 +17,7 @@ mod crash;
 mod decisions;
 mod definitions;
 mod deputies;
+mod diagnoses;
 mod directory;
 mod document;
 mod faults;
