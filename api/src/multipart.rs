@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use omt_claims::service::Uploaded;
 use omt_kernel::{
     Error, Kind, Result,
-    error::Context as _,
+    error::not_written,
     manifest::BlobRef,
     port::{Content, TemporaryFile},
 };
@@ -23,6 +23,7 @@ const MAX_FILES: usize = 40;
 const MAX_TEXT: usize = 16 << 20;
 const MAX_PARTS: usize = 256;
 const WRITE_BUFFER: usize = 1 << 20;
+const SPOOLING: &str = "cannot write in the spool directory";
 
 /// The two kinds of body of operations on what is stored or what comes along.
 pub enum BodyKind {
@@ -201,7 +202,7 @@ async fn file(field: &mut Field, spool: &Path, left: &mut u64, max: u64, in_memo
         if memory.len() > limit {
             if spooled.is_none() {
                 let temporary = TemporaryFile::new(spool.join(format!("upload-{}", uuid::Uuid::new_v4())));
-                let file = tokio::fs::File::create_new(temporary.path()).await.context("cannot write in the spool directory")?;
+                let file = tokio::fs::File::create_new(temporary.path()).await.map_err(not_written(SPOOLING))?;
                 spooled = Some((temporary, file));
             }
             if let Some((_, file)) = &mut spooled {
@@ -212,7 +213,7 @@ async fn file(field: &mut Field, spool: &Path, left: &mut u64, max: u64, in_memo
     let content = match spooled {
         Some((temporary, mut file)) => {
             write(&mut file, &mut memory).await?;
-            file.flush().await.context("cannot write in the spool directory")?;
+            file.flush().await.map_err(not_written(SPOOLING))?;
             Content::File(temporary)
         }
         None => Content::Memory(memory.freeze()),
@@ -222,10 +223,5 @@ async fn file(field: &mut Field, spool: &Path, left: &mut u64, max: u64, in_memo
 
 async fn write(file: &mut tokio::fs::File, buffer: &mut BytesMut) -> Result<()> {
     let chunk: Bytes = buffer.split().freeze();
-    file.write_all(&chunk).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::StorageFull => {
-            Error::new(Kind::Unavailable, "STORAGE_FULL", "there is no room for the upload").retry_after(60).caused_by(error)
-        }
-        _ => Error::internal("cannot write in the spool directory").caused_by(error),
-    })
+    file.write_all(&chunk).await.map_err(not_written(SPOOLING))
 }

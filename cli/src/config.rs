@@ -23,6 +23,9 @@ use std::{
 /// Every key with its default and what it means.
 pub const DEFAULTS: &str = include_str!("../../config.default.toml");
 
+/// No request takes so long.
+const SWEEP_AFTER_SECONDS: u32 = 3600;
+
 /// The configuration, checked.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +124,7 @@ impl Config {
             lifecycle.move_every_seconds,
             lifecycle.retention_every_seconds,
             lifecycle.sweep_every_seconds,
+            lifecycle.sweep_after_seconds,
             lifecycle.restore_look_seconds,
             lifecycle.lock_every_seconds,
         ];
@@ -168,6 +172,18 @@ impl Config {
         self.cdn()?;
         self.check_replication()?;
         Ok(())
+    }
+
+    /// What is wrong with the time that the sweep leaves to requests, if it is short: what one has stored and not yet committed would
+    /// go, and its caller would be told that it is kept.
+    pub fn hasty_sweep(&self) -> Option<String> {
+        let seconds = self.lifecycle.sweep_after_seconds;
+        (seconds < SWEEP_AFTER_SECONDS).then(|| {
+            format!(
+                "lifecycle.sweep_after_seconds is {seconds}: content of a request that takes longer may be removed before it is \
+                 recorded; give it at least {SWEEP_AFTER_SECONDS}"
+            )
+        })
     }
 
     /// The public URL, or the listen address as one.
@@ -327,6 +343,7 @@ mod tests {
         }
         with("[blob]\nurl = \"s3://media?storage_class=STANDARD_IA\"").unwrap();
         assert!(with("[lifecycle]\nlock_every_seconds = 0").is_err());
+        assert!(with("[lifecycle]\nsweep_after_seconds = 0").is_err());
     }
 
     #[test]

@@ -4,9 +4,14 @@ use crate::{
     config::Config,
     fault::Fault,
     platform::{self, SystemClock},
+    transport::weaknesses,
 };
 use omt_directory::LdapDirectory;
-use omt_kernel::port::{BlobStore, Cache, Clock, Database, Directory, Mailer};
+use omt_kernel::{
+    Error,
+    port::{BlobStore, Cache, Clock, Database, Directory, Mailer},
+    retry::BUSY,
+};
 use omt_outbound::{MailSettings, SmtpMailer};
 use omt_pki::{Certificate, profile};
 use omt_sql::SqlDatabase;
@@ -28,10 +33,8 @@ pub async fn run(config: &Config) -> Result<ExitCode, Fault> {
     show("data dir", data_dir(config));
     let database = SqlDatabase::connect(&config.database_url()).await;
     match &database {
-        Ok(database) => show("database", schema(database).await),
-        Err(error) => {
-            show("database", Err((error.to_string(), "check database.url and that the server runs and accepts this user")))
-        }
+        Ok(database) => show("database", primary(database).await),
+        Err(error) => show("database", Err(unwell(error.clone()))),
     }
     if !config.database.replica_url.is_empty() {
         let mend = "check database.replica_url and that the replica runs; lists are asked of the primary meanwhile";
@@ -46,6 +49,12 @@ pub async fn run(config: &Config) -> Result<ExitCode, Fault> {
         show("replica", replica(config).await);
     }
     buckets(config, &mut show).await;
+    for weakness in weaknesses(config) {
+        show("transport", Err((format!("{}: {}", weakness.key, weakness.words), weakness.mend)));
+    }
+    if let Some(words) = config.hasty_sweep() {
+        show("lifecycle", Err((words, "leave it at a day: objects without a record cost little until then")));
+    }
     show("queue", queue(config).await);
     show("cache", cache(config).await);
     if !config.auth.ldap.directory.urls.is_empty() {
@@ -74,11 +83,34 @@ fn data_dir(config: &Config) -> Finding {
     written.map(|()| dir.display().to_string()).map_err(|e| (format!("{}: {e}", dir.display()), mend))
 }
 
+/// The schema is this build's.
 async fn schema(database: &SqlDatabase) -> Finding {
-    match database.check().await {
-        Ok(()) => Ok(database.describe().to_owned()),
-        Err(error) => Err((error.to_string(), "run `openmediatrust migrate up` with this version, or use a newer version")),
-    }
+    database.check_schema().await.map(|()| database.describe().to_owned()).map_err(unwell)
+}
+
+/// The schema is this build's, and the database takes writes: one that went over to a replica, or whose disk is full, answers too.
+async fn primary(database: &SqlDatabase) -> Finding {
+    let words = schema(database).await?;
+    database.try_writing().await.map_err(unwell)?;
+    Ok(words)
+}
+
+fn unwell(error: Error) -> (String, &'static str) {
+    let mend = match error.code {
+        "SCHEMA_TOO_NEW" => "use the newer version that migrated it",
+        "SCHEMA_TOO_OLD" => "run `openmediatrust migrate up` with this version",
+        "DATABASE_READ_ONLY" => {
+            "give database.url the primary, not a replica; look at default_transaction_read_only, or at who may write the SQLite file"
+        }
+        "STORAGE_FULL" => "make room where the database keeps its files",
+        "DATABASE_UNTRUSTED" => {
+            "give the server a certificate for the name in database.url, and sslrootcert=FILE in the URL where its CA is your own"
+        }
+        "DATABASE_REFUSED" => "grant the role what docs/production.md says",
+        BUSY => "end what holds the database for so long; nothing was changed",
+        _ => "check database.url and that the server runs and accepts this user",
+    };
+    (error.to_string(), mend)
 }
 
 async fn directory(config: &Config) -> Finding {
@@ -114,7 +146,8 @@ async fn buckets(config: &Config, show: &mut impl FnMut(&str, Finding)) {
         let tier = if name == "replica" { "replication target".to_owned() } else { format!("{name} tier") };
         for finding in bucket.examine(SystemClock.now()).await {
             let words = format!("{tier}, {}", finding.subject);
-            show("bucket", finding.fault.map_or(Ok(words.clone()), |(fault, mend)| Err((format!("{words}: {fault}"), mend))));
+            let well = finding.note.map_or(words.clone(), |note| format!("{words}: {note}"));
+            show("bucket", finding.fault.map_or(Ok(well), |(fault, mend)| Err((format!("{words}: {fault}"), mend))));
         }
         for remark in bucket.remarks() {
             show("bucket", Ok(format!("{tier}, {remark}")));

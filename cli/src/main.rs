@@ -10,6 +10,7 @@ mod offline;
 mod platform;
 mod serve;
 mod storage;
+mod transport;
 
 use clap::{Parser, Subcommand};
 use config::{Config, LogFormat};

@@ -3,6 +3,7 @@
 use crate::{
     config::{Config, StepUp},
     fault::Fault,
+    transport::weaknesses,
 };
 use omt_access::{Access, Registry, rules::Lockout};
 use omt_audit::{AuditTrail, LogKeys};
@@ -211,6 +212,12 @@ impl Platform {
     pub async fn open(config: &Config) -> Result<Self, Fault> {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|e| Fault::new(format!("cannot create the data directory {}: {e}", config.data_dir.display())))?;
+        for weakness in weaknesses(config) {
+            tracing::warn!(key = weakness.key, "{}; {}", weakness.words, weakness.mend);
+        }
+        if let Some(words) = config.hasty_sweep() {
+            tracing::warn!("{words}");
+        }
         let database = SqlDatabase::connect(&config.database_url()).await?;
         let database = Arc::new(match config.database.replica_url.as_str() {
             "" => database,

@@ -39,12 +39,11 @@ print(*[s.getsockname()[1] for s in held])
 PY
 }
 
-# A directory with TLS: people, groups, and groups in groups.
-start_ldap() { # dir, port, TLS port
-  local dir=$1/ldap port=$2 secure=$3
-  mkdir -p "$dir/data"
+# A CA, another that signed nothing, and a certificate for this machine.
+make_certificates() { # dir
+  mkdir -p "$1/tls"
   (
-    cd "$dir"
+    cd "$1/tls"
     for ca in ca other; do
       openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $ca.key -out $ca.pem -days 30 \
         -subj "/CN=Test $ca" -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign
@@ -52,7 +51,13 @@ start_ldap() { # dir, port, TLS port
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj /CN=localhost
     printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' > server.ext
     openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile server.ext -out server.pem
-  ) > "$dir/openssl.log" 2>&1
+  ) > "$1/tls/openssl.log" 2>&1
+}
+
+# A directory with TLS: people, groups, and groups in groups.
+start_ldap() { # dir, port, TLS port
+  local dir=$1/ldap tls=$1/tls port=$2 secure=$3
+  mkdir -p "$dir/data"
   cat > "$dir/slapd.conf" <<CONF
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
@@ -60,9 +65,9 @@ include /etc/ldap/schema/inetorgperson.schema
 modulepath /usr/lib/ldap
 moduleload back_mdb
 pidfile $dir/slapd.pid
-TLSCACertificateFile $dir/ca.pem
-TLSCertificateFile $dir/server.pem
-TLSCertificateKeyFile $dir/server.key
+TLSCACertificateFile $tls/ca.pem
+TLSCertificateFile $tls/server.pem
+TLSCertificateKeyFile $tls/server.key
 security simple_bind=1
 database mdb
 suffix "dc=example,dc=test"
@@ -76,7 +81,7 @@ CONF
   # Its own log, in the foreground, so that its number is the process's.
   /usr/sbin/slapd -f "$dir/slapd.conf" -h "ldap://127.0.0.1:$port ldaps://127.0.0.1:$secure" -d 0 > "$dir/slapd.log" 2>&1 &
   echo $! >> "$1/pids"
-  export LDAPTLS_CACERT="$dir/ca.pem"
+  export LDAPTLS_CACERT="$tls/ca.pem"
   local as_root_dn=(-x -H "ldaps://127.0.0.1:$secure" -D cn=root,dc=example,dc=test -w root-secret)
   wait_for OpenLDAP ldapwhoami "${as_root_dn[@]}"
   ldapadd "${as_root_dn[@]}" -f "$(dirname "${BASH_SOURCE[0]}")/directory.ldif" > "$dir/ldapadd.log"
@@ -91,8 +96,9 @@ wait_for() { # what, command...
 start() {
   local cache=$1 dir=$2
   mkdir -p "$dir"; dir=$(cd "$dir" && pwd)
-  read -r pg redis s3 filer master volume moto ldap ldaps smtp <<< "$(free_ports 10)"
+  read -r pg redis rediss s3 s3s filer master volume moto ldap ldaps smtp <<< "$(free_ports 12)"
   : > "$dir/pids"
+  make_certificates "$dir"
 
   local bin; bin=$(postgres_bin)
   mkdir -p "$dir/postgres"
@@ -100,12 +106,18 @@ start() {
   # PostgreSQL refuses to run as root.
   if [ "$(id -u)" = 0 ]; then chown postgres "$dir/postgres"; chmod a+x "$dir"; run=(setpriv --reuid=postgres --regid=postgres --clear-groups); fi
   (cd "$dir/postgres" && "${run[@]}" "$bin/initdb" -D "$dir/postgres/data" -U omt -A trust -E UTF8 --locale=C.UTF-8 > "$dir/initdb.log" 2>&1) || { cat "$dir/initdb.log" >&2; exit 1; }
+  # A key that others could read is refused, too.
+  cp "$dir/tls/server.pem" "$dir/tls/server.key" "$dir/postgres/"
+  chmod 600 "$dir/postgres/server.key"
+  if [ "$(id -u)" = 0 ]; then chown postgres "$dir/postgres/server.pem" "$dir/postgres/server.key"; fi
   (cd "$dir/postgres" && exec "${run[@]}" "$bin/postgres" -D "$dir/postgres/data" -p "$pg" -c listen_addresses=127.0.0.1 \
+    -c ssl=on -c ssl_cert_file="$dir/postgres/server.pem" -c ssl_key_file="$dir/postgres/server.key" \
     -c unix_socket_directories="$dir/postgres" -c max_connections=300) > "$dir/postgres.log" 2>&1 &
   echo $! >> "$dir/pids"
 
   mkdir -p "$dir/redis"
-  redis-server --bind 127.0.0.1 --port "$redis" --dir "$dir/redis" --save '' --appendonly no > "$dir/redis.log" 2>&1 &
+  redis-server --bind 127.0.0.1 --port "$redis" --tls-port "$rediss" --tls-cert-file "$dir/tls/server.pem" \
+    --tls-key-file "$dir/tls/server.key" --tls-ca-cert-file "$dir/tls/ca.pem" --tls-auth-clients no --dir "$dir/redis" --save '' --appendonly no > "$dir/redis.log" 2>&1 &
   echo $! >> "$dir/pids"
 
   cat > "$dir/s3.json" <<'JSON'
@@ -115,7 +127,7 @@ JSON
   # Every port gets its gRPC port, since the default (port + 10000) may be taken or too high.
   read -r s3g filerg masterg volumeg <<< "$(free_ports 4)"
   "$cache/bin/weed" -logtostderr=true server -dir="$dir/weed" -ip=127.0.0.1 -ip.bind=127.0.0.1 -s3 -s3.config="$dir/s3.json" \
-    -s3.port="$s3" -s3.port.grpc="$s3g" -filer.port="$filer" -filer.port.grpc="$filerg" -master.port="$master" \
+    -s3.port="$s3" -s3.port.grpc="$s3g" -s3.port.https="$s3s" -s3.cert.file="$dir/tls/server.pem" -s3.key.file="$dir/tls/server.key" -filer.port="$filer" -filer.port.grpc="$filerg" -master.port="$master" \
     -master.port.grpc="$masterg" -volume.port="$volume" -volume.port.grpc="$volumeg" -volume.max=50 \
     -master.volumeSizeLimitMB=256 -s3.iam=false -s3.port.iceberg=0 -s3.port.lance=0 > "$dir/weed.log" 2>&1 &
   echo $! >> "$dir/pids"
@@ -125,7 +137,7 @@ JSON
 
   start_ldap "$dir" "$ldap" "$ldaps"
   # STARTTLS with the directory's certificate; what it takes lies in a Maildir.
-  "$cache/bin/python" -m aiosmtpd -n -l "127.0.0.1:$smtp" --tlscert "$dir/ldap/server.pem" --tlskey "$dir/ldap/server.key" \
+  "$cache/bin/python" -m aiosmtpd -n -l "127.0.0.1:$smtp" --tlscert "$dir/tls/server.pem" --tlskey "$dir/tls/server.key" \
     -c aiosmtpd.handlers.Mailbox "$dir/mail" > "$dir/smtp.log" 2>&1 &
   echo $! >> "$dir/pids"
   wait_for PostgreSQL "$bin/pg_isready" -q -h 127.0.0.1 -p "$pg" -U omt
@@ -140,9 +152,11 @@ JSON
 export OMT_TEST_SERVICES=1
 export OMT_TEST_POSTGRES=postgres://omt@127.0.0.1:$pg/omt
 export OMT_TEST_REDIS=redis://127.0.0.1:$redis/
+export OMT_TEST_TLS_DIR=$dir/tls OMT_TEST_REDIS_TLS=rediss://127.0.0.1:$rediss/
+export OMT_TEST_S3_TLS='s3://omt-test?endpoint=https://127.0.0.1:$s3s&path_style=true&region=us-east-1'
 export OMT_TEST_S3='s3://omt-test?endpoint=http://127.0.0.1:$s3&path_style=true&region=us-east-1'
 export OMT_TEST_MOTO='s3://omt-test?endpoint=http://127.0.0.1:$moto&path_style=true&region=us-east-1'
-export OMT_TEST_LDAP=127.0.0.1:$ldap OMT_TEST_LDAPS=127.0.0.1:$ldaps OMT_TEST_LDAP_DIR=$dir/ldap
+export OMT_TEST_LDAP=127.0.0.1:$ldap OMT_TEST_LDAPS=127.0.0.1:$ldaps
 export OMT_TEST_SMTP=127.0.0.1:$smtp OMT_TEST_SMTP_DIR=$dir/mail
 export AWS_ACCESS_KEY_ID=omt-test AWS_SECRET_ACCESS_KEY=omt-test-secret AWS_EC2_METADATA_DISABLED=true
 ENV

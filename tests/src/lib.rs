@@ -5,6 +5,7 @@
 
 pub mod combination;
 pub mod http;
+pub mod stub_s3;
 
 use omt_sql::SqlDatabase;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header, multipart};

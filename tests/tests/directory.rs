@@ -20,7 +20,7 @@ pub(crate) struct Ldap {
 }
 
 pub(crate) fn ldap() -> Option<Ldap> {
-    Some(Ldap { plain: service("OMT_TEST_LDAP")?, secure: service("OMT_TEST_LDAPS")?, dir: service("OMT_TEST_LDAP_DIR")? })
+    Some(Ldap { plain: service("OMT_TEST_LDAP")?, secure: service("OMT_TEST_LDAPS")?, dir: service("OMT_TEST_TLS_DIR")? })
 }
 
 impl Ldap {

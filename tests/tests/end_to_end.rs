@@ -30,6 +30,7 @@ mod crash;
 mod decisions;
 mod definitions;
 mod deputies;
+mod diagnoses;
 mod directory;
 mod document;
 mod failing_s3;

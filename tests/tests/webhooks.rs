@@ -409,7 +409,7 @@ async fn webhooks_that_are_refused() {
 #[tokio::test]
 async fn endpoints_must_be_who_they_say() {
     depends_on!();
-    let Some(dir) = service("OMT_TEST_LDAP_DIR").map(std::path::PathBuf::from) else { return };
+    let Some(dir) = service("OMT_TEST_TLS_DIR").map(std::path::PathBuf::from) else { return };
     let script = package().join("services/receiver.py");
     let mut receiver = Command::new("python3")
         .arg(script)
@@ -458,7 +458,7 @@ async fn people_get_mail() {
     depends_on!(Database, Queue);
     let Some(smtp) = service("OMT_TEST_SMTP") else { return };
     let dir = std::path::PathBuf::from(std::env::var_os("OMT_TEST_SMTP_DIR").unwrap());
-    let ca = std::path::PathBuf::from(std::env::var_os("OMT_TEST_LDAP_DIR").unwrap()).join("ca.pem");
+    let ca = std::path::PathBuf::from(std::env::var_os("OMT_TEST_TLS_DIR").unwrap()).join("ca.pem");
     let config = format!(
         "[email]\nurl = \"smtp://{smtp}?tls=required\"\nfrom = \"Trust <trust@example.test>\"\nca_file = \"{}\"\n",
         ca.display()

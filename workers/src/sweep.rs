@@ -111,7 +111,13 @@ impl Sweep {
 
     /// Copies of what no record names go too. A target that does not answer keeps nothing else from being swept.
     async fn sweep_replica(&self, replica: &dyn BlobStock, before: OffsetDateTime, tally: &mut Tally) -> Result<()> {
-        tally.uploads_aborted += replica.abort_uploads(before).await?;
+        match replica.abort_uploads(before).await {
+            Ok(aborted) => tally.uploads_aborted += aborted,
+            Err(error) => {
+                tracing::warn!(%error, "old uploads to the replication target could not be aborted");
+                tally.failed += 1;
+            }
+        }
         let mut after: Option<String> = None;
         loop {
             let page = replica.list(after.as_deref(), PAGE).await?;
@@ -155,7 +161,14 @@ impl Handler for Sweep {
         let before = self.clock.now() - self.young;
         let (mut tally, mut last_error) = (Tally::default(), None);
         for tier in Tier::ALL {
-            tally.uploads_aborted += self.blobs.abort_tier_uploads(tier, before).await?;
+            // A service that may not be asked for uploads keeps nothing else from being swept.
+            match self.blobs.abort_tier_uploads(tier, before).await {
+                Ok(aborted) => tally.uploads_aborted += aborted,
+                Err(error) => {
+                    tracing::warn!(%tier, %error, "old uploads could not be aborted");
+                    tally.failed += 1;
+                }
+            }
             let mut after: Option<String> = None;
             loop {
                 let page = self.blobs.list_tier(tier, after.as_deref(), PAGE).await?;

@@ -2,6 +2,7 @@
 //! `OMT_TEST_MOTO` name a bucket (see `tests/services`).
 
 mod archive;
+mod faults;
 mod lock;
 
 use crate::{FileBlobStore, S3BlobStore};
@@ -208,6 +209,37 @@ async fn moto() {
     let Some(url) = bucket("OMT_TEST_MOTO") else { return };
     let dir = tempfile::tempdir().unwrap();
     suite(&S3BlobStore::open(&url, dir.path()).await.unwrap()).await;
+}
+
+/// Uploads that never ended go when they are old and not before: those in parts.
+#[tokio::test]
+async fn old_uploads_in_parts_go() {
+    // moto says of every upload that it began in 2010.
+    let Some(url) = bucket("OMT_TEST_S3") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let store = S3BlobStore::open(&url, dir.path()).await.unwrap();
+    store.begin_parts(&format!("{}a/b", url.prefix), None, crate::s3_parts::Origin::Itself).await.unwrap();
+    let (now, hour) = (omt_kernel::OffsetDateTime::now_utc(), std::time::Duration::from_secs(3600));
+    assert_eq!(store.abort_uploads(now - hour).await.unwrap(), 0);
+    assert_eq!(store.abort_uploads(now + hour).await.unwrap(), 1);
+    assert_eq!(store.abort_uploads(now + hour).await.unwrap(), 0);
+}
+
+/// And direct ones that nobody took.
+#[tokio::test]
+async fn old_direct_uploads_go() {
+    // SeaweedFS lists nothing below `.uploads`, a name that it uses itself.
+    let Some(url) = bucket("OMT_TEST_MOTO") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let store = S3BlobStore::open(&url, dir.path()).await.unwrap();
+    let (tenant, bytes) = (TenantId::default_tenant(), fresh(100));
+    let key = format!("{}.uploads/{tenant}/{}", url.prefix, blob(&bytes).sha256);
+    store.client.put_object().bucket(&url.bucket).key(key).body(bytes.clone().into()).send().await.unwrap();
+    let (now, hour) = (omt_kernel::OffsetDateTime::now_utc(), std::time::Duration::from_secs(3600));
+    assert_eq!(store.abort_uploads(now - hour).await.unwrap(), 0);
+    assert_eq!(bytes_of(&store.uploaded(&tenant, &blob(&bytes).sha256, 1000).await.unwrap().unwrap().1), bytes);
+    assert_eq!(store.abort_uploads(now + hour).await.unwrap(), 1);
+    assert!(store.uploaded(&tenant, &blob(&bytes).sha256, 1000).await.unwrap().is_none());
 }
 
 /// SeaweedFS checks presigned URLs; moto does not.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
-    error::Context,
+    error::{Context, not_written},
     gate::SyncGate,
     manifest::BlobRef,
     port::{BlobStock, BlobStore, ByteStream, Content, Listed, Put, StoredFile, TemporaryFile},
@@ -70,13 +70,12 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
     tokio::task::spawn_blocking(work).await.context("a file task ended early")?
 }
 
+fn unmounted() -> Error {
+    Error::new(Kind::Unavailable, "BLOB_STORE_MISSING", "the blob directory is not there").retry_after(60)
+}
+
 pub(crate) fn write_error(error: std::io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Error::new(Kind::Unavailable, "STORAGE_FULL", "there is no room in the blob store").retry_after(60).caused_by(error)
-        }
-        _ => Error::internal("cannot write a blob").caused_by(error),
-    }
+    not_written("cannot write a blob")(error)
 }
 
 /// Gives a whole file its name. Not durable yet: that is the gate's part.
@@ -166,9 +165,7 @@ impl BlobStore for FileBlobStore {
         let put = blocking(move || {
             // A file system that was unmounted leaves an empty directory, which is not to be filled.
             if !spool.is_dir() {
-                return Err(
-                    Error::new(Kind::Unavailable, "BLOB_STORE_MISSING", "the blob directory is not there").retry_after(60)
-                );
+                return Err(unmounted());
             }
             if target.exists() && is_intact(&target, &wanted) {
                 return Ok(Put::Present);
@@ -248,7 +245,11 @@ impl BlobStore for FileBlobStore {
 
     async fn check(&self) -> Result<()> {
         let probe = TemporaryFile::new(self.spool.join(format!("probe-{}", uuid::Uuid::new_v4())));
-        blocking(move || fs::write(probe.path(), b"ok").map_err(write_error)).await
+        blocking(move || match fs::write(probe.path(), b"ok") {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(unmounted().caused_by(error)),
+            written => written.map_err(write_error),
+        })
+        .await
     }
 
     fn spool_dir(&self) -> &Path {

@@ -2,8 +2,10 @@
 
 mod file;
 mod s3;
+mod s3_access;
 mod s3_admin;
 mod s3_archive;
+mod s3_fault;
 mod s3_lock;
 mod s3_parts;
 mod s3_presign;

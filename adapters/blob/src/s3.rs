@@ -5,7 +5,8 @@
 
 use crate::{
     s3_archive::Head,
-    s3_parts::Origin,
+    s3_fault::{failed, is_missing},
+    s3_parts::{Origin, damaged},
     s3_url::{Encryption, S3Url},
 };
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use aws_sdk_s3::{
         BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig,
         timeout::TimeoutConfig,
     },
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::ProvideErrorMetadata,
     primitives::ByteStream as Body,
     types::{Object, ServerSideEncryption, StorageClass},
 };
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
-    error::Context,
+    error::{Context, not_written},
     manifest::BlobRef,
     port::{BlobStock, BlobStore, ByteStream, Content, DirectDownload, DirectUpload, Listed, Put, TemporaryFile},
     storage::{ARCHIVED, Availability, archived},
@@ -43,6 +44,7 @@ const SINGLE: u64 = 32 << 20;
 const COPY_PART: u64 = 256 << 20;
 /// Smaller objects are opened in memory.
 const IN_MEMORY: u64 = 8 << 20;
+const SPOOLING: &str = "cannot write in the spool directory";
 /// What comes back broken is asked for again so often.
 const DOWNLOADS: u32 = 3;
 
@@ -69,6 +71,8 @@ impl S3BlobStore {
             // Uploads carry the SHA-256 that names them; other services know no other checksum.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            // A clock that the SDK makes up for would still be wrong in presigned URLs, tokens and signatures: it must be seen.
+            .disable_clock_skew_correction(true)
             .retry_config(RetryConfig::standard().with_max_attempts(6).with_initial_backoff(Duration::from_millis(100)))
             .timeout_config(
                 TimeoutConfig::builder()
@@ -130,18 +134,20 @@ impl S3BlobStore {
         match self.client.head_object().bucket(&self.url.bucket).key(key).send().await {
             Ok(found) => Ok(Some(Head::from(found))),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(failed("look for a blob", &error)),
+            Err(error) => Err(self.head_failed("look for a blob", &error)),
         }
     }
 
-    async fn put_whole(&self, key: &str, blob: &BlobRef, body: Body) -> Result<()> {
+    /// Writes an object at once. Whether the service says that it has the bytes that were sent.
+    async fn put_whole(&self, key: &str, blob: &BlobRef, body: Body) -> Result<bool> {
         let (sse, kms_key) = self.encryption();
-        let digest = hex::decode(&blob.sha256).context("a blob's name is not a digest")?;
-        self.client
+        let digest = STANDARD.encode(hex::decode(&blob.sha256).context("a blob's name is not a digest")?);
+        let put = self
+            .client
             .put_object()
             .bucket(&self.url.bucket)
             .key(key)
-            .checksum_sha256(STANDARD.encode(digest))
+            .checksum_sha256(&digest)
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(kms_key)
             .set_storage_class(self.storage_class())
@@ -150,7 +156,25 @@ impl S3BlobStore {
             .send()
             .await
             .map_err(|e| failed("store a blob", &e))?;
-        Ok(())
+        match put.checksum_sha256() {
+            Some(other) if other != digest => Err(damaged()),
+            said => Ok(said.is_some()),
+        }
+    }
+
+    /// Reads an object back that a service which says nothing of checksums has taken. One that is not what was sent goes, since
+    /// whoever sent it again would find it there.
+    async fn read_back(&self, key: &str, blob: &BlobRef) -> Result<()> {
+        let (mut chunks, mut hash) = (self.stream(key, 0..blob.size).await?, Sha256::new());
+        while let Some(chunk) = chunks.next().await {
+            hash.update(&chunk?);
+        }
+        if hex::encode(hash.finalize()) == blob.sha256 {
+            return Ok(());
+        }
+        let gone = self.client.delete_object().bucket(&self.url.bucket).key(key).send().await;
+        gone.map_err(|e| failed("remove a damaged blob", &e))?;
+        Err(damaged())
     }
 
     /// Streams a part of an object.
@@ -205,13 +229,13 @@ impl S3BlobStore {
             return self.intact(blob, hash).map(|()| Content::Memory(bytes.into()));
         }
         let temporary = TemporaryFile::new(self.spool.join(format!("get-{}", uuid::Uuid::new_v4())));
-        let mut file = tokio::fs::File::create_new(temporary.path()).await.context("cannot write in the spool directory")?;
+        let mut file = tokio::fs::File::create_new(temporary.path()).await.map_err(not_written(SPOOLING))?;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk?;
             hash.update(&chunk);
-            file.write_all(&chunk).await.context("cannot write in the spool directory")?;
+            file.write_all(&chunk).await.map_err(not_written(SPOOLING))?;
         }
-        file.flush().await.context("cannot write in the spool directory")?;
+        file.flush().await.map_err(not_written(SPOOLING))?;
         self.intact(blob, hash).map(|()| Content::File(temporary))
     }
 
@@ -282,33 +306,6 @@ pub(crate) fn instant(at: &aws_sdk_s3::primitives::DateTime) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(at.secs()).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// Whether S3 says that there is no such object. `HEAD` has no body, so only the status tells.
-pub(crate) fn is_missing<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
-    matches!(error.code(), Some("NoSuchKey" | "NotFound"))
-        || error.raw_response().is_some_and(|r| r.status().as_u16() == 404 && error.code() != Some("NoSuchBucket"))
-}
-
-/// What a failed call means. The service's own words go to the log, not to the caller.
-pub(crate) fn failed<E>(doing: &str, error: &SdkError<E>) -> Error
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    let (code, words, wait) = match (error.code(), error.raw_response().map(|r| r.status().as_u16())) {
-        (Some("NoSuchBucket"), _) => ("BLOB_STORE_MISSING", "the bucket does not exist", 60),
-        (Some("PermanentRedirect" | "AuthorizationHeaderMalformed"), _) | (_, Some(301 | 307)) => {
-            ("BLOB_STORE_REGION", "the bucket is in another region", 60)
-        }
-        (Some("RequestTimeTooSkewed"), _) => ("BLOB_STORE_CLOCK", "this server's clock differs from the blob store's", 60),
-        (Some("BadDigest" | "XAmzContentSHA256Mismatch" | "InvalidPart"), _) => {
-            ("BLOB_DAMAGED", "content was changed on its way to the blob store", 5)
-        }
-        (_, Some(401 | 403)) => ("BLOB_STORE_REFUSED", "the blob store refuses this server's credentials", 60),
-        _ => ("BLOB_STORE_UNAVAILABLE", "the blob store does not answer as it should", 5),
-    };
-    let cause = std::io::Error::other(DisplayErrorContext(error).to_string());
-    Error::new(Kind::Unavailable, code, format!("cannot {doing}: {words}")).retry_after(wait).caused_by(cause)
-}
-
 #[async_trait]
 impl BlobStore for S3BlobStore {
     async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put> {
@@ -318,25 +315,27 @@ impl BlobStore for S3BlobStore {
         }
         let path = match &content {
             Content::Memory(bytes) => {
+                // The signature of what is in memory covers its SHA-256.
                 self.put_whole(&key, blob, Body::from(bytes.clone())).await?;
                 return Ok(Put::Written);
             }
             Content::File(temporary) => temporary.path(),
             Content::Stored(file) => file.path(),
         };
-        if blob.size > SINGLE {
-            self.write_parts(&key, blob, self.storage_class(), Origin::File(path)).await?;
+        let confirmed = if blob.size > SINGLE {
+            self.write_parts(&key, blob, self.storage_class(), Origin::File(path)).await?
         } else {
-            self.put_whole(&key, blob, Body::from_path(path).await.context("cannot read content")?).await?;
-        }
+            self.put_whole(&key, blob, Body::from_path(path).await.context("cannot read content")?).await?
+        };
         // A service that lost a part must not pass for one that kept it.
-        match self.head(&key).await? {
-            Some(head) if head.size == blob.size => Ok(Put::Written),
-            _ => {
-                Err(Error::new(Kind::Unavailable, "BLOB_DAMAGED", "the blob store kept another size than was sent")
-                    .retry_after(5))
-            }
+        if self.head(&key).await?.is_none_or(|head| head.size != blob.size) {
+            let words = "the blob store kept another size than was sent";
+            return Err(Error::new(Kind::Unavailable, "BLOB_DAMAGED", words).retry_after(5));
         }
+        if !confirmed {
+            self.read_back(&key, blob).await?;
+        }
+        Ok(Put::Written)
     }
 
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
@@ -380,8 +379,8 @@ impl BlobStore for S3BlobStore {
     }
 
     async fn check(&self) -> Result<()> {
-        self.client.head_bucket().bucket(&self.url.bucket).send().await.map_err(|e| failed("reach the bucket", &e))?;
-        Ok(())
+        let answer = self.client.head_bucket().bucket(&self.url.bucket).send().await;
+        answer.map(drop).map_err(|e| self.head_failed("reach the bucket", &e))
     }
 
     fn spool_dir(&self) -> &Path {

@@ -2,10 +2,12 @@
 
 use crate::{
     S3BlobStore,
-    s3::{failed, instant},
+    s3::instant,
+    s3_fault::{Fault, failed, skew},
+    s3_parts::Origin,
 };
 use aws_sdk_s3::{
-    error::ProvideErrorMetadata,
+    error::{ProvideErrorMetadata, SdkError},
     primitives::ByteStream as Body,
     types::{
         AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
@@ -19,6 +21,7 @@ const OURS: &str = "openmediatrust-";
 /// A clock that differs by more has its requests refused (15 minutes) or soon will.
 const MAX_SKEW_SECONDS: i64 = 60;
 
+const SET_CLOCK: &str = "set the system clock (NTP)";
 const KEEPS_VERSIONS: &str =
     "the bucket keeps a version of everything that is deleted, redacted content and ended retention included";
 const END_VERSIONS: &str =
@@ -29,63 +32,31 @@ const END_VERSIONS: &str =
 pub struct BucketFinding {
     /// What was looked at.
     pub subject: &'static str,
-    /// What is wrong, and how to mend it; none when all is well.
+    /// What is wrong, and how to mend it; none when nothing is known to be.
     pub fault: Option<(String, &'static str)>,
+    /// What else there is to say: that something could not be found out.
+    pub note: Option<&'static str>,
 }
 
 pub(crate) fn finding(subject: &'static str, fault: Option<(String, &'static str)>) -> BucketFinding {
-    BucketFinding { subject, fault }
+    BucketFinding { subject, fault, note: None }
 }
 
 impl S3BlobStore {
     /// Looks at reachability, clock, permissions and public access.
     pub async fn examine(&self, now: OffsetDateTime) -> Vec<BucketFinding> {
-        let bucket = &self.url.bucket;
-        if let Err(error) = self.client.head_bucket().bucket(bucket).send().await {
-            let mend =
-                "check the URL's bucket, region and endpoint, and that the credentials in the environment are this bucket's";
-            return vec![finding("bucket", Some((failed("reach the bucket", &error).to_string(), mend)))];
+        let answer = self.client.head_bucket().bucket(&self.url.bucket).send().await;
+        if let Err(error) = answer {
+            return vec![finding("bucket", Some(self.unreachable(&error)))];
         }
         let mut out = vec![finding("bucket", None)];
-        let key = format!("{}.doctor-{}", self.url.prefix, uuid::Uuid::new_v4());
-        let mut locked = None;
-        let probe = async {
-            let put = self.client.put_object().bucket(bucket).key(&key).body(Body::from_static(b"ok")).send().await;
-            put.map_err(|e| failed("write to the bucket", &e))?;
-            let got =
-                self.client.get_object().bucket(bucket).key(&key).send().await.map_err(|e| failed("read from the bucket", &e))?;
-            let at = got.last_modified().map(instant);
-            if self.url.archives() {
-                self.try_restoring(&key).await?;
-            }
-            if self.url.object_lock {
-                locked = Some(self.examine_lock(&key).await);
-            } else if self.head(&key).await?.is_some_and(|head| head.versioned) && !self.ends_versions().await {
-                locked = Some(finding("versions", Some((KEEPS_VERSIONS.to_owned(), END_VERSIONS))));
-            }
-            self.client
-                .delete_object()
-                .bucket(bucket)
-                .key(&key)
-                .send()
-                .await
-                .map_err(|e| failed("delete from the bucket", &e))?;
-            self.client
-                .list_objects_v2()
-                .bucket(bucket)
-                .prefix(&self.url.prefix)
-                .max_keys(1)
-                .send()
-                .await
-                .map_err(|e| failed("list the bucket", &e))?;
-            Ok::<_, omt_kernel::Error>(at)
-        };
-        match probe.await {
+        let mut more = Vec::new();
+        match self.try_permissions(&mut more).await {
             Ok(at) => {
                 out.push(finding("permissions", None));
                 let skew = at.map_or(0, |at| (now - at).whole_seconds());
                 let fault = format!("this clock differs from the bucket's by {skew} seconds");
-                out.push(finding("clock", (skew.abs() > MAX_SKEW_SECONDS).then_some((fault, "set the system clock (NTP)"))));
+                out.push(finding("clock", (skew.abs() > MAX_SKEW_SECONDS).then_some((fault, SET_CLOCK))));
             }
             Err(error) => {
                 let mend = match self.url.archives() {
@@ -99,9 +70,68 @@ impl S3BlobStore {
                 out.push(finding("permissions", Some((error.to_string(), mend))));
             }
         }
-        out.extend(locked);
-        out.push(finding("public access", self.public_access().await));
+        out.extend(more);
+        out.push(self.examine_access().await);
         out
+    }
+
+    /// Why the bucket cannot be reached, and what to do about it.
+    fn unreachable<E>(&self, error: &SdkError<E>) -> (String, &'static str)
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let words = self.head_failed("reach the bucket", error).to_string();
+        match self.head_fault(error) {
+            Fault::NoBucket => (words, "make the bucket, or correct its name in the URL"),
+            Fault::OtherRegion => {
+                let region = self.other_region(error).map(|region| format!(", which is {region}")).unwrap_or_default();
+                (format!("{words}{region}"), "give the URL the bucket's region: region=…")
+            }
+            Fault::Clock => {
+                let seconds = skew(error).map(|seconds| format!(", by {seconds} seconds")).unwrap_or_default();
+                (format!("{words}{seconds}"), SET_CLOCK)
+            }
+            Fault::Refused => (words, "check that the credentials in the environment are this bucket's, and not expired"),
+            Fault::Damaged | Fault::Unavailable => {
+                (words, "check the URL's bucket, region and endpoint, and that the service runs and its certificate is trusted")
+            }
+        }
+    }
+
+    /// Does once each thing that this server must be able to do, with an object of its own. Gives the time that the bucket wrote
+    /// down for it.
+    async fn try_permissions(&self, more: &mut Vec<BucketFinding>) -> Result<Option<OffsetDateTime>> {
+        let (bucket, (sse, kms_key)) = (&self.url.bucket, self.encryption());
+        let key = format!("{}.doctor-{}", self.url.prefix, uuid::Uuid::new_v4());
+        let put = self.client.put_object().bucket(bucket).key(&key).body(Body::from_static(b"ok"));
+        let put = put.set_server_side_encryption(sse).set_ssekms_key_id(kms_key).send().await;
+        put.map_err(|e| failed("write to the bucket", &e))?;
+        let got = self.client.get_object().bucket(bucket).key(&key).send().await;
+        let at = got.map_err(|e| failed("read from the bucket", &e))?.last_modified().map(instant);
+        if self.url.archives() {
+            self.try_restoring(&key).await?;
+        }
+        if self.url.object_lock {
+            more.push(self.examine_lock(&key).await);
+        } else if self.head(&key).await?.is_some_and(|head| head.versioned) && !self.ends_versions().await {
+            more.push(finding("versions", Some((KEEPS_VERSIONS.to_owned(), END_VERSIONS))));
+        }
+        let gone = self.client.delete_object().bucket(bucket).key(&key).send().await;
+        gone.map_err(|e| failed("delete from the bucket", &e))?;
+        let listed = self.client.list_objects_v2().bucket(bucket).prefix(&self.url.prefix).max_keys(1).send().await;
+        listed.map_err(|e| failed("list the bucket", &e))?;
+        self.try_uploads(&key).await?;
+        Ok(at)
+    }
+
+    /// Begins an upload in parts, sees it, and gives it up.
+    async fn try_uploads(&self, key: &str) -> Result<()> {
+        let id = self.begin_parts(key, None, Origin::Itself).await?;
+        let listed = self.client.list_multipart_uploads().bucket(&self.url.bucket).prefix(key).send().await;
+        // It is given up in any case.
+        let ended = self.client.abort_multipart_upload().bucket(&self.url.bucket).key(key).upload_id(id).send().await;
+        listed.map_err(|e| failed("list uploads", &e))?;
+        ended.map(drop).map_err(|e| failed("abort an upload", &e))
     }
 
     /// Whether a rule over all of our objects ends versions that were deleted or replaced. Who may not read the rules does not know.
@@ -136,28 +166,6 @@ impl S3BlobStore {
     /// Whether its rules do what nothing else does: the versions that a bucket with object lock keeps go by them alone.
     pub fn needs_rules(&self) -> bool {
         self.url.object_lock
-    }
-
-    /// Whether the bucket's content could be read by anybody.
-    async fn public_access(&self) -> Option<(String, &'static str)> {
-        let mend = "block public access to the bucket: content is served through this server or by presigned URLs only";
-        match self.client.get_public_access_block().bucket(&self.url.bucket).send().await {
-            Ok(answer) => {
-                let block = answer.public_access_block_configuration();
-                let blocked = block.is_some_and(|b| {
-                    b.block_public_acls() == Some(true)
-                        && b.block_public_policy() == Some(true)
-                        && b.ignore_public_acls() == Some(true)
-                        && b.restrict_public_buckets() == Some(true)
-                });
-                (!blocked).then(|| ("public access is not blocked wholly".to_owned(), mend))
-            }
-            Err(error) if error.code() == Some("NoSuchPublicAccessBlockConfiguration") => {
-                Some(("public access is not blocked".to_owned(), mend))
-            }
-            // Other services have no such setting.
-            Err(_) => None,
-        }
     }
 
     /// The rules that the bucket should have: uploads that never ended go after a day, by themselves too. With object lock, so do

@@ -1,7 +1,8 @@
 //! Classes whose objects must be restored before they can be read (GLACIER, DEEP_ARCHIVE): into them, and back.
 
 use crate::{
-    s3::{S3BlobStore, failed, instant},
+    s3::{S3BlobStore, instant},
+    s3_fault::failed,
     s3_parts::{Origin, source},
     s3_url::Retrieval,
 };
@@ -83,7 +84,7 @@ impl S3BlobStore {
             return Ok(());
         }
         if blob.size > self.copy_part {
-            self.write_parts(key, blob, Some(class.clone()), Origin::Itself).await
+            self.write_parts(key, blob, Some(class.clone()), Origin::Itself).await.map(drop)
         } else {
             self.copy_whole(key, blob, &class).await
         }?;

@@ -3,9 +3,10 @@
 
 use crate::{
     BucketFinding, LockRetention,
-    s3::{S3BlobStore, failed, is_missing},
+    s3::S3BlobStore,
     s3_admin::finding,
     s3_archive::Head,
+    s3_fault::{failed, is_missing},
 };
 use aws_sdk_s3::{
     error::ProvideErrorMetadata,
@@ -118,7 +119,7 @@ impl S3BlobStore {
         match self.client.head_object().bucket(&self.url.bucket).key(key).version_id(version).send().await {
             Ok(found) => Ok(Head::from(found).held),
             Err(error) if is_missing(&error) => Ok(false),
-            Err(error) => Err(failed("look at a blob's version", &error)),
+            Err(error) => Err(self.head_failed("look at a blob's version", &error)),
         }
     }
 

@@ -1,13 +1,13 @@
 //! URLs that let a caller fetch or bring one object for a short time, without the bytes passing through this server.
 
-use crate::s3::{S3BlobStore, failed};
+use crate::{s3::S3BlobStore, s3_fault::failed};
 use aws_sdk_s3::presigning::PresigningConfig;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use omt_kernel::{
     Error, Kind, OffsetDateTime, Result, TenantId,
     error::Context,
     manifest::BlobRef,
-    port::{Content, DirectDownload, DirectUpload},
+    port::{BlobStore, Content, DirectDownload, DirectUpload},
 };
 use std::time::Duration;
 
@@ -38,11 +38,15 @@ impl S3BlobStore {
 
     pub(crate) async fn put_url(&self, tenant: &TenantId, blob: &BlobRef, expires: Duration) -> Result<DirectUpload> {
         let digest = hex::decode(&blob.sha256).context("a blob's name is not a digest")?;
+        // As for every other object: a bucket may refuse what is not encrypted as it asks.
+        let (sse, kms_key) = self.encryption();
         let request = self
             .client
             .put_object()
             .bucket(&self.url.bucket)
             .key(self.staging_key(tenant, &blob.sha256))
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(kms_key)
             // The service refuses other bytes; one that does not check is caught when the upload is taken.
             .checksum_sha256(STANDARD.encode(digest))
             .content_length(blob.size.cast_signed())
@@ -55,7 +59,10 @@ impl S3BlobStore {
 
     pub(crate) async fn staged(&self, tenant: &TenantId, sha256: &str, max: u64) -> Result<Option<(BlobRef, Content)>> {
         let key = self.staging_key(tenant, sha256);
-        let Some(size) = self.head(&key).await?.map(|head| head.size) else { return Ok(None) };
+        let Some(size) = self.head(&key).await?.map(|head| head.size) else {
+            // Where there is no bucket there is no upload either, but that is another answer.
+            return self.check().await.map(|()| None);
+        };
         if size > max {
             return Err(Error::new(Kind::TooLarge, "CONTENT_TOO_LARGE", format!("the upload is over the limit of {max} bytes")));
         }
@@ -95,9 +102,11 @@ impl S3BlobStore {
                 let at = object.last_modified().and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok());
                 let (Some(key), Some(at)) = (object.key(), at) else { continue };
                 if at < before {
-                    let gone = self.client.delete_object().bucket(&self.url.bucket).key(key).send().await;
-                    gone.map_err(|e| failed("remove an upload", &e))?;
-                    removed += 1;
+                    match self.client.delete_object().bucket(&self.url.bucket).key(key).send().await {
+                        Ok(_) => removed += 1,
+                        // It keeps none of the others.
+                        Err(error) => tracing::warn!(key, error = %failed("remove an upload", &error), "an old upload stays"),
+                    }
                 }
             }
             start = page.contents().last().and_then(|object| object.key()).map(str::to_owned);

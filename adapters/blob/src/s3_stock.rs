@@ -1,6 +1,9 @@
 //! Looking after what lies in a bucket.
 
-use crate::s3::{S3BlobStore, failed, instant, is_missing};
+use crate::{
+    s3::{S3BlobStore, instant},
+    s3_fault::{failed, is_missing},
+};
 use async_trait::async_trait;
 use omt_kernel::{
     Error, OffsetDateTime, Result, TenantId,
@@ -48,16 +51,35 @@ impl BlobStock for S3BlobStore {
     }
 
     async fn abort_uploads(&self, before: OffsetDateTime) -> Result<u64> {
-        let begun = self.client.list_multipart_uploads().bucket(&self.url.bucket).prefix(&self.url.prefix).send().await;
-        let mut aborted = 0;
-        for upload in begun.map_err(|e| failed("list uploads", &e))?.uploads() {
-            let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
-            if upload.initiated().map_or(OffsetDateTime::UNIX_EPOCH, instant) >= before {
-                continue;
+        let (mut aborted, mut from_key, mut from_upload) = (0, None, None);
+        loop {
+            let page = self
+                .client
+                .list_multipart_uploads()
+                .bucket(&self.url.bucket)
+                .prefix(&self.url.prefix)
+                .set_key_marker(from_key)
+                .set_upload_id_marker(from_upload)
+                .send()
+                .await
+                .map_err(|e| failed("list uploads", &e))?;
+            for upload in page.uploads() {
+                let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
+                if upload.initiated().map_or(OffsetDateTime::UNIX_EPOCH, instant) >= before {
+                    continue;
+                }
+                match self.client.abort_multipart_upload().bucket(&self.url.bucket).key(key).upload_id(id).send().await {
+                    Ok(_) => aborted += 1,
+                    // It ended meanwhile.
+                    Err(error) if is_missing(&error) => {}
+                    // It keeps none of the others.
+                    Err(error) => tracing::warn!(key, error = %failed("abort an upload", &error), "an old upload stays"),
+                }
             }
-            let done = self.client.abort_multipart_upload().bucket(&self.url.bucket).key(key).upload_id(id).send().await;
-            done.map_err(|e| failed("abort an upload", &e))?;
-            aborted += 1;
+            if page.is_truncated() != Some(true) {
+                break;
+            }
+            (from_key, from_upload) = (page.next_key_marker, page.next_upload_id_marker);
         }
         Ok(aborted + self.unstage_older(before).await?)
     }

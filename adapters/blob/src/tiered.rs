@@ -73,6 +73,8 @@ impl TieredBlobStore {
                 return Ok(self.store(tier));
             }
         }
+        // A bucket or a directory that is gone has no blobs, either: that is no fault of the record.
+        self.check().await?;
         Err(Error::internal("a blob is missing"))
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     FileBlobStore, S3BlobStore, TieredBlobStore,
     file::{blocking, publish, write_error},
-    s3::{failed, is_missing},
+    s3_fault::{failed, is_missing},
 };
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -14,11 +14,15 @@ use futures_util::{
     future::{BoxFuture, Shared},
     stream,
 };
-use omt_kernel::{Error, JobId, Kind, Result, port::JobTransport, url::without_secret};
+use omt_kernel::{
+    Error, JobId, Kind, Result,
+    port::JobTransport,
+    url::{has_parameter, is_loopback, without_secret},
+};
 use serde::{Deserialize, Serialize};
 use sqlx::{
     PgPool, SqlitePool,
-    postgres::PgPoolOptions,
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
@@ -348,11 +352,22 @@ fn later(url: &str) -> Result<ConnectionManager> {
     client.get_connection_manager_lazy(redis::aio::ConnectionManagerConfig::new()).map_err(meaningless)
 }
 
+/// The options of a URL. What asks for no `sslmode` gets `verify-full`, but for a server on this machine: the driver's own default
+/// goes on without encryption where the server has none, and verifies nothing.
+fn postgres_options(url: &str) -> sqlx::Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url)?;
+    let silent = matches!(options.get_ssl_mode(), PgSslMode::Prefer)
+        && !["sslmode", "ssl-mode"].iter().any(|name| has_parameter(url, name));
+    let local = options.get_socket().is_some() || is_loopback(options.get_host());
+    Ok(if silent && !local { options.ssl_mode(PgSslMode::VerifyFull) } else { options })
+}
+
 async fn postgres(url: &str) -> Result<PgPool> {
+    let options = postgres_options(url).map_err(unavailable)?;
     let pool = PgPoolOptions::new()
         .max_connections(4)
         .acquire_timeout(Duration::from_secs(10))
-        .connect(url)
+        .connect_with(options)
         .await
         .map_err(unavailable)?;
     PostgresStorage::setup(&pool).await.map_err(unavailable)?;
@@ -460,6 +475,21 @@ mod contract {
     async fn redis() {
         let Some(url) = omt_tests::service("OMT_TEST_REDIS") else { return };
         suite(&url).await;
+    }
+
+    #[tokio::test]
+    async fn a_server_with_another_ca_is_not_talked_to() {
+        let Some(dir) = omt_tests::service("OMT_TEST_TLS_DIR") else { return };
+        let server = omt_tests::service("OMT_TEST_POSTGRES").unwrap();
+        for (ca, trusted) in [("ca", true), ("other", false)] {
+            let connected = super::postgres(&format!("{server}?sslmode=verify-full&sslrootcert={dir}/{ca}.pem")).await;
+            assert_eq!(connected.is_ok(), trusted, "{:?}", connected.err());
+        }
+        // Where the URL says nothing, it is verified all the same, but on this machine.
+        let silent = |url: &str| postgres_options(url).unwrap().get_ssl_mode();
+        assert!(matches!(silent("postgres://omt@db.example.org/omt?application_name=sslmode"), PgSslMode::VerifyFull));
+        assert!(matches!(silent("postgres://omt@db.example.org/omt?sslmode=require"), PgSslMode::Require));
+        assert!(matches!(silent("postgres://omt@127.0.0.1/omt"), PgSslMode::Prefer));
     }
 
     #[test]

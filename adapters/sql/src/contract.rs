@@ -1,6 +1,7 @@
 //! What every database must do, run over each: always over SQLite, over PostgreSQL where `OMT_TEST_POSTGRES` names a server.
 
 mod doomed;
+mod faults;
 mod governance;
 mod jobs;
 mod pace;
@@ -14,6 +15,10 @@ mod uses;
 
 use crate::SqlDatabase;
 use doomed::what_is_being_removed_cannot_be_named;
+use faults::{
+    a_full_disk_says_so, a_role_that_may_not_write_is_told, readiness_does_not_ask_for_the_schema, what_can_only_be_read_says_so,
+    who_made_way_gets_through,
+};
 use governance::{
     evidence_is_found_by_what_it_is_about, messages_reach_their_audience, tasks_wait_for_their_candidates,
     the_attested_migration_knows_who_approved, versions_are_in_order, webhooks_are_their_tenants, workflows_are_kept_as_seen,
@@ -121,6 +126,11 @@ contract!(
     every_question_is_answered,
     what_callers_took_adds_up,
     what_is_being_removed_cannot_be_named,
+    what_can_only_be_read_says_so,
+    a_full_disk_says_so,
+    a_role_that_may_not_write_is_told,
+    readiness_does_not_ask_for_the_schema,
+    who_made_way_gets_through,
 );
 
 fn now() -> OffsetDateTime {
@@ -130,7 +140,7 @@ fn now() -> OffsetDateTime {
 }
 
 async fn schema_is_current(database: Arc<SqlDatabase>) {
-    database.check().await.unwrap();
+    database.check_schema().await.unwrap();
     let status = database.schema_status().await.unwrap();
     assert_eq!((status.pending, status.unknown), (0, 0));
     // Applying again changes nothing.

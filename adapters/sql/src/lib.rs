@@ -6,13 +6,18 @@
 #[cfg(test)]
 mod contract;
 mod entity;
+mod fault;
 mod later;
 mod pace;
 mod replica;
 mod repository;
+mod tls;
 mod wal;
 
+pub(crate) use crate::fault::failed;
+pub use crate::tls::unverified;
 use crate::{
+    fault::{is_missing_table, not_begun, not_reached, unavailable},
     later::{Line, Waits},
     replica::Replica,
 };
@@ -20,7 +25,7 @@ pub use pace::SqlPace;
 
 use async_trait::async_trait;
 use omt_kernel::{
-    Error, Kind, Result,
+    Error, Kind, OffsetDateTime, Result, TenantId, TenantSettings,
     gate::SyncGate,
     port::{
         ApiKeyRepository, AuditRepository, BadgeRepository, BlobRepository, CertificateRepository, ComplianceRepository,
@@ -28,19 +33,21 @@ use omt_kernel::{
         NotificationRepository, RoleRepository, SessionRepository, TaskRepository, TenantRepository, Tended, UnitOfWork,
         UserRepository, VerificationRepository, WebhookRepository, WorkflowRepository,
     },
-    retry::BUSY,
 };
 use omt_migrations::Migrator;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
-    SqlxPostgresConnector, SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, SqlxPostgresConnector,
+    SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::{
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{str::FromStr, sync::Arc, time::Duration};
+
+/// How long a writer waits for another process that writes the same SQLite file.
+const SQLITE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A pool, as far as its size is asked for.
 enum Pool {
@@ -87,55 +94,9 @@ pub struct SchemaStatus {
     pub unknown: usize,
 }
 
-fn unavailable(doing: &str) -> impl FnOnce(DbErr) -> Error + '_ {
-    move |error| {
-        Error::new(Kind::Unavailable, "DATABASE_UNAVAILABLE", format!("the database cannot {doing}"))
-            .retry_after(5)
-            .caused_by(error)
-    }
-}
-
-/// What a failed statement means: the database is gone, it chose this transaction to make way, or the statement is wrong.
-pub(crate) fn failed(error: DbErr) -> Error {
-    let sqlx = match &error {
-        DbErr::ConnectionAcquire(_) => return unavailable("answer now")(error),
-        DbErr::Conn(RuntimeErr::SqlxError(sqlx))
-        | DbErr::Exec(RuntimeErr::SqlxError(sqlx))
-        | DbErr::Query(RuntimeErr::SqlxError(sqlx)) => sqlx,
-        _ => return Error::internal("a database statement failed").caused_by(error),
-    };
-    let gone = match sqlx.as_ref() {
-        sqlx::Error::Io(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(database) => match database.code().as_deref() {
-            // Serialization failure, deadlock and end of waiting of PostgreSQL; SQLITE_BUSY with its variants.
-            Some("40001" | "40P01" | "55P03" | "5" | "261" | "517" | "773") => {
-                let words = "the database is busy with other changes to the same things";
-                return Error::new(Kind::Unavailable, BUSY, words).retry_after(1).caused_by(error);
-            }
-            // A trigger: what the record would name is being removed.
-            Some("OM001" | "1811") if database.message() == "the blob is doomed" => {
-                return omt_kernel::storage::just_deleted().caused_by(error);
-            }
-            // PostgreSQL keeps no zero characters in texts.
-            Some("22021") => {
-                let words = "a text has a character that cannot be kept";
-                return Error::new(Kind::Invalid, "INVALID_TEXT", words).caused_by(error);
-            }
-            // Connection exceptions, resources, an operator's intervention.
-            Some(code) => ["08", "53", "57"].iter().any(|class| code.len() == 5 && code.starts_with(class)),
-            None => false,
-        },
-        _ => false,
-    };
-    if gone { unavailable("answer now")(error) } else { Error::internal("a database statement failed").caused_by(error) }
-}
-
 impl SqlDatabase {
-    /// Connects to `sqlite:PATH` or `postgres://…`. A missing SQLite file is made.
+    /// Connects to `sqlite:PATH` or `postgres://…`. A missing SQLite file is made. A PostgreSQL server on another host must have a
+    /// certificate for its name that is trusted, unless the URL's `sslmode` says otherwise.
     pub async fn connect(url: &str) -> Result<Self> {
         let scheme = url.split(':').next().unwrap_or_default();
         let (write, read, pools, gate) = match scheme {
@@ -145,7 +106,7 @@ impl SqlDatabase {
                 return Err(Error::new(Kind::Invalid, "BAD_CONFIGURATION", "database.url must begin with sqlite: or postgres:"));
             }
         }
-        .map_err(|error| unavailable("be reached")(DbErr::Conn(RuntimeErr::SqlxError(error.into()))))?;
+        .map_err(not_reached)?;
         let description = if scheme == "sqlite" { url.to_owned() } else { omt_kernel::url::without_secret(url) };
         Ok(Self { write, read, replica: None, pools, gate, description })
     }
@@ -163,7 +124,8 @@ impl SqlDatabase {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(Duration::from_secs(10))
+            // Whoever finds the file busy for so long is told so, and may try again (`omt_kernel::retry`).
+            .busy_timeout(SQLITE_PATIENCE)
             .foreign_keys(true)
             .pragma("cache_size", "-16000")
             // Checkpoints sync two files while a writer waits: rarely, then.
@@ -179,7 +141,7 @@ impl SqlDatabase {
     }
 
     async fn postgres(url: &str) -> sqlx::Result<Connected> {
-        let options = PgConnectOptions::from_str(url)?;
+        let options = tls::options(url)?;
         let pool =
             PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10)).connect_with(options).await?;
         let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
@@ -197,7 +159,7 @@ impl SqlDatabase {
             Migrator::up(&self.write, None).await.map_err(failed)?;
             return self.durable().await;
         }
-        let turn = self.write.begin().await.map_err(unavailable("begin a transaction"))?;
+        let turn = self.write.begin().await.map_err(not_begun)?;
         advisory_lock(&turn, "migrations").await.map_err(failed)?;
         Migrator::up(&self.write, None).await.map_err(failed)?;
         turn.commit().await.map_err(failed)
@@ -229,11 +191,33 @@ impl SqlDatabase {
     /// Compares the schema with this build.
     pub async fn schema_status(&self) -> Result<SchemaStatus> {
         let known: Vec<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
-        // No table of migrations: nothing was applied.
-        let applied = entity::applied_migrations(&self.read).await.unwrap_or_default();
+        let applied = match entity::applied_migrations(&self.read).await {
+            // No table of migrations: nothing was applied.
+            Err(error) if is_missing_table(&error) => Vec::new(),
+            found => found.map_err(failed)?,
+        };
         let unknown = applied.iter().filter(|name| !known.contains(name)).count();
         let applied = applied.len() - unknown;
         Ok(SchemaStatus { applied, pending: known.len() - applied, unknown })
+    }
+
+    /// Whether the schema is the one that this build knows: [`Kind::Unavailable`] `SCHEMA_TOO_NEW` or `SCHEMA_TOO_OLD` if not.
+    pub async fn check_schema(&self) -> Result<()> {
+        let status = self.schema_status().await?;
+        if status.unknown > 0 {
+            return Err(Error::new(Kind::Unavailable, "SCHEMA_TOO_NEW", "the database was migrated by a newer version"));
+        }
+        if status.pending > 0 {
+            return Err(Error::new(Kind::Unavailable, "SCHEMA_TOO_OLD", "the database has an older schema than this version"));
+        }
+        Ok(())
+    }
+
+    /// Whether it takes writes: a row is written as requests write theirs, and rolled back.
+    pub async fn try_writing(&self) -> Result<()> {
+        let unit = self.begin().await?;
+        let nobody = TenantId::parse("writing-is-tried").map_err(Error::internal)?;
+        unit.tenants().put(&nobody, &TenantSettings::default(), OffsetDateTime::UNIX_EPOCH).await
     }
 
     /// Closes the connections after what is under way.
@@ -264,7 +248,7 @@ impl Database for SqlDatabase {
         // On SQLite the lock is taken now, not at the first write, where waiting for it is no longer possible.
         let options =
             TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
-        let connection = self.write.begin_with_options(options).await.map_err(unavailable("begin a transaction"))?;
+        let connection = self.write.begin_with_options(options).await.map_err(not_begun)?;
         Ok(Box::new(Unit { connection: Line::new(connection), gate: self.gate.clone() }))
     }
     async fn read(&self) -> Result<Box<dyn UnitOfWork>> {
@@ -278,13 +262,6 @@ impl Database for SqlDatabase {
         Ok(Box::new(Unit { connection: Line::new(found.unwrap_or_else(|| self.read.clone())), gate: None }))
     }
     async fn check(&self) -> Result<()> {
-        let status = self.schema_status().await?;
-        if status.unknown > 0 {
-            return Err(Error::new(Kind::Unavailable, "SCHEMA_TOO_NEW", "the database was migrated by a newer version"));
-        }
-        if status.pending > 0 {
-            return Err(Error::new(Kind::Unavailable, "SCHEMA_TOO_OLD", "run `openmediatrust migrate up`"));
-        }
         self.write.ping().await.map_err(unavailable("answer"))
     }
     async fn tend(&self) -> Result<Tended> {

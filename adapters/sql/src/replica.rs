@@ -2,9 +2,8 @@
 
 use omt_kernel::{Error, Kind, Result};
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use std::{
-    str::FromStr,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -29,7 +28,7 @@ impl Replica {
         if !url.starts_with("postgres") {
             return Err(wrong("must begin with postgres:"));
         }
-        let options = PgConnectOptions::from_str(url).map_err(|error| wrong("cannot be read").caused_by(error))?;
+        let options = crate::tls::options(url).map_err(|error| wrong("cannot be read").caused_by(error))?;
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect_lazy_with(options);
         let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
         Ok((Self { connection, seen: Mutex::default() }, pool))

@@ -10,6 +10,7 @@ use omt_kernel::{
     error::Context as _,
     job::{JobFilter, JobRecord, JobState},
     port::{Clock, Database, Entropy, Page, UnitOfWork},
+    retry,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -80,35 +81,40 @@ impl Jobs {
     /// Has a tenant's old manifests archived; the job that does it. Only one at a time.
     pub async fn archive(&self, actor: &Actor, order: ArchiveOrder) -> Result<JobId> {
         actor.require(Permission::AdminSystem)?;
-        let now = self.clock.now();
-        let unit = self.database.begin().await?;
         let new = NewJob {
             tenant: Some(actor.tenant.clone()),
             kind: ARCHIVE,
             payload: serde_json::to_value(&order).context("an order cannot be written")?,
             unique_key: Some(format!("{ARCHIVE}:{}", actor.tenant)),
             priority: 0,
-            run_at: now,
+            run_at: self.clock.now(),
             max_attempts: 5,
         };
-        let made = self.enqueue(unit.as_ref(), new).await?;
-        let id =
-            made.ok_or_else(|| Error::new(Kind::Conflict, "JOB_EXISTS", "an archive job of the tenant is queued or running"))?;
-        self.audit.append(unit.as_ref(), actor, Event::new("system.archive", "job", id).after(&order)).await?;
-        unit.commit().await?;
-        Ok(id)
+        retry::transaction(self.entropy.as_ref(), async || {
+            let unit = self.database.begin().await?;
+            let made = self.enqueue(unit.as_ref(), new.clone()).await?;
+            let words = "an archive job of the tenant is queued or running";
+            let id = made.ok_or_else(|| Error::new(Kind::Conflict, "JOB_EXISTS", words))?;
+            self.audit.append(unit.as_ref(), actor, Event::new("system.archive", "job", id).after(&order)).await?;
+            unit.commit().await?;
+            Ok(id)
+        })
+        .await
     }
 
     /// Calls a job off. One that runs is stopped at its worker's next sign of life.
     pub async fn cancel(&self, actor: &Actor, id: JobId) -> Result<JobRecord> {
         actor.require(Permission::AdminJobs)?;
         let job = self.get(actor, id).await?;
-        let unit = self.database.begin().await?;
-        if !unit.jobs().cancel(id, self.clock.now()).await? {
-            return Err(wrong_state(&job, "queued or running"));
-        }
-        self.audit.append(unit.as_ref(), actor, Event::new("job.cancel", "job", id)).await?;
-        unit.commit().await?;
+        retry::transaction(self.entropy.as_ref(), async || {
+            let unit = self.database.begin().await?;
+            if !unit.jobs().cancel(id, self.clock.now()).await? {
+                return Err(wrong_state(&job, "queued or running"));
+            }
+            self.audit.append(unit.as_ref(), actor, Event::new("job.cancel", "job", id)).await?;
+            unit.commit().await
+        })
+        .await?;
         self.get(actor, id).await
     }
 
@@ -116,15 +122,18 @@ impl Jobs {
     pub async fn replay(&self, actor: &Actor, id: JobId) -> Result<JobRecord> {
         actor.require(Permission::AdminJobs)?;
         let job = self.get(actor, id).await?;
-        let unit = self.database.begin().await?;
-        if !unit.jobs().replay(id, self.clock.now()).await? {
-            if matches!(job.state, JobState::Dead | JobState::Cancelled) {
-                return Err(Error::new(Kind::Conflict, "JOB_EXISTS", "a job with the same purpose is queued or running"));
+        retry::transaction(self.entropy.as_ref(), async || {
+            let unit = self.database.begin().await?;
+            if !unit.jobs().replay(id, self.clock.now()).await? {
+                if matches!(job.state, JobState::Dead | JobState::Cancelled) {
+                    return Err(Error::new(Kind::Conflict, "JOB_EXISTS", "a job with the same purpose is queued or running"));
+                }
+                return Err(wrong_state(&job, "dead or cancelled"));
             }
-            return Err(wrong_state(&job, "dead or cancelled"));
-        }
-        self.audit.append(unit.as_ref(), actor, Event::new("job.replay", "job", id)).await?;
-        unit.commit().await?;
+            self.audit.append(unit.as_ref(), actor, Event::new("job.replay", "job", id)).await?;
+            unit.commit().await
+        })
+        .await?;
         self.get(actor, id).await
     }
 }

@@ -140,9 +140,34 @@ impl<T, E: std::error::Error + Send + Sync + 'static> Context<T> for std::result
     }
 }
 
+/// What it means that a file could not be written. No room (503 `STORAGE_FULL`) and a file system that can only be read (503
+/// `STORAGE_READ_ONLY`) are the operator's to mend, and the same may succeed then; anything else is a fault of ours.
+pub fn not_written(doing: &str) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    use std::io::ErrorKind;
+    move |error| {
+        let (code, why) = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("STORAGE_FULL", "there is no room"),
+            ErrorKind::ReadOnlyFilesystem => ("STORAGE_READ_ONLY", "the file system can only be read"),
+            _ => return Error::internal(doing.to_owned()).caused_by(error),
+        };
+        Error::new(Kind::Unavailable, code, format!("{doing}: {why}")).retry_after(60).caused_by(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_written_says_who_can_mend_it() {
+        use std::io::Write;
+        let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = not_written("cannot write in the spool directory")(full.write_all(b"x").unwrap_err());
+        assert_eq!((error.kind, error.code, error.retry_after), (Kind::Unavailable, "STORAGE_FULL", Some(60)), "{error}");
+        let error = not_written("cannot write a blob")(std::io::ErrorKind::ReadOnlyFilesystem.into());
+        assert_eq!((error.kind, error.code), (Kind::Unavailable, "STORAGE_READ_ONLY"), "{error}");
+        assert_eq!(not_written("cannot write a blob")(std::io::ErrorKind::NotFound.into()).kind, Kind::Internal);
+    }
 
     #[test]
     fn only_who_saw_another_revision_is_refused() {

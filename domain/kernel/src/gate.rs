@@ -1,6 +1,6 @@
 //! Group commit: many writers wait for one sync instead of one each.
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::not_written};
 use std::{io, sync::mpsc};
 use tokio::sync::oneshot;
 
@@ -35,7 +35,7 @@ impl SyncGate {
         let gone = || Error::internal(format!("the thread that syncs the {} has ended", self.what));
         self.queue.send(answer).map_err(|_| gone())?;
         let synced = wait.await.map_err(|_| gone())?;
-        synced.map_err(|e| Error::internal(format!("the {} cannot be synced", self.what)).caused_by(e))
+        synced.map_err(not_written(&format!("the {} cannot be synced", self.what)))
     }
 }
 

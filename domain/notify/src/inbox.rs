@@ -5,6 +5,7 @@ use omt_kernel::{
     Actor, Error, ManifestId, NotificationId, Permission, Result, TenantId,
     governance::NotificationRecord,
     port::{Clock, Database, Entropy, Page, People, UnitOfWork},
+    retry,
 };
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc};
@@ -75,15 +76,18 @@ impl Notices {
 
     /// Notes that the actor read a message.
     pub async fn mark_read(&self, actor: &Actor, id: NotificationId) -> Result<()> {
-        let unit = self.database.begin().await?;
-        let audience = self.audience(unit.as_ref(), actor).await?;
-        let found = unit.notifications().get(&actor.tenant, id).await?;
-        let missing = || Error::not_found("notification");
-        let theirs = found.filter(|record| audience.contains(&record.audience)).ok_or_else(missing)?;
-        let about = unit.manifests().get(&actor.tenant, theirs.manifest).await?;
-        about.filter(|record| actor.reach.sees(record)).ok_or_else(missing)?;
-        unit.notifications().read(id, &actor.subject, self.clock.now()).await?;
-        unit.commit().await
+        retry::transaction(self.entropy.as_ref(), async || {
+            let unit = self.database.begin().await?;
+            let audience = self.audience(unit.as_ref(), actor).await?;
+            let found = unit.notifications().get(&actor.tenant, id).await?;
+            let missing = || Error::not_found("notification");
+            let theirs = found.filter(|record| audience.contains(&record.audience)).ok_or_else(missing)?;
+            let about = unit.manifests().get(&actor.tenant, theirs.manifest).await?;
+            about.filter(|record| actor.reach.sees(record)).ok_or_else(missing)?;
+            unit.notifications().read(id, &actor.subject, self.clock.now()).await?;
+            unit.commit().await
+        })
+        .await
     }
 
     async fn audience(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<BTreeSet<String>> {

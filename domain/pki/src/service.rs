@@ -10,6 +10,7 @@ use omt_kernel::{
     Actor, TenantId,
     port::{Clock, Database, Entropy},
     record::CertificateRecord,
+    retry,
 };
 use std::{
     collections::HashMap,
@@ -138,8 +139,13 @@ impl Pki {
             Hierarchy::PostQuantum => (Algorithm::SlhDsaSha2_128s, Algorithm::MlDsa65),
         };
         let root_role = format!("{}/root", prefix(hierarchy));
-        let unit = self.database.begin().await?;
-        unit.lock("pki").await?;
+        // From here on nothing else writes certificates, so that nothing has to be made twice.
+        let unit = retry::transaction(self.entropy.as_ref(), async || {
+            let unit = self.database.begin().await?;
+            unit.lock("pki").await?;
+            Ok(unit)
+        })
+        .await?;
         // Another process may have made them since we looked.
         self.remember(unit.certificates().current().await?);
         let mut made: HashMap<String, CertificateRecord> = HashMap::new();

@@ -15,6 +15,7 @@ use omt_kernel::{
     error::Context as _,
     manifest::{ManifestFilter, ManifestRecord},
     port::{Page, UnitOfWork},
+    retry,
 };
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +94,6 @@ impl Policies {
         actor.require(Permission::AdminPolicies)?;
         let candidate = self.valid(candidate).await?;
         let order = DryRunOrder { candidate, reach: actor.reach.clone() };
-        let unit = self.deps.database.begin().await?;
         let new = NewJob {
             tenant: Some(actor.tenant.clone()),
             kind: DRY_RUN,
@@ -103,12 +103,16 @@ impl Policies {
             run_at: self.deps.clock.now(),
             max_attempts: 3,
         };
-        let made = self.deps.jobs.enqueue(unit.as_ref(), new).await?;
-        let words = "this policy is being tried already";
-        let id = made.ok_or_else(|| Error::new(Kind::Conflict, "JOB_EXISTS", words))?;
-        self.deps.audit.append(unit.as_ref(), actor, Event::new("policy.dry_run", "policy", &order.candidate.name)).await?;
-        unit.commit().await?;
-        Ok(id)
+        retry::transaction(self.deps.entropy.as_ref(), async || {
+            let unit = self.deps.database.begin().await?;
+            let made = self.deps.jobs.enqueue(unit.as_ref(), new.clone()).await?;
+            let words = "this policy is being tried already";
+            let id = made.ok_or_else(|| Error::new(Kind::Conflict, "JOB_EXISTS", words))?;
+            self.deps.audit.append(unit.as_ref(), actor, Event::new("policy.dry_run", "policy", &order.candidate.name)).await?;
+            unit.commit().await?;
+            Ok(id)
+        })
+        .await
     }
 
     /// Tries a policy on everything that is stored, drafts and signed, and says how far it is. Computes: it belongs on a thread of its

@@ -108,7 +108,7 @@ async fn what_was_there_stays_and_what_comes_has_its_month() {
         append(&database, entry).await.unwrap();
     }
     database.migrate().await.unwrap();
-    database.check().await.unwrap();
+    database.check_schema().await.unwrap();
     let two_months = today + Duration::days(62);
     let new = [verification(manifest, two_months, 4), verification(manifest, today + Duration::days(4_000), 5)];
     for record in &new {
@@ -265,7 +265,7 @@ async fn a_role_that_serves_has_what_it_had_and_no_part() {
     let (host, _) = place.rsplit_once('/').unwrap();
     let name = texts(&database, "SELECT current_database()::text").await.remove(0);
     let app = SqlDatabase::connect(&format!("postgres://{role}:app@{host}/{name}")).await.unwrap();
-    app.check().await.unwrap();
+    app.check_schema().await.unwrap();
     append(&app, &entry(now(), 2)).await.unwrap();
     let record = verification(ManifestId(Uuid::now_v7()), now() + Duration::days(62), 1);
     verify(&app, &record).await.unwrap();

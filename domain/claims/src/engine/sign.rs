@@ -16,18 +16,22 @@ use c2pa::{Builder, Context, HashRange, SigningAlg, assertions::DataHash};
 use omt_crypto::{Algorithm, CryptoError, KeyStore, Provider, cose::Sign1Template};
 use omt_kernel::{
     Error, Result,
-    error::Context as _,
+    error::{Context as _, not_written},
     manifest::{BlobRef, Relationship},
     port::{Content, TemporaryFile},
 };
 use omt_pki::SigningIdentity;
 use serde_json::{Value, json};
-use std::{io::Cursor, sync::Arc};
+use std::{
+    io::{Cursor, ErrorKind},
+    sync::Arc,
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 /// The C2PA specification that our claims follow.
 pub(super) const SPEC_VERSION: &str = "2.2.0";
+const SPOOLING: &str = "cannot write in the spool directory";
 
 /// One entry of the actions assertion.
 #[derive(Debug, Clone)]
@@ -239,7 +243,7 @@ impl Engine {
             .write(true)
             .create_new(true)
             .open(temporary.path())
-            .context("cannot write in the spool directory")?;
+            .map_err(not_written(SPOOLING))?;
         let store = builder.sign(signer, format, &mut input, &mut output).map_err(sign_error)?;
         Ok((Content::File(temporary), store))
     }
@@ -396,11 +400,13 @@ fn definition_json(label: &str, plan: &SignPlan) -> Result<Value> {
 
 /// Signing fails by our fault (keys, disk) or by the content's.
 fn sign_error(error: c2pa::Error) -> Error {
-    match &error {
-        c2pa::Error::IoError(io) if io.kind() == std::io::ErrorKind::StorageFull => {
-            Error::internal("no room in the spool directory").caused_by(error)
+    match error {
+        c2pa::Error::IoError(io)
+            if matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem) =>
+        {
+            not_written(SPOOLING)(io)
         }
-        c2pa::Error::OtherError(inner) if inner.is::<CryptoError>() => Error::internal("signing failed").caused_by(error),
+        c2pa::Error::OtherError(ref inner) if inner.is::<CryptoError>() => Error::internal("signing failed").caused_by(error),
         _ => unreadable(&error),
     }
 }

@@ -7,6 +7,7 @@ use omt_kernel::{
     error::Context as _,
     manifest::{BlobRef, LegalHold, ManifestRecord},
     port::{BlobStore, Content, Put, UnitOfWork},
+    retry,
     storage::{self, BlobRole, Usage},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,9 +149,12 @@ impl Manifests {
         if self.touched.contains_key(&key) {
             return Ok(());
         }
-        let unit = self.deps.database.begin().await?;
-        unit.blobs().touch(tenant, &blob.sha256, self.deps.clock.now()).await?;
-        unit.commit().await?;
+        retry::transaction(self.deps.entropy.as_ref(), async || {
+            let unit = self.deps.database.begin().await?;
+            unit.blobs().touch(tenant, &blob.sha256, self.deps.clock.now()).await?;
+            unit.commit().await
+        })
+        .await?;
         self.touched.insert(key, ()).await;
         Ok(())
     }

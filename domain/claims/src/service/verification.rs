@@ -16,6 +16,7 @@ use omt_kernel::{
     manifest::{BlobRef, ManifestRecord, ManifestState},
     port::{Content, Page},
     record::VerificationRecord,
+    retry,
 };
 use sha2::{Digest, Sha256};
 use std::{io::Read, sync::Arc};
@@ -252,11 +253,14 @@ impl Manifests {
             verified_by: actor.subject.clone(),
             created_at: now,
         };
-        let unit = self.deps.database.begin().await?;
-        unit.verifications().insert(&record).await?;
-        let event = Event::new("manifest.verify", "manifest", about.id).tell("manifest.verified", about);
-        let event = event.detail(serde_json::json!({ "state": record.state }));
-        self.deps.audit.append(unit.as_ref(), actor, event).await?;
-        unit.commit().await
+        retry::transaction(self.deps.entropy.as_ref(), async || {
+            let unit = self.deps.database.begin().await?;
+            unit.verifications().insert(&record).await?;
+            let event = Event::new("manifest.verify", "manifest", about.id).tell("manifest.verified", about);
+            let event = event.detail(serde_json::json!({ "state": record.state }));
+            self.deps.audit.append(unit.as_ref(), actor, event).await?;
+            unit.commit().await
+        })
+        .await
     }
 }

@@ -241,7 +241,8 @@ pub trait Database: Send + Sync {
     async fn replica(&self) -> Result<Box<dyn UnitOfWork>> {
         self.read().await
     }
-    /// Does it answer, with the schema this build knows? For readiness.
+    /// Does it answer? For readiness. The schema is compared when a process starts: during an upgrade the first new one migrates,
+    /// and the old ones go on serving on what it leaves them.
     async fn check(&self) -> Result<()>;
     /// Looks after the tables themselves, once a day: makes partitions of the months to come, and lets go of empty ones of months
     /// past. Nothing where the database has no partitions.
