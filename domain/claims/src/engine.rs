@@ -7,7 +7,7 @@ mod sign;
 mod verdict;
 mod verify;
 
-pub(crate) use open::{len, open};
+pub(crate) use open::{len, open, sniff};
 pub use sign::{PlannedAction, PlannedAssertion, PlannedIngredient, SignPlan, SignedAsset};
 pub use verify::{TrustLists, Verification, VerifyRequest};
 

@@ -1,8 +1,15 @@
 //! Opening content as streams.
 
-use crate::guard::ReadSeek;
+use crate::{
+    guard::ReadSeek,
+    media::{self, Media},
+};
 use omt_kernel::{Error, Result, error::Context as _, port::Content};
-use std::{fs::File, io::BufReader, io::Cursor, path::Path};
+use std::{
+    fs::File,
+    io::{BufReader, Cursor},
+    path::Path,
+};
 
 /// Content as a stream.
 pub(crate) fn open(content: &Content) -> Result<Box<dyn ReadSeek + '_>> {
@@ -14,6 +21,11 @@ pub(crate) fn open(content: &Content) -> Result<Box<dyn ReadSeek + '_>> {
         Content::File(temporary) => file(temporary.path()),
         Content::Stored(path) => file(path),
     }
+}
+
+/// What content is, by its beginning.
+pub(crate) fn sniff(content: &Content) -> Result<Media> {
+    media::recognise(&mut open(content)?).context("cannot read content")
 }
 
 /// Content's number of bytes.
