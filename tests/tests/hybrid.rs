@@ -1,7 +1,7 @@
 //! The countersignature: stripped, broken, absent, and the private profile.
 
 use omt_claims::jumbf::ManifestStore;
-use omt_tests::{Server, fixture, id, judge, ok, problem};
+use omt_tests::{Server, combination, fixture, id, judge, ok, problem};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -147,6 +147,20 @@ async fn the_private_profile_signs_and_verifies_when_enabled() {
         let at = if tampered[last - 40..].windows(4).any(|w| w == b"C2PA") { 60 } else { last };
         tampered[at] ^= 1;
         assert_eq!(server.verify("a.wav", tampered).await["valid"], false, "{algorithm}");
+    }
+    // The slow ones, of which nothing depends on the adapters.
+    let slow: &[&str] = match combination::current() == combination::ALL[0] {
+        true => &["slh-dsa-sha2-128s", "slh-dsa-sha2-192s", "slh-dsa-sha2-256s"],
+        false => &[],
+    };
+    for algorithm in slow {
+        let record = server.signed("a.wav", fixture("a.wav"), &[("algorithm", algorithm)]).await;
+        let mut content = server.content(&record).await;
+        let report = server.verify("a.wav", content.clone()).await;
+        assert_eq!(report["validation_state"], "trusted", "{algorithm}: {report}");
+        assert_eq!(report["post_quantum"]["algorithm"], *algorithm, "{report}");
+        content[60] ^= 1;
+        assert_eq!(server.verify("a.wav", content).await["valid"], false, "{algorithm}");
     }
     let closed = Server::start().await;
     problem(

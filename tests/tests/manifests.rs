@@ -238,7 +238,14 @@ async fn lists_filter_and_page_without_loss() {
     let server = Server::start().await;
     for n in 0..7 {
         let (title, department) = (format!("Item {n}"), if n % 2 == 0 { "even" } else { "odd" });
-        let fields = [("title", title.as_str()), ("department", department), ("organization", "o%")];
+        let (creator, project) = if n < 2 { ("Early", "p 1") } else { ("Late", "p 2") };
+        let fields = [
+            ("title", title.as_str()),
+            ("department", department),
+            ("organization", "o%"),
+            ("creator", creator),
+            ("project", project),
+        ];
         ok(server.upload("a.txt", fixture("a.txt"), &fields).await, StatusCode::CREATED).await;
     }
     let titles = |page: &Value| -> Vec<String> {
@@ -256,6 +263,11 @@ async fn lists_filter_and_page_without_loss() {
     }
     assert_eq!(all, (0..7).rev().map(|n| format!("Item {n}")).collect::<Vec<_>>());
     assert_eq!(titles(&server.json("/api/v1/manifests?department=odd").await), ["Item 5", "Item 3", "Item 1"]);
+    assert_eq!(titles(&server.json("/api/v1/manifests?creator=Early").await), ["Item 1", "Item 0"]);
+    assert_eq!(titles(&server.json("/api/v1/manifests?project=p%201&department=even").await), ["Item 0"]);
+    for nobody in ["creator=Earl", "creator=early", "project=p", "project=p%203"] {
+        assert_eq!(titles(&server.json(&format!("/api/v1/manifests?{nobody}")).await).len(), 0, "{nobody}");
+    }
     assert_eq!(titles(&server.json("/api/v1/manifests?q=TEM%205").await), ["Item 5"]);
     assert_eq!(titles(&server.json("/api/v1/manifests?q=%25").await).len(), 0);
     assert_eq!(titles(&server.json("/api/v1/manifests?organization=o%25&state=draft&classification=internal").await).len(), 7);
@@ -269,6 +281,14 @@ async fn lists_filter_and_page_without_loss() {
 
     let first = server.json("/api/v1/manifests?limit=1").await["items"][0].clone();
     let path = format!("/api/v1/manifests/{}", id(&first));
+    // What a draft is filed under can be changed, and is found as it is from then on.
+    let change = json!({ "department": "moved", "classification": "secret" });
+    let changed = ok(server.request("PATCH", &path).json(&change).send().await.unwrap(), StatusCode::OK).await;
+    assert_eq!((changed["department"].as_str(), changed["classification"].as_str()), (Some("moved"), Some("secret")));
+    assert_eq!(server.json(&path).await, changed);
+    assert_eq!(titles(&server.json("/api/v1/manifests?department=moved&classification=secret").await), ["Item 6"]);
+    assert_eq!(titles(&server.json("/api/v1/manifests?department=even").await).len(), 3);
+    assert_eq!(titles(&server.json("/api/v1/manifests?classification=internal").await).len(), 6);
     for _ in 0..2 {
         assert_eq!(server.request("DELETE", &path).send().await.unwrap().status(), StatusCode::NO_CONTENT);
     }

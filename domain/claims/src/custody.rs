@@ -1,5 +1,7 @@
 //! The chain of custody: what was done to the asset, and what it was made of, as a tree.
 
+use crate::report::Status;
+use c2pa::{status_tracker::LogKind, validation_results::validation_codes::log_kind};
 use serde_json::{Map, Value, json};
 
 const MAX_DEPTH: usize = 32;
@@ -28,6 +30,8 @@ fn node(manifests: &Map<String, Value>, label: &str, depth: usize, budget: &mut 
                 "title": ingredient.get("title"),
                 "format": ingredient.get("format"),
                 "relationship": ingredient.get("relationship"),
+                // Whose signer was trusted is for everybody to decide anew; whether it held when it was added is not.
+                "failures": recorded_failures(ingredient),
                 "manifest": inner.and_then(|label| node(manifests, label, depth + 1, budget)),
             })
         })
@@ -41,6 +45,23 @@ fn node(manifests: &Map<String, Value>, label: &str, depth: usize, budget: &mut 
         "actions": actions(manifest),
         "ingredients": ingredients,
     }))
+}
+
+/// The failures that validating an ingredient found when it was added, as its assertion records them: of its own manifest, and of
+/// ingredients within it. Nobody who has the asset alone can find them again, since the ingredient's bytes are gone.
+pub fn recorded_failures(ingredient: &Value) -> Vec<Status> {
+    let of = |codes: Option<&Value>| codes.and_then(|codes| codes.get("failure")).and_then(Value::as_array).cloned();
+    let results = ingredient.get("validation_results");
+    let deltas = results.and_then(|results| results.get("ingredientDeltas")).and_then(Value::as_array).into_iter().flatten();
+    let mut found = of(results.and_then(|results| results.get("activeManifest"))).unwrap_or_default();
+    found.extend(deltas.filter_map(|delta| of(delta.get("validationDeltas"))).flatten());
+    // Before C2PA 2.0 one list had all codes.
+    let all = ingredient.get("validation_status").and_then(Value::as_array).into_iter().flatten();
+    let failed = |status: &&Value| status.get("code").and_then(Value::as_str).is_some_and(|c| log_kind(c) == LogKind::Failure);
+    found.extend(all.filter(failed).cloned());
+    let mut out: Vec<Status> = found.into_iter().filter_map(|status| serde_json::from_value(status).ok()).collect();
+    out.truncate(MAX_NODES);
+    out
 }
 
 fn actions(manifest: &Value) -> Vec<Value> {

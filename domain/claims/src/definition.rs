@@ -96,12 +96,12 @@ impl Default for ClaimDefinition {
     }
 }
 
-/// Actions of C2PA 2.2 §18.15.4. Deprecated ones (`c2pa.copied`, `c2pa.formatted`, …) are read but never written.
+/// Actions of C2PA 2.2 §18.15.4, the version that our claims name. Deprecated ones (`c2pa.copied`, `c2pa.color_adjustments`, …) are
+/// read but never written.
 const ACTIONS: &[&str] = &[
     "c2pa.addedText",
     "c2pa.adjustedColor",
     "c2pa.changedSpeed",
-    "c2pa.color_adjustments",
     "c2pa.converted",
     "c2pa.created",
     "c2pa.cropped",
@@ -120,7 +120,6 @@ const ACTIONS: &[&str] = &[
     "c2pa.removed",
     "c2pa.repackaged",
     "c2pa.resized",
-    "c2pa.resized.proportional",
     "c2pa.transcoded",
     "c2pa.translated",
     "c2pa.trimmed",
@@ -157,6 +156,14 @@ impl ClaimDefinition {
                 "UNKNOWN_ACTION",
                 "action",
                 "this action needs a subject; it is written when an ingredient is given",
+            ));
+        }
+        // Languages in its parameters (§18.15.4.7), and a soft binding beside it (§15.10.3.2.3).
+        if matches!(self.action.as_str(), "c2pa.translated" | "c2pa.watermarked") {
+            return Err(Error::unprocessable_field(
+                "UNKNOWN_ACTION",
+                "action",
+                "this action needs more beside it than its name; without that no validator would accept it",
             ));
         }
         if let Some(source_type) = &self.digital_source_type {
@@ -246,6 +253,11 @@ impl CustomAssertion {
         if !self.data.is_object() {
             return refuse("INVALID_ASSERTION", "data", "must be a JSON object");
         }
+        if !self.is_json()
+            && let Err(reason) = check_readable(&self.data)
+        {
+            return refuse("INVALID_ASSERTION", "data", &reason);
+        }
         let checked = match self.label.as_str() {
             WORKFLOW_LABEL => {
                 serde_json::from_value::<WorkflowAssertion>(self.data.clone()).map(|_| ()).map_err(|e| e.to_string())
@@ -258,6 +270,13 @@ impl CustomAssertion {
         };
         checked.or_else(|reason| refuse("INVALID_ASSERTION", "data", &reason))
     }
+}
+
+/// What is signed must be within the bounds of our own reader: its nesting, and how many items it has.
+fn check_readable(data: &Value) -> std::result::Result<(), String> {
+    let mut cbor = Vec::new();
+    ciborium::into_writer(data, &mut cbor).map_err(|e| e.to_string())?;
+    crate::jumbf::scan_cbor(&cbor).map_err(|e| e.to_string())
 }
 
 /// A metadata assertion needs an `@context` of prefixes, and declares every prefix it uses.
@@ -434,6 +453,19 @@ mod tests {
     }
 
     #[test]
+    fn what_our_own_reader_would_refuse_is_not_signed() {
+        let nested = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({ "x": inner }));
+        assert_eq!(code("com.example.deep", nested(62)), None);
+        assert_eq!(code("com.example.deep", nested(63)), Some("INVALID_ASSERTION"));
+        assert_eq!(code("com.example.many", json!({ "x": vec![1; 499_990] })), None);
+        assert_eq!(code("com.example.many", json!({ "x": vec![1; 500_001] })), Some("INVALID_ASSERTION"));
+        // JSON is not read as CBOR.
+        let mut metadata = nested(100);
+        metadata["@context"] = json!({ "ex": "http://example.com/" });
+        assert_eq!(code("com.example.metadata", metadata), None);
+    }
+
+    #[test]
     fn known_assertions_are_typed() {
         let workflow = json!({
             "workflow_id": "w-1",
@@ -464,7 +496,23 @@ mod tests {
             |action: &str| ClaimDefinition { action: action.into(), ..Default::default() }.validate().err().map(|e| e.code);
         assert_eq!(check("c2pa.edited"), None);
         assert_eq!(check("com.example.stamped"), None);
-        assert_eq!(check("c2pa.copied"), Some("UNKNOWN_ACTION"));
+        assert_eq!(check("c2pa.adjustedColor"), None);
         assert_eq!(check("created"), Some("UNKNOWN_ACTION"));
+        // Deprecated in C2PA 2.2 or before it (annex C), newer than it, or more than a name.
+        for action in [
+            "c2pa.color_adjustments",
+            "c2pa.copied",
+            "c2pa.formatted",
+            "c2pa.managed",
+            "c2pa.produced",
+            "c2pa.saved",
+            "c2pa.version_updated",
+            "c2pa.resized.proportional",
+            "c2pa.placed",
+            "c2pa.translated",
+            "c2pa.watermarked",
+        ] {
+            assert_eq!(check(action), Some("UNKNOWN_ACTION"), "{action}");
+        }
     }
 }

@@ -10,7 +10,7 @@ mod sign_tests;
 mod verdict;
 mod verify;
 
-pub(crate) use open::{len, open};
+pub(crate) use open::{len, open, sniff};
 pub use sign::{PlannedAction, PlannedAssertion, PlannedIngredient, SignPlan, SignedAsset};
 pub use verify::{TrustLists, Verification, VerifyRequest};
 

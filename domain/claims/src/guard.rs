@@ -2,11 +2,17 @@
 //!
 //! Each check is a shallow walk over headers. A file that is merely broken passes; the engine says what is wrong with it.
 
-use crate::{jumbf::scan_cbor, media::Media, window::Window};
+use crate::{
+    jumbf::scan_cbor,
+    media::{Embedding, Media},
+    window::Window,
+};
 use std::io::{Read, Seek};
 
 const MAX_TOP_BOXES: usize = 50_000;
 const MAX_ID3: u64 = 64 << 20;
+/// What the compressed chunks of one PNG may hold together.
+const MAX_INFLATED: usize = 16 << 20;
 const MAX_IFDS: usize = 512;
 const MAX_IFD_ENTRIES: u64 = 200_000;
 
@@ -25,7 +31,10 @@ pub fn check(media: Media, source: &mut dyn ReadSeek) -> Result<(), Hostile> {
     let checked = match media.mime {
         "video/mp4" | "video/quicktime" | "audio/mp4" | "image/heic" | "image/heif" | "image/avif" => iso_base_media(&mut file),
         "audio/mpeg" | "audio/flac" => id3(&mut file),
-        "image/tiff" | "image/x-adobe-dng" => tiff(&mut file),
+        "image/tiff" | "image/x-adobe-dng" if media.embedding != Embedding::Sidecar => tiff(&mut file),
+        "image/jpeg" => jpeg(&mut file),
+        "image/png" => png(&mut file),
+        "image/webp" | "audio/wav" | "video/x-msvideo" => riff(&mut file),
         _ => Ok(()),
     };
     let checked = match checked {
@@ -35,6 +44,86 @@ pub fn check(media: Media, source: &mut dyn ReadSeek) -> Result<(), Hostile> {
     // Rewinding a readable file does not fail; if it does, the engine's first read reports it.
     let _ = source.rewind();
     checked
+}
+
+const SECOND_STORE: Hostile = Hostile("a second manifest store");
+
+/// Refuses a second manifest store before the scan. The engine tells stores apart by their box instance numbers (C2PA 2.2 §A.3.1), and
+/// takes a second of the same number for nothing.
+fn jpeg(file: &mut Window<'_>) -> Result<(), Hostile> {
+    let (mut at, mut stores) = (2u64, 0);
+    while let Some([0xff, kind, high, low]) = file.array::<4>(at) {
+        match kind {
+            0xff => at += 1,
+            0x01 | 0xd0..=0xd8 => at += 2,
+            0xd9 | 0xda => break,
+            _ => {
+                // CI, En, Z, LBox, TBox, and the same of the description box, whose type begins.
+                if kind == 0xeb
+                    && let Some(head) = file.array::<28>(at + 4)
+                    && head[..2] == *b"JP"
+                    && head[4..8] == [0, 0, 0, 1]
+                    && head[12..16] == *b"jumb"
+                    && head[20..28] == *b"jumdc2pa"
+                {
+                    stores += 1;
+                }
+                at += 2 + u64::from(u16::from_be_bytes([high, low]));
+            }
+        }
+    }
+    if stores > 1 { Err(SECOND_STORE) } else { Ok(()) }
+}
+
+/// Refuses compressed profiles and texts (PNG §11.3) that grow beyond any real one: whoever reads them inflates them whole.
+fn png(file: &mut Window<'_>) -> Result<(), Hostile> {
+    const GROWN: Hostile = Hostile("a compressed chunk that grows beyond 16 MiB");
+    let (mut at, mut left) = (8u64, MAX_INFLATED);
+    while let Some([a, b, c, d, kind @ ..]) = file.array::<8>(at) {
+        let size = u64::from(u32::from_be_bytes([a, b, c, d]));
+        if matches!(&kind, b"iCCP" | b"zTXt" | b"iTXt") && size < file.len().saturating_sub(at) {
+            let body = file.read(at + 8, (size as usize).min(MAX_INFLATED));
+            if let Some(compressed) = png_compressed(&kind, &body) {
+                // What is broken passes; nobody can inflate it.
+                let grown = std::io::copy(&mut inflater(compressed).take(left as u64 + 1), &mut std::io::sink()).unwrap_or(0);
+                left = left.checked_sub(grown as usize).ok_or(GROWN)?;
+            }
+        }
+        if &kind == b"IEND" {
+            break;
+        }
+        at += 12 + size;
+    }
+    Ok(())
+}
+
+/// The compressed part of a chunk that has one.
+pub(crate) fn png_compressed<'a>(kind: &[u8; 4], body: &'a [u8]) -> Option<&'a [u8]> {
+    let rest = &body[body.iter().position(|b| *b == 0)? + 1..];
+    match (kind, rest) {
+        (b"iCCP" | b"zTXt", [_method, stream @ ..]) => Some(stream),
+        // Flag and method, then a language and a translated keyword.
+        (b"iTXt", [1, _method, rest @ ..]) => rest.splitn(3, |b| *b == 0).nth(2),
+        _ => None,
+    }
+}
+
+/// What a zlib stream holds.
+pub(crate) fn inflater(stream: &[u8]) -> impl Read + '_ {
+    flate2::read::ZlibDecoder::new(stream)
+}
+
+/// Refuses a second manifest store among the chunks (C2PA 2.2 §A.3.5): the engine takes the first, and others may not.
+fn riff(file: &mut Window<'_>) -> Result<(), Hostile> {
+    let (mut at, mut stores, mut count) = (12u64, 0, 0u32);
+    while let Some(head) = file.array::<8>(at)
+        && count < 10_000
+    {
+        count += 1;
+        stores += u32::from(&head[..4] == b"C2PA");
+        at += 8 + u64::from(u32::from_le_bytes([head[4], head[5], head[6], head[7]])).next_multiple_of(2);
+    }
+    if stores > 1 { Err(SECOND_STORE) } else { Ok(()) }
 }
 
 /// Counts top-level boxes and scans the CBOR of C2PA `uuid` boxes, which the engine decodes before any validation.
@@ -192,6 +281,17 @@ mod tests {
         assert!(check(by_mime("audio/mpeg"), &mut Cursor::new(&id3)).is_ok());
         let cycle = b"II*\0\x08\0\0\0\0\0\x08\0\0\0".to_vec();
         assert!(check(by_mime("image/tiff"), &mut Cursor::new(&cycle)).is_err());
+        let png = |kind: &[u8; 4], head: &[u8], zeros: u64| {
+            let mut stream = flate2::write::ZlibEncoder::new(head.to_vec(), flate2::Compression::best());
+            std::io::copy(&mut std::io::repeat(0).take(zeros), &mut stream).unwrap();
+            let body = stream.finish().unwrap();
+            [b"\x89PNG\r\n\x1a\n".as_slice(), &(body.len() as u32).to_be_bytes(), kind, &body, &[0; 12]].concat()
+        };
+        for (kind, head) in [(b"iCCP", b"p\0\0".as_slice()), (b"zTXt", b"k\0\0"), (b"iTXt", b"k\0\x01\0en\0\0")] {
+            let check = |zeros| check(by_mime("image/png"), &mut Cursor::new(png(kind, head, zeros)));
+            assert!(check(17 << 20).is_err());
+            assert!(check(1 << 20).is_ok());
+        }
         let boxes: Vec<u8> = std::iter::repeat_n(*b"\0\0\0\x08free", 60_000).flatten().collect();
         assert!(check(by_mime("video/mp4"), &mut Cursor::new(&boxes)).is_err());
     }

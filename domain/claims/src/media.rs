@@ -1,5 +1,8 @@
 //! What kind of content this is, by its bytes alone.
 
+use crate::guard::ReadSeek;
+use std::io::{Read, SeekFrom};
+
 /// How a manifest gets to its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Embedding {
@@ -66,6 +69,13 @@ pub fn by_mime(mime: &str) -> Media {
     KNOWN.iter().find(|m| m.mime == mime).copied().unwrap_or(UNKNOWN)
 }
 
+/// The media of content that was recorded with this media type, and whose manifest is inside it or not: some of a type that takes
+/// manifests cannot.
+pub fn recorded(mime: &str, embedded: bool) -> Media {
+    let media = by_mime(mime);
+    if embedded { media } else { Media { embedding: Embedding::Sidecar, ..media } }
+}
+
 /// The media with this file name extension.
 pub fn by_extension(extension: &str) -> Option<Media> {
     let extension = match extension {
@@ -76,6 +86,30 @@ pub fn by_extension(extension: &str) -> Option<Media> {
         other => other,
     };
     KNOWN.iter().find(|m| m.extension == extension).copied()
+}
+
+/// Recognises content; its beginning, but for what stands behind an ID3 tag.
+pub fn recognise(source: &mut dyn ReadSeek) -> std::io::Result<Media> {
+    let mut head = Vec::new();
+    source.rewind()?;
+    (&mut *source).take(SNIFF_LEN as u64).read_to_end(&mut head)?;
+    let media = sniff(&head);
+    if let (true, Some(end)) = (media == MP3, id3_end(&head)) {
+        let mut mark = [0; 4];
+        source.seek(SeekFrom::Start(end))?;
+        if source.read_exact(&mut mark).is_ok() && &mark == b"fLaC" {
+            return Ok(FLAC);
+        }
+    }
+    Ok(media)
+}
+
+/// Where an ID3v2 tag ends that content begins with (ID3v2.4 §3.1).
+pub(crate) fn id3_end(head: &[u8]) -> Option<u64> {
+    let [b'I', b'D', b'3', _, _, flags, size @ ..] = head else { return None };
+    let size = size.first_chunk::<4>()?.iter().fold(0u64, |n, b| (n << 7) | u64::from(b & 0x7f));
+    let footer = if flags & 0x10 == 0 { 0 } else { 10 };
+    Some(10 + size + footer)
 }
 
 /// Recognises content by its first [`SNIFF_LEN`] bytes.
@@ -91,6 +125,10 @@ pub fn sniff(head: &[u8]) -> Media {
             _ => UNKNOWN,
         },
         [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => tiff(head),
+        // BigTIFF, and waves over 4 GiB (EBU Tech 3306): their sizes are not where we and the engine look for them.
+        [b'I', b'I', 43, 0, ..] | [b'M', b'M', 0, 43, ..] => sidecar("image/tiff", "tif"),
+        [b'R', b'F', b'6', b'4', _, _, _, _, b'W', b'A', b'V', b'E', ..]
+        | [b'B', b'W', b'6', b'4', _, _, _, _, b'W', b'A', b'V', b'E', ..] => sidecar("audio/wav", "wav"),
         // A bare JPEG XL codestream (ff 0a) has no boxes to carry a manifest.
         [0, 0, 0, 0x0c, b'J', b'X', b'L', b' ', 0x0d, 0x0a, 0x87, 0x0a, ..] => JXL,
         [0xff, 0x0a, ..] => sidecar("image/jxl", "jxl"),
@@ -98,7 +136,8 @@ pub fn sniff(head: &[u8]) -> Media {
         [_, _, _, _, b'm' | b'w' | b'f', b'o' | b'd' | b'i' | b'r', b'o' | b'a' | b'd' | b'e', b'v' | b't' | b'e', ..]
             if is_classic_quicktime(head) =>
         {
-            MOV
+            // The engine writes a manifest into it, but reads none from it.
+            sidecar("video/quicktime", "mov")
         }
         [b'f', b'L', b'a', b'C', ..] => FLAC,
         [b'I', b'D', b'3', ..] => MP3,
@@ -135,18 +174,22 @@ fn iso_base_media(head: &[u8], rest: &[u8]) -> Media {
     let brands = rest[..end].chunks_exact(4).enumerate().filter(|(at, _)| *at != 1).map(|(_, brand)| brand);
     for brand in brands {
         match brand {
+            // Raw photographs, which also say that they are movies.
+            b"crx " => return UNKNOWN,
             b"avif" | b"avis" => return AVIF,
             b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" => return HEIC,
             b"mif1" | b"msf1" if !rest[..end].chunks_exact(4).any(|b| b == b"avif" || b == b"heic") => return HEIF,
             b"qt  " => return MOV,
             b"M4A " | b"M4B " | b"M4P " => return M4A,
-            b"isom" | b"iso2" | b"iso4" | b"iso5" | b"iso6" | b"mp41" | b"mp42" | b"avc1" | b"dash" | b"M4V " | b"M4VH" => {
-                return MP4;
-            }
+            b"isom" | b"iso2" | b"iso3" | b"iso4" | b"iso5" | b"iso6" | b"iso7" | b"iso8" | b"iso9" | b"mp41" | b"mp42"
+            | b"mp71" | b"avc1" | b"avc3" | b"hvc1" | b"hev1" | b"dash" | b"msdh" | b"msix" | b"cmfc" | b"piff" | b"isml"
+            | b"M4V " | b"M4VH" | b"M4VP" | b"MSNV" | b"XAVC" | b"f4v " | b"F4V " | b"mmp4" => return MP4,
+            [b'3', b'g', ..] => return MP4,
             _ => {}
         }
     }
-    MP4
+    // Many formats stand on ISO base media, and few of them are movies.
+    UNKNOWN
 }
 
 /// QuickTime from before `ftyp`: the first box is one of the classic ones, with a believable size.
@@ -207,13 +250,28 @@ mod tests {
         assert_eq!(sniff(b"\0\0\0\x18ftypmif1\0\0\0\0heicmif1"), HEIC);
         assert_eq!(sniff(b"\0\0\0\x14ftypqt  \0\0\0\0qt  "), MOV);
         assert_eq!(sniff(b"\0\0\0\x1cftypM4A \0\0\0\0mp42isom"), M4A);
-        assert_eq!(sniff(b"\0\0\x10\0moov...."), MOV);
+        assert_eq!(sniff(b"\0\0\x10\0moov....").embedding, Embedding::Sidecar);
         assert_eq!(sniff(b"<?xml version='1.0'?>\n<!-- hi --><svg xmlns='x'/>"), SVG);
         assert_eq!(sniff(b"<?xml version='1.0'?><html/>").mime, "text/plain");
         assert_eq!(sniff(b"hello").mime, "text/plain");
         assert_eq!(sniff(b""), UNKNOWN);
         assert_eq!(sniff(b"\xff\xfb\x90\x64"), MP3);
         assert_eq!(sniff(b"RIFF\0\0\0\0XXXX"), UNKNOWN);
+        assert_eq!(sniff(b"\0\0\0\x14ftypzzzz\0\0\0\0zzzz"), UNKNOWN);
+        assert_eq!(sniff(b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom"), UNKNOWN);
+        assert_eq!(sniff(b"\0\0\0\x14ftyp3gp5\0\0\0\0zzzz"), MP4);
+        assert_eq!(sniff(b"II+\0\x08\0\0\0"), sidecar("image/tiff", "tif"));
+        assert_eq!(sniff(b"RF64\xff\xff\xff\xffWAVEds64"), sidecar("audio/wav", "wav"));
+    }
+
+    #[test]
+    fn what_stands_behind_an_id3_tag_counts() {
+        for padding in [5, 20_000] {
+            let size = [0, (padding >> 14) as u8 & 127, (padding >> 7) as u8 & 127, padding as u8 & 127];
+            let file = |music: &[u8]| [b"ID3\x04\0\0".as_slice(), &size, &vec![0; padding], music].concat();
+            let of = |music: &[u8]| recognise(&mut std::io::Cursor::new(file(music))).unwrap();
+            assert_eq!((of(b"fLaC\0\0"), of(b"\xff\xfb\x90\x64"), of(b"")), (FLAC, MP3, MP3), "{padding}");
+        }
     }
 
     proptest::proptest! {

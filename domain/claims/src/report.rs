@@ -43,6 +43,7 @@ pub enum TrustLevel {
     /// The signer is under the tenant's own anchors, and the tenant's policy holds.
     Enterprise,
     /// That, with a trusted post-quantum signature, a trusted time-stamp and an approved workflow.
+    // Not reached while no time-stamp is trusted.
     HighAssurance,
 }
 
@@ -138,6 +139,7 @@ pub struct SigningTime {
     /// The time in the time-stamp token (RFC 3339).
     pub time: String,
     /// Whether the time-stamp authority is under a trust anchor.
+    // By our own path validation. There is none for time-stamps yet, so this is false.
     pub trusted: bool,
 }
 

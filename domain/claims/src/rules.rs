@@ -130,8 +130,8 @@ pub fn plan_actions(definition: &ClaimDefinition, has_manifest: bool, ingredient
     Ok(ActionPlan { actions, source_is_parent })
 }
 
-/// Refuses content whose name or declared type promises a format that its bytes are not.
-pub fn check_promise(sniffed: Media, file_name: Option<&str>, declared: Option<&str>) -> Result<()> {
+/// Refuses content, of the field that it came in, whose name or declared type promises a format that its bytes are not.
+pub fn check_promise(sniffed: Media, field: &str, file_name: Option<&str>, declared: Option<&str>) -> Result<()> {
     // Recognised formats are taken for what they are, whatever they are called.
     if matches!(sniffed.embedding, Embedding::Embedded(_)) {
         return Ok(());
@@ -143,7 +143,7 @@ pub fn check_promise(sniffed: Media, file_name: Option<&str>, declared: Option<&
     match by_type.or(by_name) {
         Some(promised) if promised.mime != sniffed.mime => Err(Error::unprocessable_field(
             "MEDIA_TYPE_MISMATCH",
-            "file",
+            field,
             format!("is called {} but its bytes are not", promised.mime),
         )),
         _ => Ok(()),
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn promises_are_kept() {
-        let code = |head: &[u8], name, declared| check_promise(media::sniff(head), name, declared).err().map(|e| e.code);
+        let code = |head: &[u8], name, declared| check_promise(media::sniff(head), "file", name, declared).err().map(|e| e.code);
         assert_eq!(code(b"hello", Some("a.jpg"), None), Some("MEDIA_TYPE_MISMATCH"));
         assert_eq!(code(b"hello", None, Some("image/png")), Some("MEDIA_TYPE_MISMATCH"));
         assert_eq!(code(b"hello", Some("a.txt"), Some("text/plain")), None);

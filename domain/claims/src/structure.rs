@@ -14,13 +14,15 @@ type Checked = Result<(), Truncated>;
 /// Checks content of this kind.
 pub fn check_complete(media: Media, source: &mut dyn ReadSeek) -> Checked {
     let mut file = Window::new(source);
+    let embedded = matches!(media.embedding, crate::media::Embedding::Embedded(_));
     let checked = match media.extension {
+        "tif" | "wav" | "jxl" if !embedded => Ok(()),
         "jpg" => jpeg(&mut file),
         "png" => png(&mut file),
         "gif" => ends_with(&mut file, &[0x3b], "no GIF trailer"),
         "webp" | "wav" | "avi" => riff(&mut file),
         "mp4" | "mov" | "m4a" | "heic" | "heif" | "avif" => boxes(&mut file, false),
-        "jxl" if matches!(media.embedding, crate::media::Embedding::Embedded(_)) => boxes(&mut file, true),
+        "jxl" => boxes(&mut file, true),
         "tif" | "dng" => tiff(&mut file),
         "svg" => svg(&mut file),
         "mp3" => mp3(&mut file),
@@ -219,7 +221,7 @@ fn flac(file: &mut Window<'_>) -> Checked {
     if file.array::<3>(end.saturating_sub(128)) == Some(*b"TAG") {
         end -= 128;
     }
-    let mut at = 4u64;
+    let mut at = 4 + file.array::<10>(0).and_then(|head| crate::media::id3_end(&head)).unwrap_or(0);
     loop {
         let head = file.array::<4>(at).ok_or(Truncated("a FLAC metadata block goes past the end"))?;
         at += 4 + u64::from(u32::from_be_bytes([0, head[1], head[2], head[3]]));

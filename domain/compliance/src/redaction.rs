@@ -24,7 +24,7 @@ const OWNERS: [&str; 3] = ["exif:CameraOwnerName", "exifEX:CameraOwnerName", "au
 pub enum Place {
     /// In an assertion: which one, and the path within it.
     Assertion(usize, String),
-    /// In the content's metadata: `exif`, `xmp` or `iptc`, and the property.
+    /// In the content's metadata: `exif`, `xmp`, `iptc` or `tags`, and the property.
     Property(String, String),
     /// In the title of an ingredient: which one.
     Ingredient(usize),
@@ -58,7 +58,7 @@ pub fn found(record: &ManifestRecord, extracted: &Extracted, definition: &ClaimD
         };
         out.push((Place::Property(item.source.clone(), item.property.clone()), kind));
     }
-    for (source, properties) in [("exif", &extracted.exif), ("xmp", &extracted.xmp), ("iptc", &extracted.iptc)] {
+    for (source, properties) in extracted.sources() {
         let place = |name: &str| Place::Property(source.to_owned(), name.to_owned());
         for (name, value) in properties {
             out.extend(pii::scan(value).into_iter().map(|kind| (place(name), kind)));

@@ -12,7 +12,7 @@ use crate::{
 };
 use omt_claims::{
     definition::{ClaimDefinition, MetadataInclusion},
-    metadata::{self, Extracted},
+    metadata::Extracted,
 };
 use omt_kernel::{
     EvidenceId, OffsetDateTime, TenantSettings,
@@ -59,7 +59,7 @@ pub fn named_persons(extracted: &Extracted, definition: &ClaimDefinition) -> BTr
 /// The same, and where each stands.
 fn people(extracted: &Extracted, definition: &ClaimDefinition) -> Vec<(Place, String)> {
     let mut out = Vec::new();
-    for (source, properties) in [("xmp", &extracted.xmp), ("iptc", &extracted.iptc)] {
+    for (source, properties) in [("xmp", &extracted.xmp), ("iptc", &extracted.iptc), ("tags", &extracted.tags)] {
         for (property, value) in PERSONS.iter().filter_map(|name| Some((*name, properties.get(*name)?))) {
             let place = || Place::Property(source.to_owned(), property.to_owned());
             out.extend(value.split(';').map(|name| (place(), name.to_owned())));
@@ -407,10 +407,13 @@ fn pii_redaction(input: &Input<'_>) -> RuleResult {
         finding.at(location.to_string());
         finding.saw(None, kind.as_str(), location.to_string());
     }
-    let is_read = metadata::is_read(&input.record.media_type, input.record.source.size);
+    let is_read = input.extracted.is_read(&input.record.media_type, input.record.source.size);
     if !is_read {
         // Whatever is found elsewhere: nobody knows what else there is.
-        finding.say(Status::Pending, "the content is too large for its metadata to be read");
+        finding.say(
+            Status::Pending,
+            "not all metadata of the content is read: it is too large, of a type that is not read, or compressed",
+        );
     }
     if found.is_empty() {
         if is_read {

@@ -20,11 +20,7 @@ use crate::{
 };
 use hmac::{Hmac, KeyInit, Mac};
 use omt_audit::{AuditTrail, Event};
-use omt_claims::{
-    definition::ClaimDefinition,
-    metadata::{self, Extracted},
-    service::Redaction,
-};
+use omt_claims::{definition::ClaimDefinition, metadata::Extracted, service::Redaction};
 use omt_jobs::Jobs;
 use omt_kernel::{
     Actor, Error, EvidenceId, FieldError, Kind, ManifestId, OffsetDateTime, Permission, Result, TenantId, TenantSettings,
@@ -187,11 +183,11 @@ impl Compliance {
     ) -> Result<(Redaction, Vec<Found>, i64)> {
         actor.require(Permission::ManifestUpdate)?;
         let record = self.visible(self.deps.database.read().await?.as_ref(), actor, id).await?;
-        if !metadata::is_read(&record.media_type, record.source.size) {
-            let words = "the content is too large for its metadata to be read, and so to be taken out";
+        let (extracted, definition) = read_parts(&record)?;
+        if !extracted.is_read(&record.media_type, record.source.size) {
+            let words = "not all metadata of the content is read, and so cannot be taken out";
             return Err(Error::new(Kind::Unprocessable, "REDACTION_INCOMPLETE", words));
         }
-        let (extracted, definition) = read_parts(&record)?;
         let persons = kinds.contains(&pii::Kind::Name);
         let kinds = if kinds.is_empty() { pii::Kind::ALL.into() } else { kinds.clone() };
         let mut found = redaction::found(&record, &extracted, &definition, persons);

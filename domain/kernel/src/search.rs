@@ -170,7 +170,7 @@ fn finished(mut document: String) -> String {
 }
 
 fn properties<'a>(metadata: &'a Value, out: &mut Vec<&'a str>) {
-    for source in ["xmp", "iptc", "exif"] {
+    for source in ["xmp", "iptc", "exif", "tags"] {
         let personal = |name: &str| {
             let found = metadata["pii"].as_array().into_iter().flatten();
             found.into_iter().any(|pii| pii["source"] == source && pii["property"] == name)

@@ -279,7 +279,7 @@ pub fn without_instance(label: &str) -> &str {
 
 /// Metadata by property.
 fn properties(extracted: &Extracted) -> Map<String, Value> {
-    let all = [&extracted.exif, &extracted.iptc, &extracted.xmp].into_iter().flatten();
+    let all = [&extracted.tags, &extracted.exif, &extracted.iptc, &extracted.xmp].into_iter().flatten();
     all.map(|(name, value)| (name.clone(), json!(value))).collect()
 }
 

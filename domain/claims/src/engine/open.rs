@@ -1,6 +1,9 @@
 //! Opening content as streams.
 
-use crate::guard::ReadSeek;
+use crate::{
+    guard::ReadSeek,
+    media::{self, Media},
+};
 use omt_kernel::{Error, Result, error::Context as _, port::Content};
 use std::{
     fs::File,
@@ -19,6 +22,11 @@ pub(crate) fn open(content: &Content) -> Result<Box<dyn ReadSeek + '_>> {
         }
         Content::Stored(file) => Box::new(BufReader::with_capacity(BUFFER, file.open().context("cannot open content")?)),
     })
+}
+
+/// What content is, by its beginning.
+pub(crate) fn sniff(content: &Content) -> Result<Media> {
+    media::recognise(&mut open(content)?).context("cannot read content")
 }
 
 /// Content's number of bytes.

@@ -234,6 +234,7 @@ impl Engine {
         if size < LARGE {
             let mut output = Cursor::new(Vec::with_capacity(size as usize + (64 << 10)));
             let store = builder.sign(signer, format, &mut input, &mut output).map_err(sign_error)?;
+            read_back(format, &mut output, &store)?;
             return Ok((Content::Memory(output.into_inner().into()), store));
         }
         let path = self.spool.join(format!("signed-{}", Uuid::new_v4()));
@@ -245,6 +246,7 @@ impl Engine {
             .open(temporary.path())
             .map_err(not_written(SPOOLING))?;
         let store = builder.sign(signer, format, &mut input, &mut output).map_err(sign_error)?;
+        read_back(format, &mut output, &store)?;
         Ok((Content::File(temporary), store))
     }
 
@@ -297,7 +299,8 @@ impl Engine {
         for (at, ingredient) in plan.ingredients.iter().enumerate() {
             let format = match ingredient.media.embedding {
                 Embedding::Embedded(format) => format,
-                Embedding::Sidecar => ingredient.media.mime,
+                // By its own type the engine would look into it after all.
+                Embedding::Sidecar => "application/octet-stream",
             };
             let json = json!({
                 "title": ingredient.title,
@@ -310,6 +313,18 @@ impl Engine {
         }
         Ok(builder)
     }
+}
+
+/// Refuses an asset that does not give back the manifest store that was written into it: something in the content is in its way, and
+/// would be in every validator's.
+fn read_back<S: std::io::Read + std::io::Seek + Send>(format: &str, asset: &mut S, store: &[u8]) -> Result<()> {
+    asset.rewind().context("cannot read what was signed")?;
+    let reason = match c2pa::jumbf_io::load_jumbf_from_stream(format, asset) {
+        Ok(found) if found == store => return Ok(()),
+        Ok(_) => "another manifest store stands in its place".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Error::unprocessable_field("CONTENT_REFUSED", "file", format!("a manifest in this file cannot be read back: {reason}")))
 }
 
 /// Signs a manifest store that is bound to its content by `hash`.

@@ -16,11 +16,10 @@ use omt_pki::{AnchorSource, Certificate};
 
 const UNTRUSTED: &str = "signingCredential.untrusted";
 const TRUSTED: &str = "signingCredential.trusted";
-
-/// The engine calls every time-stamp of a version 1 claim trusted without looking at its authority.
-fn is_v2(reader: &Reader) -> bool {
-    reader.active_manifest().and_then(|m| m.claim_version()).is_some_and(|version| version >= 2)
-}
+const UNSUPPORTED: &str = "algorithm.unsupported";
+const MISMATCH: &str = "claimSignature.mismatch";
+/// Ours: C2PA has no code for what an ingredient assertion records.
+const INVALID_INGREDIENT: &str = "ingredient.manifest.invalid";
 
 /// The report on a manifest that the engine could read.
 pub(super) fn report(
@@ -72,10 +71,11 @@ pub(super) fn report(
             list.push(failure.clone());
         }
     }
+    warnings.extend(invalid_ingredients(reader, &own));
     if let Some(status) = post_quantum_status(&post_quantum) {
         if demanded { warnings.push(status) } else { issues.push(status) }
     }
-    let signing_time = signing_time(reader, &codes);
+    let signing_time = signing_time(reader);
     let source = match request.post_quantum {
         PqRequirement::PqOnly => own.post_quantum_source,
         _ => own.path.as_ref().ok().map(|path| path.source),
@@ -112,6 +112,32 @@ pub(super) fn report(
         ingredients,
         strict: false,
     }
+}
+
+/// One warning for each ingredient, of whatever manifest in the store, that did not hold when it was added. C2PA has the signer record it
+/// (2.2 §15.11) and leaves the asset valid; a reader who is not told takes a composite of forgeries for a sound one.
+fn invalid_ingredients(reader: &Reader, own: &OwnChecks) -> Vec<Status> {
+    const MAX_NAMED: usize = 5;
+    let mut manifests: Vec<_> = reader.manifests().iter().collect();
+    manifests.sort_by_key(|(label, _)| (Some(label.as_str()) != reader.active_label(), *label));
+    let mut out = Vec::new();
+    for (label, ingredient) in manifests.into_iter().flat_map(|(label, m)| m.ingredients().iter().map(move |i| (label, i))) {
+        let Ok(written) = serde_json::to_value(ingredient) else { continue };
+        let ours = ingredient.active_manifest().is_some_and(|m| own.vouches_for(m));
+        let mut codes: Vec<String> = crate::custody::recorded_failures(&written).into_iter().map(|s| s.code).collect();
+        codes.retain(|code| code != UNTRUSTED && !(ours && matches!(code.as_str(), UNSUPPORTED | MISMATCH)));
+        codes.sort();
+        codes.dedup();
+        if codes.is_empty() {
+            continue;
+        }
+        codes.truncate(MAX_NAMED);
+        let title = ingredient.title().unwrap_or("without a title");
+        let words = format!("the ingredient {title:?} was not valid when it was added: {}", codes.join(", "));
+        let url = ingredient.label().map(|assertion| format!("self#jumbf=/c2pa/{label}/c2pa.assertions/{assertion}"));
+        out.push(Status { code: INVALID_INGREDIENT.into(), url, explanation: Some(words) });
+    }
+    out
 }
 
 /// What the signer attests of its organisation's decisions: a created assertion, since a gathered one is anybody's word. What was not
@@ -298,9 +324,11 @@ fn signer(own: &OwnChecks) -> Option<Signer> {
     })
 }
 
-fn signing_time(reader: &Reader, codes: &StatusCodes) -> Option<SigningTime> {
-    let time = reader.active_manifest()?.time()?;
-    Some(SigningTime { time, trusted: is_v2(reader) && holds(codes, "timeStamp.trusted") })
+/// The time in the time-stamp token. The engine's `timeStamp.trusted` is not taken over: it has one list of anchors, so that a claim
+/// signer's anchor vouches for a time-stamp authority, does not check that the authority's issuers may issue, and calls every
+/// time-stamp of a version 1 claim trusted. No chain of an authority is validated by us, so none is trusted.
+fn signing_time(reader: &Reader) -> Option<SigningTime> {
+    Some(SigningTime { time: reader.active_manifest()?.time()?, trusted: false })
 }
 
 /// What became of each assertion of the active manifest, by the codes that name it.
@@ -397,6 +425,31 @@ mod tests {
         let mut deltas = [delta];
         replace_unsupported(&mut StatusCodes::default(), &mut deltas, &own(&[active]), Some(active));
         assert!(deltas[0].codes.failure.iter().any(|s| s.code == "claimSignature.mismatch"));
+    }
+
+    #[test]
+    fn trust_has_levels() {
+        use PqState::{Trusted, Valid};
+        let level = |valid, trusted, source, pq: PqState, time: Option<bool>, approved: Option<bool>| {
+            let post_quantum = PostQuantum { state: pq, ..PostQuantum::absent() };
+            let time = time.map(|trusted| SigningTime { time: "2026-01-02T03:04:05Z".into(), trusted });
+            let compliance = OrganizationalCompliance { workflow_approved: approved, ..Default::default() };
+            trust_level(valid, trusted, source, &post_quantum, time.as_ref(), &compliance)
+        };
+        let own = Some(AnchorSource::Own);
+        assert_eq!(level(true, true, own, Trusted, Some(true), Some(true)), TrustLevel::HighAssurance);
+        // Each part that is missing costs the highest level.
+        assert_eq!(level(true, true, own, Valid, Some(true), Some(true)), TrustLevel::Enterprise);
+        assert_eq!(level(true, true, own, Trusted, Some(false), Some(true)), TrustLevel::Enterprise);
+        assert_eq!(level(true, true, own, Trusted, None, Some(true)), TrustLevel::Enterprise);
+        assert_eq!(level(true, true, own, Trusted, Some(true), Some(false)), TrustLevel::Enterprise);
+        assert_eq!(level(true, true, own, Trusted, Some(true), None), TrustLevel::Enterprise);
+        assert_eq!(level(true, true, Some(AnchorSource::Tenant), Valid, None, None), TrustLevel::Enterprise);
+        // Under anybody else's anchors, by nobody's, and broken.
+        assert_eq!(level(true, true, Some(AnchorSource::C2pa), Trusted, Some(true), Some(true)), TrustLevel::Standard);
+        assert_eq!(level(true, true, None, Trusted, Some(true), Some(true)), TrustLevel::Standard);
+        assert_eq!(level(true, false, own, Trusted, Some(true), Some(true)), TrustLevel::Basic);
+        assert_eq!(level(false, true, own, Trusted, Some(true), Some(true)), TrustLevel::Invalid);
     }
 
     #[test]

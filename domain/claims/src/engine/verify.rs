@@ -121,6 +121,13 @@ pub(super) struct OwnChecks {
     pub(super) post_quantum_source: Option<AnchorSource>,
 }
 
+impl OwnChecks {
+    /// Whether our own check of a manifest's claim signature passed where the engine's cannot.
+    pub(super) fn vouches_for(&self, label: &str) -> bool {
+        self.pure_post_quantum.contains_key(label) || self.nameless_signer.contains(label)
+    }
+}
+
 impl Engine {
     /// Verifies. A malformed manifest is a report, not an error; errors are faults of ours.
     pub fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verification> {
@@ -143,7 +150,7 @@ impl Engine {
             (None, None) => return Ok(Verification::unreadable(false, "manifest.notFound", "the content has no manifest")),
             (None, Some(format)) => match load(format, request.content)? {
                 Ok(store) => store,
-                Err(report) => return Ok(*report),
+                Err(report) => return Ok(self.elsewhere(format, request.content)?.unwrap_or(*report)),
             },
         };
         let parsed = match ManifestStore::parse(&store) {
@@ -165,6 +172,18 @@ impl Engine {
         let (crjson, custody) =
             if request.detail { (reader.to_crjson_value().ok(), crate::custody::tree(&reader.json())) } else { (None, None) };
         Ok(Verification { report, crjson, custody })
+    }
+
+    /// What to say of content without a manifest inside that names one elsewhere in its XMP (C2PA 2.2 §11.5): nothing is fetched.
+    fn elsewhere(&self, format: &str, content: &Content) -> Result<Option<Verification>> {
+        let reader = Reader::from_shared_context(&self.verifying_plain).with_stream(format, open(content)?);
+        Ok(match reader {
+            Err(c2pa::Error::RemoteManifestUrl(url)) => {
+                let words = format!("the manifest is said to be at {url}, which is not fetched");
+                Some(Verification::unreadable(true, "manifest.inaccessible", words))
+            }
+            _ => None,
+        })
     }
 
     /// A context with only the anchors that this store can need: parsing every anchor costs more than the signatures do.

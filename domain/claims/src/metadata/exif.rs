@@ -3,6 +3,7 @@
 use super::{
     Properties, clean,
     redact::all,
+    technical::{boxes, read_box},
     tiff::{GPS, Tiff},
 };
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 use exif::{Context, Exif, In, Tag, Value};
 use std::{
     collections::BTreeSet,
-    io::{BufRead, BufReader, Cursor, Seek},
+    io::{BufRead, BufReader, Cursor, Seek, SeekFrom},
     ops::Range,
 };
 
@@ -28,6 +29,8 @@ const DNG_SERIAL: u16 = 0xc62f;
 const WINDOWS: [(u16, &str); 5] =
     [(0x9c9b, "Title"), (0x9c9c, "Comment"), (0x9c9d, "Author"), (0x9c9e, "Keywords"), (0x9c9f, "Subject")];
 const USER_COMMENT: u16 = 0x9286;
+/// IPTC-IIM by itself, and Photoshop's image resources (TIFF technical note 3 of Photoshop).
+const IPTC_TAGS: [u16; 2] = [0x83bb, 0x8649];
 
 fn is_tiff(media: Media) -> bool {
     matches!(media.mime, "image/tiff" | "image/x-adobe-dng")
@@ -47,9 +50,18 @@ fn open<R: BufRead + Seek>(source: &mut R) -> Option<Exif> {
     Some(exif)
 }
 
+/// What EXIF gives.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) properties: Properties,
+    pub(super) orientation: u16,
+    /// IPTC-IIM in a TIFF directory, bare or as an image resource of Photoshop.
+    pub(super) iptc: Vec<Vec<u8>>,
+}
+
 /// Reads EXIF and the orientation.
-pub(super) fn read(media: Media, source: &mut dyn ReadSeek) -> (Properties, u16) {
-    let mut out = Properties::new();
+pub(super) fn read(media: Media, source: &mut dyn ReadSeek) -> Found {
+    let mut out = Found { orientation: 1, ..Found::default() };
     let supported = matches!(
         media.mime,
         "image/jpeg"
@@ -60,11 +72,13 @@ pub(super) fn read(media: Media, source: &mut dyn ReadSeek) -> (Properties, u16)
             | "image/heic"
             | "image/heif"
             | "image/avif"
+            | "image/jxl"
     );
     if !supported || source.rewind().is_err() {
-        return (out, 1);
+        return out;
     }
-    let Some(exif) = open(&mut BufReader::new(source)) else { return (out, 1) };
+    let found = if media.mime == "image/jxl" { open_box(source) } else { open(&mut BufReader::new(source)) };
+    let Some(exif) = found else { return out };
     for field in exif.fields().filter(|f| f.ifd_num == In::PRIMARY).take(300) {
         // Tags without a name, pointers and binary blobs say nothing to a reader.
         let Some(name) = name(field.tag) else { continue };
@@ -74,11 +88,45 @@ pub(super) fn read(media: Media, source: &mut dyn ReadSeek) -> (Properties, u16)
             value => text(value),
         };
         if let Some(text) = text.as_deref().and_then(clean) {
-            out.insert(name, text);
+            out.properties.insert(name, text);
         }
     }
+    if is_tiff(media) {
+        let block = |number: u16| exif.get_field(Tag(Context::Tiff, number), In::PRIMARY);
+        out.iptc = IPTC_TAGS.iter().filter_map(|number| raw(&block(*number)?.value, exif.little_endian())).collect();
+    }
     let orientation = exif.get_field(Tag::Orientation, In::PRIMARY).and_then(|f| f.value.get_uint(0)).unwrap_or(1);
-    (out, u16::try_from(orientation).ok().filter(|o| (1..=8).contains(o)).unwrap_or(1))
+    out.orientation = u16::try_from(orientation).ok().filter(|o| (1..=8).contains(o)).unwrap_or(1);
+    out
+}
+
+/// The EXIF of a JPEG XL container: after an offset, in a box of its own (ISO/IEC 18181-2 §9.2).
+fn open_box(source: &mut dyn ReadSeek) -> Option<Exif> {
+    const MAX: u64 = 4 << 20;
+    let end = source.seek(SeekFrom::End(0)).ok()?;
+    let found = boxes(source, 0, end).into_iter().find(|b| &b.kind == b"Exif")?;
+    let body = read_box(source, &found, MAX);
+    let (offset, block) = body.split_first_chunk::<4>()?;
+    let block = block.get(u32::from_be_bytes(*offset) as usize..)?;
+    Tiff::open(block).filter(|tiff| tiff.weight() <= block.len() + SHARED)?;
+    let mut reader = exif::Reader::new();
+    reader.continue_on_error(true);
+    match reader.read_raw(block.to_vec()) {
+        Ok(exif) => Some(exif),
+        Err(exif::Error::PartialResult(partial)) => Some(partial.into_inner().0),
+        Err(_) => None,
+    }
+}
+
+/// The bytes of a value; the IPTC tag is often said to be of numbers.
+fn raw(value: &Value, little: bool) -> Option<Vec<u8>> {
+    match value {
+        Value::Byte(bytes) | Value::Undefined(bytes, _) => Some(bytes.clone()),
+        Value::Long(numbers) => {
+            Some(numbers.iter().flat_map(|n| if little { n.to_le_bytes() } else { n.to_be_bytes() }).collect())
+        }
+        _ => None,
+    }
 }
 
 /// A comment, by the code at its beginning (CIPA DC-008 §4.6.5).

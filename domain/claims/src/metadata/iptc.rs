@@ -39,6 +39,24 @@ pub(super) fn read(window: &[u8]) -> Properties {
     out
 }
 
+/// Reads what a TIFF directory has: records, or image resources with records among them.
+pub(super) fn read_blocks(blocks: &[Vec<u8>]) -> Properties {
+    let mut out = Properties::new();
+    for block in blocks {
+        let mut add = |name: &'static str, place: Range<usize>| {
+            if let Some(text) = block.get(place).and_then(|value| clean(&String::from_utf8_lossy(value))) {
+                super::append(&mut out, name.to_owned(), text);
+            }
+        };
+        if block.starts_with(b"8BIM") {
+            resources(block, 0, &mut add);
+        } else {
+            records(block, 0..block.len(), &mut add);
+        }
+    }
+    out
+}
+
 /// Where properties stand, in every Photoshop segment.
 pub(super) fn places(bytes: &[u8], names: &BTreeSet<String>) -> Vec<Range<usize>> {
     let (mut out, mut end) = (Vec::new(), 0);
@@ -59,7 +77,11 @@ pub(super) fn places(bytes: &[u8], names: &BTreeSet<String>) -> Vec<Range<usize>
 
 /// Visits the known data sets of the segment whose signature stands at `start`; where that ends.
 fn datasets(bytes: &[u8], start: usize, visit: &mut dyn FnMut(&'static str, Range<usize>)) -> usize {
-    let mut at = start + SIGNATURE.len();
+    resources(bytes, start + SIGNATURE.len(), visit)
+}
+
+/// The same, of image resources that begin at a place.
+fn resources(bytes: &[u8], mut at: usize, visit: &mut dyn FnMut(&'static str, Range<usize>)) -> usize {
     while let Some([b'8', b'B', b'I', b'M', high, low, name_len]) = bytes.get(at..at + 7) {
         // The Pascal name with its length byte is padded to an even number.
         let size_at = at + 6 + (usize::from(*name_len) + 1).next_multiple_of(2);

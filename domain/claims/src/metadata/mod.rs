@@ -2,18 +2,22 @@
 
 mod exif;
 mod iptc;
+mod quicktime;
 pub mod redact;
+mod tags;
 pub mod technical;
 mod tiff;
 mod xmp;
 
-use crate::{definition::MetadataInclusion, engine::PlannedAssertion, guard::ReadSeek, media::Media};
+use crate::{
+    definition::MetadataInclusion,
+    engine::PlannedAssertion,
+    guard::ReadSeek,
+    media::{Embedding, Media},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::{
-    collections::BTreeMap,
-    io::{Read, SeekFrom},
-};
+use std::{collections::BTreeMap, io::Read};
 
 /// Beyond this many bytes only technical facts are read.
 const MAX_SCANNED: u64 = 64 << 20;
@@ -39,7 +43,7 @@ pub enum PiiKind {
 pub struct Pii {
     /// What it is.
     pub kind: PiiKind,
-    /// Where: `exif`, `xmp` or `iptc`.
+    /// Where: `exif`, `xmp`, `iptc` or `tags`.
     pub source: String,
     /// The property.
     pub property: String,
@@ -56,6 +60,12 @@ pub struct Extracted {
     pub xmp: Properties,
     /// IPTC-IIM, under the names of the IPTC photo metadata standard in XMP.
     pub iptc: Properties,
+    /// What the container says in words of its own, such as ID3, under XMP's names where it has them.
+    #[serde(default, skip_serializing_if = "Properties::is_empty")]
+    pub tags: Properties,
+    /// Whether all metadata was read that the content may have; nothing for records from before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<bool>,
     /// Personal data among them.
     pub pii: Vec<Pii>,
     /// EXIF orientation, 1 to 8.
@@ -65,26 +75,47 @@ pub struct Extracted {
     pub has_manifest: bool,
 }
 
-/// Whether content of this type and size has its metadata read, where it may have any.
-pub fn is_read(mime: &str, size: u64) -> bool {
-    size <= MAX_SCANNED || !(mime.starts_with("image/") || mime.starts_with("video/"))
+impl Extracted {
+    /// Whether all metadata was read that content of this type and size may have. Where it was not, what is found is not all there is.
+    pub fn is_read(&self, mime: &str, size: u64) -> bool {
+        self.read.unwrap_or_else(|| reads(mime, size) && !mime.starts_with("audio/"))
+    }
+}
+
+/// Whether the metadata of content of this type and size is read.
+fn reads(mime: &str, size: u64) -> bool {
+    match mime {
+        // They have none.
+        "text/plain" | "image/bmp" => true,
+        // Formats that may have metadata which is not looked for, and what is no known format.
+        "application/pdf" | "application/zip" | "audio/ogg" | "video/x-matroska" | "application/octet-stream" => false,
+        _ => size <= MAX_SCANNED,
+    }
 }
 
 /// Reads everything. Broken metadata is left out, never an error.
 pub fn extract(media: Media, size: u64, source: &mut dyn ReadSeek) -> Extracted {
     let mut out = Extracted { technical: technical::read(media, source), orientation: 1, ..Default::default() };
-    if size <= MAX_SCANNED && (media.mime.starts_with("image/") || media.mime.starts_with("video/")) {
-        let (properties, orientation) = exif::read(media, source);
-        out.exif = properties;
-        out.orientation = orientation;
-        if let Some(window) = window(size, source) {
-            out.xmp = xmp::read(&window);
-            if media.mime == "image/jpeg" {
-                out.iptc = iptc::read(&window);
-            }
+    // Of BigTIFF and the largest waves nothing is read.
+    let opaque = media.embedding == Embedding::Sidecar && matches!(media.mime, "image/tiff" | "audio/wav");
+    let mut whole = reads(media.mime, size) && !opaque;
+    let kind = media.mime.split('/').next().unwrap_or_default();
+    if whole && matches!(kind, "image" | "video" | "audio") {
+        let exif = exif::read(media, source);
+        out.exif = exif.properties;
+        out.orientation = exif.orientation;
+        out.iptc = iptc::read_blocks(&exif.iptc);
+        out.xmp = xmp::scan(source);
+        if media.mime == "image/jpeg" {
+            out.iptc = head(source).map(|head| iptc::read(&head)).unwrap_or_default();
         }
+        let (tags, all) = tags::read(media, source);
+        out.tags = tags;
+        whole = all && !(media.mime == "image/jxl" && technical::has_compressed_boxes(source));
     }
-    let mut pii: Vec<Pii> = [("exif", &out.exif), ("xmp", &out.xmp), ("iptc", &out.iptc)]
+    out.read = Some(whole);
+    let mut pii: Vec<Pii> = out
+        .sources()
         .into_iter()
         .flat_map(|(source, properties)| {
             properties.iter().filter_map(move |(name, value)| {
@@ -97,17 +128,19 @@ pub fn extract(media: Media, size: u64, source: &mut dyn ReadSeek) -> Extracted 
     out
 }
 
-/// The beginning of the content and its end, where metadata stands.
-fn window(size: u64, source: &mut dyn ReadSeek) -> Option<Vec<u8>> {
+impl Extracted {
+    /// All properties, by the name of their source.
+    pub fn sources(&self) -> [(&'static str, &Properties); 4] {
+        [("exif", &self.exif), ("xmp", &self.xmp), ("iptc", &self.iptc), ("tags", &self.tags)]
+    }
+}
+
+/// The beginning of the content, where a JPEG's segments stand.
+fn head(source: &mut dyn ReadSeek) -> Option<Vec<u8>> {
     const HEAD: u64 = 4 << 20;
-    const TAIL: u64 = 1 << 20;
     let mut bytes = Vec::new();
     source.rewind().ok()?;
     (&mut *source).take(HEAD).read_to_end(&mut bytes).ok()?;
-    if size > HEAD {
-        source.seek(SeekFrom::Start(HEAD.max(size.saturating_sub(TAIL)))).ok()?;
-        (&mut *source).take(TAIL).read_to_end(&mut bytes).ok()?;
-    }
     Some(bytes)
 }
 
@@ -151,6 +184,16 @@ const NAMESPACES: &[(&str, &str)] = &[
     ("plus", "http://ns.useplus.org/ldf/xmp/1.0/"),
 ];
 
+/// The namespace of moving pictures and sound, whose structures are not read from XMP.
+const DYNAMIC_MEDIA: (&str, &str) = ("xmpDM", "http://ns.adobe.com/xmp/1.0/DynamicMedia/");
+const DURATION: &str = "xmpDM:duration";
+
+/// The namespace of a name, if it is one that we write.
+fn namespace(name: &str) -> Option<&'static (&'static str, &'static str)> {
+    let prefix = name.split(':').next();
+    NAMESPACES.iter().chain([&DYNAMIC_MEDIA]).find(|(known, _)| prefix == Some(*known))
+}
+
 fn prefix_of(uri: &str) -> Option<&'static str> {
     NAMESPACES.iter().find(|(_, known)| *known == uri).map(|(prefix, _)| *prefix)
 }
@@ -160,13 +203,14 @@ pub fn assertions(extracted: &Extracted, inclusion: MetadataInclusion) -> Vec<Pl
     if inclusion == MetadataInclusion::None {
         return Vec::new();
     }
-    let mut all = Properties::new();
-    for (source, properties) in [("exif", &extracted.exif), ("iptc", &extracted.iptc), ("xmp", &extracted.xmp)] {
+    // What is said later counts; what the platform measured counts least, since the content's maker knows better what it means.
+    let mut all = measured(&extracted.technical);
+    let sources = [("tags", &extracted.tags), ("exif", &extracted.exif), ("iptc", &extracted.iptc), ("xmp", &extracted.xmp)];
+    for (source, properties) in sources {
         for (name, value) in properties {
             let personal = extracted.pii.iter().any(|p| p.source == source && p.property == *name);
             // Names without a namespace of ours have no place in a context.
-            let known = NAMESPACES.iter().any(|(prefix, _)| name.split(':').next() == Some(*prefix));
-            if known && (inclusion == MetadataInclusion::All || !personal) {
+            if namespace(name).is_some() && (inclusion == MetadataInclusion::All || !personal) {
                 all.insert(name.clone(), value.clone());
             }
         }
@@ -184,15 +228,56 @@ pub fn assertions(extracted: &Extracted, inclusion: MetadataInclusion) -> Vec<Pl
         .collect()
 }
 
+/// Technical facts under the names that XMP has for them.
+fn measured(technical: &technical::Technical) -> Properties {
+    // Codes of sample entries that are sound, where a container has both.
+    const SOUND: [&str; 12] = ["mp4a", "ac-3", "ec-3", "ac-4", "Opus", "fLaC", "alac", "sowt", "twos", "lpcm", "samr", ".mp3"];
+    let mut out = Properties::new();
+    let mut put = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            out.entry(name.to_owned()).or_insert(value);
+        }
+    };
+    let moving = technical.duration_seconds.is_some() || !technical.codecs.is_empty();
+    let names = if moving { ["tiff:ImageWidth", "tiff:ImageLength"] } else { ["exif:PixelXDimension", "exif:PixelYDimension"] };
+    put(names[0], technical.width.map(|n| n.to_string()));
+    put(names[1], technical.height.map(|n| n.to_string()));
+    put(DURATION, technical.duration_seconds.map(|seconds| format!("{seconds:.3}")));
+    for codec in &technical.codecs {
+        let sound = technical.width.is_none() || SOUND.contains(&codec.as_str());
+        put(if sound { "xmpDM:audioCompressor" } else { "xmpDM:videoCompressor" }, Some(codec.clone()));
+    }
+    put("xmpDM:audioSampleRate", technical.sample_rate.map(|n| n.to_string()));
+    let channels = match technical.channels {
+        Some(1) => Some("Mono"),
+        Some(2) => Some("Stereo"),
+        Some(6) => Some("5.1"),
+        Some(8) => Some("7.1"),
+        _ => None,
+    };
+    put("xmpDM:audioChannelType", channels.map(str::to_owned));
+    out
+}
+
+/// A value as JSON-LD: of durations, XMP's structure of a count and the seconds that it counts.
+fn value_of(name: &str, value: &str) -> Value {
+    match value.parse::<f64>() {
+        Ok(seconds) if name == DURATION => {
+            json!({ "xmpDM:value": format!("{:.0}", seconds * 1000.0), "xmpDM:scale": "1/1000" })
+        }
+        _ => json!(value),
+    }
+}
+
 fn json_ld(properties: &Properties) -> Value {
     let mut context = Map::new();
     for name in properties.keys() {
-        if let Some((prefix, uri)) = NAMESPACES.iter().find(|(prefix, _)| name.split(':').next() == Some(*prefix)) {
+        if let Some((prefix, uri)) = namespace(name) {
             context.insert((*prefix).to_owned(), json!(uri));
         }
     }
     let mut out = Map::from_iter([("@context".to_owned(), Value::Object(context))]);
-    out.extend(properties.iter().map(|(name, value)| (name.clone(), json!(value))));
+    out.extend(properties.iter().map(|(name, value)| (name.clone(), value_of(name, value))));
     Value::Object(out)
 }
 
@@ -220,6 +305,9 @@ fn clean(value: &str) -> Option<String> {
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }
+
+#[cfg(test)]
+mod format_tests;
 
 #[cfg(test)]
 mod tests {

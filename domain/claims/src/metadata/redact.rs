@@ -14,15 +14,18 @@ pub struct PropertyNames {
     pub xmp: BTreeSet<String>,
     /// IPTC-IIM.
     pub iptc: BTreeSet<String>,
+    /// The container's own words, none of which can be taken out.
+    pub tags: BTreeSet<String>,
 }
 
 impl PropertyNames {
-    /// Adds a property of a source: `exif`, `xmp` or `iptc`; false when there is no such source.
+    /// Adds a property of a source: `exif`, `xmp`, `iptc` or `tags`; false when there is no such source.
     pub fn add(&mut self, source: &str, name: &str) -> bool {
         match source {
             "exif" => self.exif.insert(name.to_owned()),
             "xmp" => self.xmp.insert(name.to_owned()),
             "iptc" => self.iptc.insert(name.to_owned()),
+            "tags" => self.tags.insert(name.to_owned()),
             _ => return false,
         };
         true
@@ -30,7 +33,7 @@ impl PropertyNames {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.exif.is_empty() && self.xmp.is_empty() && self.iptc.is_empty()
+        self.exif.is_empty() && self.xmp.is_empty() && self.iptc.is_empty() && self.tags.is_empty()
     }
 }
 
@@ -252,6 +255,7 @@ mod tests {
             exif: ["exif:GPSLatitude".to_owned()].into(),
             xmp: ["exif:GPSLatitude".to_owned()].into(),
             iptc: ["dc:title".to_owned()].into(),
+            tags: BTreeSet::new(),
         };
         let header = b"II*\0\x08\0\0\0".repeat(500_000);
         let packets = [b"<x:xmpmeta".repeat(400_000), b"</x:xmpmeta>".to_vec()].concat();

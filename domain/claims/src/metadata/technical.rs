@@ -6,6 +6,7 @@ use lofty::{
     file::{AudioFile, FileType},
     probe::Probe,
 };
+use quick_xml::events::Event;
 use serde::{Deserialize, Serialize};
 use std::io::{BufReader, Read, SeekFrom};
 
@@ -43,6 +44,7 @@ pub fn read(media: Media, source: &mut dyn ReadSeek) -> Technical {
         "audio/flac" => audio(source, FileType::Flac, "flac"),
         "audio/wav" => audio(source, FileType::Wav, "pcm"),
         "video/x-msvideo" => avi(source).unwrap_or_default(),
+        "image/svg+xml" => svg(source).unwrap_or_default(),
         mime if mime.starts_with("image/") => image(source),
         _ => Technical::default(),
     }
@@ -56,6 +58,34 @@ fn image(source: &mut dyn ReadSeek) -> Technical {
         height: size.as_ref().and_then(|s| edge(s.height)),
         ..Default::default()
     }
+}
+
+/// By the root's `width` and `height` where they are pixels, else by its `viewBox` (SVG 2 §8.2).
+fn svg(source: &mut dyn ReadSeek) -> Option<Technical> {
+    let mut head = Vec::new();
+    (&mut *source).take(64 << 10).read_to_end(&mut head).ok()?;
+    let mut reader = quick_xml::Reader::from_reader(head.as_slice());
+    let mut buffer = Vec::new();
+    let root = loop {
+        buffer.clear();
+        match reader.read_event_into(&mut buffer).ok()? {
+            Event::Start(root) | Event::Empty(root) => break root.into_owned(),
+            Event::Eof => return None,
+            _ => {}
+        }
+    };
+    let attribute = |name: &str| {
+        let found = root.attributes().flatten().find(|a| a.key.local_name().into_inner() == name)?;
+        Some(found.value.into_owned())
+    };
+    let pixels = |text: &str| text.trim().trim_end_matches("px").parse::<f64>().ok();
+    let size = |name: &str, at: usize| {
+        let own = attribute(name).and_then(|text| pixels(&text));
+        let boxed = || attribute("viewBox")?.split([' ', ',']).filter(|part| !part.is_empty()).nth(at).and_then(pixels);
+        let edge = own.or_else(boxed).filter(|n| (0.5..1e9).contains(n))?;
+        Some(edge.round() as u32)
+    };
+    Some(Technical { width: size("width", 2), height: size("height", 3), ..Default::default() })
 }
 
 fn audio(source: &mut dyn ReadSeek, kind: FileType, codec: &str) -> Technical {
@@ -74,10 +104,10 @@ fn audio(source: &mut dyn ReadSeek, kind: FileType, codec: &str) -> Technical {
 }
 
 /// One box of ISO base media: type, and where its body is.
-struct BoxAt {
-    kind: [u8; 4],
-    body: u64,
-    end: u64,
+pub(super) struct BoxAt {
+    pub(super) kind: [u8; 4],
+    pub(super) body: u64,
+    pub(super) end: u64,
 }
 
 fn box_at(source: &mut dyn ReadSeek, at: u64, limit: u64) -> Option<BoxAt> {
@@ -98,7 +128,8 @@ fn box_at(source: &mut dyn ReadSeek, at: u64, limit: u64) -> Option<BoxAt> {
     Some(BoxAt { kind, body, end })
 }
 
-fn boxes(source: &mut dyn ReadSeek, mut at: u64, limit: u64) -> Vec<BoxAt> {
+/// The boxes between two places.
+pub(super) fn boxes(source: &mut dyn ReadSeek, mut at: u64, limit: u64) -> Vec<BoxAt> {
     let mut out = Vec::new();
     while out.len() < 2_000 && at < limit {
         let Some(found) = box_at(source, at, limit) else { break };
@@ -109,11 +140,22 @@ fn boxes(source: &mut dyn ReadSeek, mut at: u64, limit: u64) -> Vec<BoxAt> {
 }
 
 fn body(source: &mut dyn ReadSeek, of: &BoxAt) -> Vec<u8> {
+    read_box(source, of, 4096)
+}
+
+/// What is in a box, up to so many bytes.
+pub(super) fn read_box(source: &mut dyn ReadSeek, of: &BoxAt, most: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     if source.seek(SeekFrom::Start(of.body)).is_ok() {
-        let _ = (&mut *source).take((of.end - of.body).min(4096)).read_to_end(&mut bytes);
+        let _ = (&mut *source).take((of.end - of.body).min(most)).read_to_end(&mut bytes);
     }
     bytes
+}
+
+/// Whether a JPEG XL container has boxes that are compressed (ISO/IEC 18181-2 §9.8), whatever is in them.
+pub(super) fn has_compressed_boxes(source: &mut dyn ReadSeek) -> bool {
+    let end = source.seek(SeekFrom::End(0)).unwrap_or(0);
+    boxes(source, 0, end).iter().any(|b| &b.kind == b"brob")
 }
 
 /// Whether all media data of the movie is in one piece: one `mdat`, and no fragments (`moof`).

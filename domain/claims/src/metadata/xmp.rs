@@ -1,26 +1,50 @@
 //! XMP (ISO 16684-1): simple properties, and the items of arrays, of the namespaces we know.
 
 use super::{Properties, append, clean, pii_kind, prefix_of};
-use crate::guard::find;
+use crate::guard::{ReadSeek, find};
 use quick_xml::{NsReader, events::Event, name::ResolveResult};
-use std::{collections::BTreeSet, ops::Range};
+use std::{collections::BTreeSet, io::Read, ops::Range};
 
 /// What precedes names of namespaces that we do not know.
 const UNKNOWN: &str = "other:";
-const OPEN: &[u8] = b"<x:xmpmeta";
-const CLOSE: &[u8] = b"</x:xmpmeta>";
+/// How packets begin and end; the first may be left out (ISO 16684-1 §7.3.3).
+const FORMS: [(&[u8], &[u8]); 2] = [(b"<x:xmpmeta", b"</x:xmpmeta>"), (b"<rdf:RDF", b"</rdf:RDF>")];
 const MAX_PACKET: usize = 1 << 20;
 const MAX_PROPERTIES: usize = 500;
 const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
 
-/// Packets of one file that are read.
+/// Packets of one file that are read. Entities in them are never expanded.
 const MAX_PACKETS: usize = 16;
 
-/// Reads the packets in the window. Entities are never expanded.
-pub(super) fn read(window: &[u8]) -> Properties {
+/// Reads the packets in all of the content, wherever they stand.
+pub(super) fn scan(source: &mut dyn ReadSeek) -> Properties {
+    const STEP: u64 = 1 << 20;
     let mut out = Properties::new();
-    for packet in packets(window).take(MAX_PACKETS).filter(|packet| packet.len() <= MAX_PACKET) {
-        parse(&window[packet], &mut out);
+    let mut bytes = Vec::new();
+    let mut left = MAX_PACKETS;
+    if source.rewind().is_err() {
+        return out;
+    }
+    while left > 0 {
+        match (&mut *source).take(STEP).read_to_end(&mut bytes) {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => break,
+        }
+        let mut seen = 0;
+        for packet in packets(&bytes).take(left) {
+            seen = packet.end;
+            left -= 1;
+            if packet.len() <= MAX_PACKET {
+                parse(&bytes[packet], &mut out);
+            }
+        }
+        // A packet that has begun goes on in what comes next; so may the beginning of one.
+        let begun = FORMS.iter().filter_map(|(open, _)| find(&bytes[seen..], open)).min().map(|at| seen + at);
+        let keep = match begun {
+            Some(at) if bytes.len() - at <= MAX_PACKET => at,
+            _ => bytes.len().saturating_sub(FORMS[0].0.len()).max(seen),
+        };
+        bytes.drain(..keep);
     }
     out
 }
@@ -28,9 +52,17 @@ pub(super) fn read(window: &[u8]) -> Properties {
 /// Where packets stand, one after the other.
 fn packets(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     let mut from = 0;
+    // Where each form begins next; each is looked for only past where it was found.
+    let mut next: [Option<usize>; 2] = FORMS.map(|(open, _)| find(bytes, open));
     std::iter::from_fn(move || {
-        let start = from + find(bytes.get(from..)?, OPEN)?;
-        let end = start + find(&bytes[start..], CLOSE)? + CLOSE.len();
+        for (at, (open, _)) in next.iter_mut().zip(FORMS) {
+            if at.is_some_and(|at| at < from) {
+                *at = find(bytes.get(from..)?, open).map(|found| from + found);
+            }
+        }
+        let (start, (_, close)) =
+            next.iter().zip(FORMS).filter_map(|(at, form)| Some(((*at)?, form))).min_by_key(|(at, _)| *at)?;
+        let end = start + find(&bytes[start..], close)? + close.len();
         from = end;
         Some(start..end)
     })
@@ -162,6 +194,25 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(bytes: &[u8]) -> Properties {
+        scan(&mut std::io::Cursor::new(bytes))
+    }
+
+    #[test]
+    fn packets_are_found_wherever_they_stand() {
+        let rdf = "<rdf:RDF xmlns:rdf=\"http://www.w3.org/1999/02/22-rdf-syntax-ns#\"><rdf:Description \
+                   xmlns:dc=\"http://purl.org/dc/elements/1.1/\" dc:title=\"Here\"/></rdf:RDF>";
+        let wrapped = format!("<x:xmpmeta xmlns:x=\"adobe:ns:meta/\">{rdf}</x:xmpmeta>");
+        for packet in [rdf, &wrapped] {
+            for at in [0, (1 << 20) - 5, (1 << 20) - packet.len() / 2, (1 << 20) + 3, 5 << 20] {
+                let bytes = [vec![b' '; at], packet.as_bytes().to_vec(), vec![0; 2 << 20]].concat();
+                assert_eq!(read(&bytes).get("dc:title").map(String::as_str), Some("Here"), "{at}");
+            }
+        }
+        // A packet within a packet is one.
+        assert_eq!(packets(wrapped.as_bytes()).count(), 1);
+    }
 
     #[test]
     fn reads_attributes_elements_and_arrays() {

@@ -118,6 +118,7 @@ fn rewrite(content: Content, source: BlobRef, properties: &PropertyNames) -> Res
         (&properties.exif, &after.extracted.exif),
         (&properties.xmp, &after.extracted.xmp),
         (&properties.iptc, &after.extracted.iptc),
+        (&properties.tags, &after.extracted.tags),
     ]
     .into_iter()
     .flat_map(|(names, found)| names.iter().filter(|name| found.contains_key(*name)))

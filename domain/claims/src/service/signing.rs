@@ -12,7 +12,7 @@ use crate::{
     digest::{BlobDigest, digest_of},
     engine::{self, PlannedAssertion, PlannedIngredient},
     governance::{Alongside, Attested},
-    media::{self, Media},
+    media::Media,
     rules, thumbnail,
 };
 use bytes::Bytes;
@@ -198,7 +198,7 @@ impl Manifests {
                 }
                 let file = Uploaded { content, blob: draft.source.clone(), file_name: None, declared_type: None };
                 let inspected = inspect(&file, "file")?;
-                let planned = planned(&draft.ingredients, contents.into_iter());
+                let planned = planned(&draft.ingredients, contents.into_iter())?;
                 let said = Said { title: &draft.title, definition: &definition, attested: assertion };
                 sign_now(&this.deps, said, &file, &inspected, planned, identity, thumbnails)
             })
@@ -232,12 +232,14 @@ impl Manifests {
     }
 }
 
-pub(super) fn planned(records: &[IngredientRecord], contents: impl Iterator<Item = Content>) -> Vec<PlannedIngredient> {
-    let each = |(record, content): (&IngredientRecord, Content)| PlannedIngredient {
-        title: record.title.clone(),
-        media: media::by_mime(&record.media_type),
-        relationship: record.relationship,
-        content: Some(content),
+pub(super) fn planned(records: &[IngredientRecord], contents: impl Iterator<Item = Content>) -> Result<Vec<PlannedIngredient>> {
+    let each = |(record, content): (&IngredientRecord, Content)| {
+        Ok(PlannedIngredient {
+            title: record.title.clone(),
+            media: engine::sniff(&content)?,
+            relationship: record.relationship,
+            content: Some(content),
+        })
     };
     records.iter().zip(contents).map(each).collect()
 }

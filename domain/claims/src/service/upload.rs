@@ -75,10 +75,8 @@ pub(super) fn inspect(file: &Uploaded, field: &str) -> Result<Inspected> {
         return Err(Error::unprocessable_field("EMPTY_FILE", field, "the file is empty"));
     }
     let mut source = engine::open(&file.content)?;
-    let mut head = vec![0; media::SNIFF_LEN.min(file.blob.size as usize)];
-    std::io::Read::read_exact(&mut source, &mut head).context("cannot read an upload")?;
-    let media = media::sniff(&head);
-    rules::check_promise(media, file.file_name.as_deref(), file.declared_type.as_deref())?;
+    let media = media::recognise(&mut source).context("cannot read an upload")?;
+    rules::check_promise(media, field, file.file_name.as_deref(), file.declared_type.as_deref())?;
     structure::check_complete(media, &mut source)
         .map_err(|e| Error::unprocessable_field("CONTENT_TRUNCATED", field, e.to_string()))?;
     guard::check(media, &mut source).map_err(|e| Error::unprocessable_field("CONTENT_REFUSED", field, e.to_string()))?;
@@ -88,22 +86,31 @@ pub(super) fn inspect(file: &Uploaded, field: &str) -> Result<Inspected> {
         // The engine would take it for an archive of its own.
         return Err(Error::unprocessable_field("CONTENT_REFUSED", field, "a bare manifest store is not content"));
     }
-    let has_manifest = match media.embedding {
-        Embedding::Embedded(format) => {
-            match c2pa::jumbf_io::load_jumbf_from_stream(format, &mut engine::open(&file.content)?) {
-                Ok(store) => {
-                    // What we would not verify must not reach the engine as an ingredient either.
-                    ManifestStore::parse(&store)
-                        .map_err(|e| Error::unprocessable_field("CONTENT_REFUSED", field, e.to_string()))?;
-                    true
-                }
-                Err(_) => false,
-            }
-        }
-        Embedding::Sidecar => false,
-    };
+    let has_manifest = has_manifest(media, file).map_err(|e| match e {
+        Unreadable::Content(reason) => Error::unprocessable_field("CONTENT_REFUSED", field, reason),
+        Unreadable::Fault(fault) => fault,
+    })?;
     extracted.has_manifest = has_manifest;
     Ok(Inspected { media, extracted, has_manifest })
+}
+
+/// Why it is not known whether content has a manifest.
+enum Unreadable {
+    Content(String),
+    Fault(Error),
+}
+
+/// Whether content has a manifest. One that cannot be read, or one of several, is not none: signed as if there were none, the content
+/// would lose its provenance, and might keep what stops every validator.
+fn has_manifest(media: Media, file: &Uploaded) -> std::result::Result<bool, Unreadable> {
+    let Embedding::Embedded(format) = media.embedding else { return Ok(false) };
+    let mut source = engine::open(&file.content).map_err(Unreadable::Fault)?;
+    match c2pa::jumbf_io::load_jumbf_from_stream(format, &mut source) {
+        // What we would not verify must not reach the engine as an ingredient either.
+        Ok(store) => ManifestStore::parse(&store).map(|_| true).map_err(|e| Unreadable::Content(e.to_string())),
+        Err(c2pa::Error::JumbfNotFound | c2pa::Error::UnsupportedType) => Ok(false),
+        Err(error) => Err(Unreadable::Content(format!("whether the file has a manifest cannot be read: {error}"))),
+    }
 }
 
 impl Manifests {
@@ -236,7 +243,7 @@ impl Manifests {
         rules::plan_actions(&new.definition, inspected.has_manifest, &relationships)?;
         let signed = match identity {
             Some(identity) => {
-                let planned = planned(&ingredients, new.ingredients.iter_mut().map(|i| share(&mut i.file.content)));
+                let planned = planned(&ingredients, new.ingredients.iter_mut().map(|i| share(&mut i.file.content)))?;
                 let title = title_of(&new);
                 let said = Said { title: &title, definition: &new.definition, attested: None };
                 Some(sign_now(&self.deps, said, &new.file, &inspected, planned, identity, with_thumbnail)?)

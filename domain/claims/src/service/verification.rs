@@ -19,7 +19,7 @@ use omt_kernel::{
     retry,
 };
 use sha2::{Digest, Sha256};
-use std::{io::Read, sync::Arc};
+use std::sync::Arc;
 
 /// What to verify.
 #[derive(Debug)]
@@ -48,14 +48,6 @@ pub struct Examined {
     pub report: VerificationReport,
     /// The C2PA crJSON of all its manifests, where they are readable.
     pub crjson: Option<serde_json::Value>,
-}
-
-/// What content is, by its beginning.
-fn sniff(content: &Content) -> Result<Media> {
-    let mut head = Vec::new();
-    let source = engine::open(content)?;
-    source.take(media::SNIFF_LEN as u64).read_to_end(&mut head).context("cannot read an upload")?;
-    Ok(media::sniff(&head))
 }
 
 /// Content and everything the result depends on.
@@ -124,7 +116,7 @@ impl Manifests {
         let Uploaded { content, blob, .. } = file;
         let size = blob.size;
         let look = move || {
-            let media = sniff(&content)?;
+            let media = engine::sniff(&content)?;
             guard::check(media, &mut engine::open(&content)?)
                 .map_err(|e| Error::unprocessable_field("CONTENT_REFUSED", "file", e.to_string()))?;
             let extracted = metadata::extract(media, size, &mut engine::open(&content)?);
@@ -178,7 +170,7 @@ impl Manifests {
             let bytes: Vec<Bytes> = chunks.try_collect().await?;
             Some(bytes.concat().into())
         };
-        let media = Some(media::by_mime(&record.media_type));
+        let media = Some(media::recorded(&record.media_type, signed.embedded));
         self.judge(actor, Subject { content, blob: signed.asset.clone(), media, sidecar }, detail).await
     }
 
@@ -217,7 +209,7 @@ impl Manifests {
     fn verify_now(&self, subject: &Subject, post_quantum: PqRequirement, detail: bool) -> Result<Verification> {
         let media = match subject.media {
             Some(media) => media,
-            None => sniff(&subject.content)?,
+            None => engine::sniff(&subject.content)?,
         };
         self.deps.engine.verify(&VerifyRequest {
             content: &subject.content,

@@ -97,7 +97,7 @@ fn from_metadata(finding: &mut Finding, input: &Input<'_>, destinations: &BTreeS
 
 /// The first of these properties that metadata has: where, and what it says.
 fn find<'a>(extracted: &'a Extracted, names: &[&str]) -> Option<(String, &'a str)> {
-    let all = [("xmp", &extracted.xmp), ("iptc", &extracted.iptc), ("exif", &extracted.exif)];
+    let all = [("xmp", &extracted.xmp), ("iptc", &extracted.iptc), ("exif", &extracted.exif), ("tags", &extracted.tags)];
     all.into_iter().find_map(|(source, properties)| {
         let mut found =
             names.iter().filter_map(|name| Some((format!("metadata.{source}.{name}"), properties.get(*name)?.as_str())));

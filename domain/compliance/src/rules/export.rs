@@ -74,7 +74,7 @@ pub(super) fn control(input: &Input<'_>) -> RuleResult {
 /// nowhere.
 fn named_countries(extracted: &Extracted) -> Vec<(String, &'static str)> {
     let mut out = Vec::new();
-    for (source, properties) in [("xmp", &extracted.xmp), ("iptc", &extracted.iptc)] {
+    for (source, properties) in [("xmp", &extracted.xmp), ("iptc", &extracted.iptc), ("tags", &extracted.tags)] {
         for name in COUNTRIES {
             let words = properties.get(name).into_iter().flat_map(|value| value.split(';'));
             let codes: BTreeSet<&'static str> = words.filter_map(countries::code).collect();
@@ -87,10 +87,12 @@ fn named_countries(extracted: &Extracted) -> Vec<(String, &'static str)> {
 /// Where it was made, degrees north and east, as EXIF says and as XMP says: one may have been changed without the other.
 fn positions(extracted: &Extracted) -> Vec<(&'static str, (f64, f64))> {
     let exif = |name: &str, most: f64| rationals(&extracted.exif, name).filter(|degrees| degrees.abs() <= most);
-    let xmp = |name: &str, most: f64| coordinate(extracted.xmp.get(name)?).filter(|degrees| degrees.abs() <= most);
+    let xmp = |of: &Properties, name: &str, most: f64| coordinate(of.get(name)?).filter(|degrees| degrees.abs() <= most);
     let exif = exif(LATITUDE, 90.0).zip(exif(LONGITUDE, 180.0)).map(|place| ("exif", place));
-    let xmp = xmp(LATITUDE, 90.0).zip(xmp(LONGITUDE, 180.0)).map(|place| ("xmp", place));
-    exif.into_iter().chain(xmp).collect()
+    let written = [("xmp", &extracted.xmp), ("tags", &extracted.tags)];
+    let written =
+        written.into_iter().filter_map(|(source, of)| Some((source, (xmp(of, LATITUDE, 90.0)?, xmp(of, LONGITUDE, 180.0)?))));
+    exif.into_iter().chain(written).collect()
 }
 
 /// Degrees from what EXIF has: fractions of degrees, minutes and seconds, as `1/1, 35/2, 0/1`, and the hemisphere in a tag of its
