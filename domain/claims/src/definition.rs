@@ -272,8 +272,21 @@ impl CustomAssertion {
     }
 }
 
-/// What is signed must be within the bounds of our own reader: its nesting, and how many items it has.
+/// Whether every whole number is one that all readers can hold: some know none beyond 64 bits with a sign.
+fn holds_known_numbers(data: &Value) -> bool {
+    match data {
+        Value::Number(number) => !number.is_u64() || number.is_i64(),
+        Value::Array(items) => items.iter().all(holds_known_numbers),
+        Value::Object(members) => members.values().all(holds_known_numbers),
+        _ => true,
+    }
+}
+
+/// What is signed must be within the bounds of readers: its numbers, its nesting, and how many items it has.
 fn check_readable(data: &Value) -> std::result::Result<(), String> {
+    if !holds_known_numbers(data) {
+        return Err("has a whole number above 9223372036854775807".into());
+    }
     let mut cbor = Vec::new();
     ciborium::into_writer(data, &mut cbor).map_err(|e| e.to_string())?;
     crate::jumbf::scan_cbor(&cbor).map_err(|e| e.to_string())
@@ -455,6 +468,8 @@ mod tests {
     #[test]
     fn what_our_own_reader_would_refuse_is_not_signed() {
         let nested = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({ "x": inner }));
+        assert_eq!(code("com.example.number", json!({ "x": [i64::MAX, i64::MIN] })), None);
+        assert_eq!(code("com.example.number", json!({ "x": [i64::MAX as u64 + 1] })), Some("INVALID_ASSERTION"));
         assert_eq!(code("com.example.deep", nested(62)), None);
         assert_eq!(code("com.example.deep", nested(63)), Some("INVALID_ASSERTION"));
         assert_eq!(code("com.example.many", json!({ "x": vec![1; 499_990] })), None);

@@ -82,8 +82,8 @@ impl Facts {
     /// SHA-256 of all that a verdict may depend on: what the record and its newest verification say, and with that the revision and
     /// the trust lists of then.
     pub(crate) fn digest(&self) -> Option<[u8; 32]> {
-        let Self { value, unverified, upload, verification } = self;
-        let written = serde_json::to_vec(&(value, unverified, upload, verification)).ok()?;
+        let Self { value, unverified, upload, claimed, verification } = self;
+        let written = serde_json::to_vec(&(value, unverified, upload, claimed, verification)).ok()?;
         Some(Sha256::digest(written).into())
     }
 

@@ -87,6 +87,7 @@ pub(super) fn segments(out: &mut Vec<u8>, store: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::{BOX, MOST, jpeg, length, segments};
+    use crate::jumbf::write::{BoxType, boxed, superbox};
 
     const TAIL: &[u8] = b"\xff\xda\x00\x02\x01\x02\xff\xd9";
 
@@ -116,18 +117,22 @@ mod tests {
 
     #[test]
     fn segments_are_as_long_as_said_and_read_back() {
-        for body in [0, 1, 5000, MOST - 1, MOST, MOST + 1, 3 * MOST + 7] {
-            let mut store = ((body + BOX) as u32).to_be_bytes().to_vec();
-            store.extend(b"jumb");
-            store.extend((0..body).map(|at| at as u8));
+        let store = |fill: usize| {
+            let mut store = Vec::new();
+            superbox(&mut store, BoxType::Named(*b"c2pa"), "c2pa", None, |out| {
+                boxed(out, b"free", |out| out.extend((0..fill).map(|at| at as u8)));
+            });
+            store
+        };
+        let least = store(0).len() - BOX;
+        for body in [least, 5000, MOST - 1, MOST, MOST + 1, 3 * MOST, 3 * MOST + 7] {
+            let store = store(body - least);
             let mut out = Vec::new();
             segments(&mut out, &store);
             assert_eq!(out.len(), length(store.len()), "{body}");
-            if body > 0 {
-                let asset = [b"\xff\xd8".as_slice(), &out, TAIL].concat();
-                let read = c2pa::jumbf_io::load_jumbf_from_stream("image/jpeg", &mut std::io::Cursor::new(asset)).unwrap();
-                assert!(read == store, "{body}");
-            }
+            let asset = [b"\xff\xd8".as_slice(), &out, TAIL].concat();
+            let read = c2pa::jumbf_io::load_jumbf_from_stream("image/jpeg", &mut std::io::Cursor::new(asset)).unwrap();
+            assert!(read == store, "{body}");
         }
     }
 

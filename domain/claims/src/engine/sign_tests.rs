@@ -100,12 +100,8 @@ fn world() -> World {
 }
 
 fn plan(world: &World) -> SignPlan {
-    let assertion = |label: &str, data: Value, json: bool, created: bool| PlannedAssertion {
-        label: label.into(),
-        data,
-        json,
-        created,
-    };
+    let assertion =
+        |label: &str, data: Value, json: bool, created: bool| PlannedAssertion { label: label.into(), data, json, created };
     SignPlan {
         uuid: Uuid::new_v4(),
         salts: [7; 32],
@@ -127,9 +123,19 @@ fn plan(world: &World) -> SignPlan {
             },
         ],
         assertions: vec![
-            assertion("com.example.note", json!({ "a": [1, -2, 3.25, 1e300, true, null], "n": u64::MAX }), false, false),
+            assertion(
+                "com.example.note",
+                json!({ "a": [1, -2, 3.25, 1e300, true, null], "n": i64::MIN, "m": i64::MAX }),
+                false,
+                false,
+            ),
             assertion("com.example.note", json!({ "second": {} }), false, false),
-            assertion("cawg.training-mining", json!({ "entries": { "cawg.ai_training": { "use": "notAllowed" } } }), false, false),
+            assertion(
+                "cawg.training-mining",
+                json!({ "entries": { "cawg.ai_training": { "use": "notAllowed" } } }),
+                false,
+                false,
+            ),
             assertion(
                 "cawg.metadata",
                 json!({ "@context": { "dc": "http://purl.org/dc/elements/1.1/" }, "dc:title": "x" }),
@@ -176,7 +182,8 @@ fn seen(store: &[u8], content: &[u8]) -> Value {
     object.remove("signature_info");
     let thumbnail = object["thumbnail"].clone();
     let codes = |list: &[c2pa::validation_status::ValidationStatus]| -> Vec<String> {
-        let mut codes: Vec<_> = list.iter().map(|status| format!("{} {}", status.code(), status.url().unwrap_or_default())).collect();
+        let mut codes: Vec<_> =
+            list.iter().map(|status| format!("{} {}", status.code(), status.url().unwrap_or_default())).collect();
         codes.sort();
         codes
     };

@@ -43,13 +43,7 @@ pub(crate) fn boxed(out: &mut Vec<u8>, kind: &[u8; 4], body: impl FnOnce(&mut Ve
 
 /// Appends a superbox: its description, with a salt where the box's hash must not give away what is in it (C2PA 2.2 §8.4.2.3), and
 /// what `body` appends.
-pub(crate) fn superbox(
-    out: &mut Vec<u8>,
-    kind: BoxType,
-    label: &str,
-    salt: Option<&[u8; 16]>,
-    body: impl FnOnce(&mut Vec<u8>),
-) {
+pub(crate) fn superbox(out: &mut Vec<u8>, kind: BoxType, label: &str, salt: Option<&[u8; 16]>, body: impl FnOnce(&mut Vec<u8>)) {
     /// Can be asked for by its label, and has one.
     const REQUESTABLE_WITH_LABEL: u8 = 0x03;
     const PRIVATE: u8 = 0x10;
@@ -78,7 +72,9 @@ mod tests {
         superbox(&mut bytes, BoxType::Named(*b"c2pa"), "c2pa", None, |out| {
             superbox(out, BoxType::Named(*b"c2ma"), "urn:c2pa:1", None, |out| {
                 superbox(out, BoxType::Named(*b"c2as"), "c2pa.assertions", None, |out| {
-                    superbox(out, BoxType::Named(*b"json"), "x.y", Some(&[7; 16]), |out| boxed(out, b"json", |out| out.extend(b"{}")));
+                    superbox(out, BoxType::Named(*b"json"), "x.y", Some(&[7; 16]), |out| {
+                        boxed(out, b"json", |out| out.extend(b"{}"))
+                    });
                 });
             });
         });
