@@ -73,7 +73,7 @@ impl Pace {
         let step = self.step();
         let mut accounts = self.accounts();
         accounts.asked = accounts.asked.wrapping_add(1);
-        if accounts.asked % TIDY == 0 {
+        if accounts.asked.is_multiple_of(TIDY) {
             accounts.of.retain(|_, account| account.back_at > now || account.untold > 0);
         }
         let account = match accounts.of.get_mut(caller) {

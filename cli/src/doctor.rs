@@ -78,7 +78,8 @@ fn data_dir(config: &Config) -> Finding {
     if !dir.is_dir() {
         return Err((format!("{} does not exist; `serve` would create it", dir.display()), mend));
     }
-    let probe = dir.join(".doctor");
+    // Two may look at once.
+    let probe = dir.join(format!(".doctor-{}", std::process::id()));
     let written = std::fs::write(&probe, b"ok").and_then(|()| std::fs::remove_file(&probe));
     written.map(|()| dir.display().to_string()).map_err(|e| (format!("{}: {e}", dir.display()), mend))
 }

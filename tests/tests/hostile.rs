@@ -90,9 +90,12 @@ async fn bombs_have_their_answers() {
          <svg xmlns=\"http://www.w3.org/2000/svg\"><metadata>&k;</metadata></svg>"
     );
     let nested = format!("<svg xmlns=\"http://www.w3.org/2000/svg\">{}{}</svg>", "<g>".repeat(200_000), "</g>".repeat(200_000));
-    let mut frame = b"ID3\x04\0\0\0\0\x01\0TXXX\0\0\0\x10\0\x08".to_vec();
-    frame.resize(10 + 128, 0);
-    frame.extend(fixture("a.mp3"));
+    // A tag of one compressed frame in the place of the file's own.
+    let mut frame = b"ID3\x04\0\0\0\0\0\x1aTXXX\0\0\0\x10\0\x08".to_vec();
+    frame.resize(10 + 0x1a, 0);
+    let sound = fixture("a.mp3");
+    let own = 10 + sound[6..10].iter().fold(0, |n, byte| (n << 7) | usize::from(*byte));
+    frame.extend(&sound[own..]);
     let directory = b"II*\0\x08\0\0\0\0\0\x08\0\0\0".to_vec();
     let boxes: Vec<u8> = std::iter::repeat_n(*b"\0\0\0\x08free", 60_000).flatten().collect();
     // Refused: name, bytes and code.

@@ -365,7 +365,7 @@ mod tests {
         store.put(&tenant, &blob, Content::Memory(Bytes::from_static(b"hello"))).await.unwrap();
         let Content::Stored(file) = store.open(&tenant, &blob).await.unwrap() else { panic!() };
         let path = file.path();
-        fs::write(&path, [0; 5]).unwrap();
+        fs::write(path, [0; 5]).unwrap();
         store.put(&tenant, &blob, Content::Memory(Bytes::from_static(b"hello"))).await.unwrap();
         assert_eq!(fs::read(path).unwrap(), b"hello");
     }

@@ -164,7 +164,8 @@ mod tests {
             );
         };
         let back = one.settle(&[took("a", 20), took("b", 5)]).await.unwrap();
-        (near(back[0], 20), near(back[1], 5));
+        near(back[0], 20);
+        near(back[1], 5);
         let back = other.settle(&[took("a", 10)]).await.unwrap();
         near(back[0], 30);
         assert!(one.settle(&[]).await.unwrap().is_empty());

@@ -327,6 +327,9 @@ async fn take(ticket: Ticket, taker: Data<Taker>) -> std::result::Result<(), Box
     Ok(())
 }
 
+/// How often a file is set up before it is given up.
+const SETUPS: u32 = 20;
+
 async fn sqlite(url: &str) -> Result<SqlitePool> {
     let options = SqliteConnectOptions::from_str(url)
         .map_err(unavailable)?
@@ -338,7 +341,15 @@ async fn sqlite(url: &str) -> Result<SqlitePool> {
     let open = |connections| SqlitePoolOptions::new().max_connections(connections).connect_with(options.clone());
     // On a connection of its own, since it leaves another `synchronous` behind.
     let setting_up = open(1).await.map_err(unavailable)?;
-    SqliteStorage::setup(&setting_up).await.map_err(unavailable)?;
+    // Another process may be setting up the same file: SQLite has no lock for that, and whoever comes second finds it done.
+    let mut tries = 1;
+    while let Err(error) = SqliteStorage::setup(&setting_up).await {
+        if tries == SETUPS {
+            return Err(unavailable(error));
+        }
+        tries += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     setting_up.close().await;
     open(2).await.map_err(unavailable)
 }

@@ -19,8 +19,10 @@ use uuid::Uuid;
 
 const JPEG: &[u8] = include_bytes!("../../../../tests/fixtures/a.jpg");
 
+type Key = (Algorithm, Vec<u8>, Box<dyn SigningKey>);
+
 /// Keys in memory.
-struct Keys(HashMap<String, (Algorithm, Vec<u8>, Box<dyn SigningKey>)>);
+struct Keys(HashMap<String, Key>);
 
 impl KeyStore for Keys {
     fn generate(&self, name: &str, _: Algorithm) -> Result<Vec<u8>, KeyStoreError> {
