@@ -57,7 +57,8 @@ fn technical_facts_of_every_format() {
         for (fact, member) in [
             (width.is_some() && duration.is_none(), "exif:PixelXDimension"),
             (width.is_some() && duration.is_some(), "tiff:ImageWidth"),
-            (duration.is_some(), "\"xmpDM:duration\":{\"xmpDM:scale\":\"1/1000\",\"xmpDM:value\":"),
+            (duration.is_some(), "\"xmpDM:duration\":{"),
+            (duration.is_some(), "\"xmpDM:scale\":\"1/1000\""),
             (duration.is_some() && width.is_some(), "xmpDM:videoCompressor"),
             (duration.is_some() && width.is_none(), "xmpDM:audioCompressor"),
             (sample_rate.is_some(), "xmpDM:audioSampleRate"),
