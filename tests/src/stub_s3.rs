@@ -2,7 +2,7 @@
 //! signatures.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     sync::{
@@ -74,6 +74,8 @@ type Rule = dyn Fn(&Request) -> Option<Answer> + Send + Sync;
 struct State {
     rule: Box<Rule>,
     objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Objects that were there before.
+    old: Mutex<BTreeSet<String>>,
     uploads: Mutex<BTreeMap<String, BTreeMap<u32, Vec<u8>>>>,
     asked: Mutex<Vec<Request>>,
     skew: AtomicI64,
@@ -98,6 +100,7 @@ impl StubS3 {
         let state = Arc::new(State {
             rule: Box::new(rule),
             objects: Mutex::default(),
+            old: Mutex::default(),
             uploads: Mutex::default(),
             asked: Mutex::default(),
             skew: AtomicI64::new(0),
@@ -132,8 +135,9 @@ impl StubS3 {
         lock(&self.state.asked).clone()
     }
 
-    /// Has it hold an object.
+    /// Has it hold an object, for months.
     pub fn put(&self, key: &str, bytes: &[u8]) {
+        lock(&self.state.old).insert(key.to_owned());
         lock(&self.state.objects).insert(key.to_owned(), bytes.to_vec());
     }
 
@@ -252,8 +256,10 @@ fn by_itself(state: &State, request: &Request) -> Answer {
 fn object(state: &State, key: &str, request: &Request) -> Answer {
     let objects = lock(&state.objects);
     let Some(bytes) = objects.get(key) else { return Answer::error(404, "NoSuchKey") };
+    let now = OffsetDateTime::now_utc() + time::Duration::seconds(state.skew.load(Ordering::SeqCst));
+    let modified = if lock(&state.old).contains(key) { "Thu, 01 Jan 2026 00:00:00 GMT".to_owned() } else { http_date(now) };
     let answer = |status, part: &[u8]| {
-        let answer = Answer::new(status, part).with("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT");
+        let answer = Answer::new(status, part).with("Last-Modified", &modified);
         answer.with("Content-Length", &part.len().to_string())
     };
     let range = request.header("range").strip_prefix("bytes=").and_then(|range| range.split_once('-'));

@@ -109,6 +109,8 @@ async fn bombs_have_their_answers() {
         ("a.mp3", frame, "CONTENT_REFUSED"),
         ("a.tiff", directory, "CONTENT_REFUSED"),
         ("a.mp4", [fixture("a.mp4"), boxes].concat(), "CONTENT_REFUSED"),
+        // Who writes entities of their own does not write SVG that we recognise.
+        ("a.svg", laughs.into_bytes(), "MEDIA_TYPE_MISMATCH"),
         ("a.jpg", [b"PK\x03\x04".as_slice(), &[0; 1000]].concat(), "MEDIA_TYPE_MISMATCH"),
     ];
     for (n, (name, bytes, code)) in refused.into_iter().enumerate() {
@@ -131,7 +133,7 @@ async fn bombs_have_their_answers() {
     }
     // Harmless here: nobody expands or unpacks it, and it is signed as it is.
     let still = [fixture("a.jxl"), boxed(b"brob", &[b"Exif".as_slice(), &[0xff; 1000]].concat())].concat();
-    for (name, bytes) in [("a.svg", laughs.into_bytes()), ("a.svg", nested.into_bytes()), ("a.jxl", still)] {
+    for (name, bytes) in [("a.svg", nested.into_bytes()), ("a.jxl", still)] {
         let record = server.signed(name, bytes, &[]).await;
         let report = server.json(&format!("/api/v1/manifests/{}/report", id(&record))).await;
         assert_eq!(report["validation_state"], "trusted", "{name}: {report}");

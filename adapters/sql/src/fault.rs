@@ -2,6 +2,7 @@
 
 use omt_kernel::{Error, Kind, retry::BUSY};
 use sea_orm::{DbErr, RuntimeErr};
+use std::borrow::Cow;
 
 /// What SQLite's extended result codes have in common with their primary one.
 const PRIMARY: u32 = 0xff;
@@ -55,6 +56,10 @@ pub(crate) fn failed(error: DbErr) -> Error {
 
 /// Why there is no connection.
 pub(crate) fn not_reached(error: sqlx::Error) -> Error {
+    let refused = |code: Cow<'_, str>| matches!(refusal(&code), Some(Refusal::ReadOnly | Refusal::Full | Refusal::Rights));
+    if matches!(&error, sqlx::Error::Database(database) if database.code().is_some_and(refused)) {
+        return failed(DbErr::Conn(RuntimeErr::SqlxError(error.into())));
+    }
     let untrusted = matches!(&error, sqlx::Error::Tls(_)) || error.to_string().contains("invalid peer certificate");
     let cause = DbErr::Conn(RuntimeErr::SqlxError(error.into()));
     if untrusted {
