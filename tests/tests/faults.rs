@@ -213,7 +213,7 @@ async fn a_killed_workers_job_is_taken_over() {
             break;
         }
         // The job itself takes a moment besides.
-        assert!(killed.elapsed() < Duration::from_secs(30), "{job}");
+        assert!(killed.elapsed() < Duration::from_secs(60), "{job}");
         if killed.elapsed() > Duration::from_secs(10) {
             assert_eq!(job["attempts"], 2, "nobody took it over: {job}");
         }
