@@ -41,32 +41,44 @@ serve_ours() { # environment...
   wait_for "$url/ready"
   token=$(curl -s "$url/api/v1/auth/login" -H 'content-type: application/json' -d "{\"username\":\"admin\",\"password\":\"$password\"}" | python3 -c 'import json,sys; print(json.load(sys.stdin)["access_token"])')
 }
+# Runs a load and keeps its rate.
+load() { # name of the rate, arguments...
+  local name=$1 line; shift
+  line=$("$bin/omt-bench" load "$@"); echo "$line"
+  printf -v "$name" '%s' "$(sed -n 's/.*: \([0-9]*\)\/s,.*/\1/p' <<< "$line")"
+}
+ratio() { # what, ours, baseline, goal
+  awk -v what="$1" -v ours="$2" -v base="$3" -v goal="$4" 'BEGIN { printf "%s: %.2f%s\n", what, ours / base, goal == "" ? "" : " (goal at least " goal ")" }'
+}
 stop() { kill "$1"; wait "$1" 2>/dev/null || true; }
 
 serve_peer 0
 curl -s -F "file=@$file" "$peer_url/sign" -o "$work/plain.jpg"
-"$bin/omt-bench" load --name "peer sign ES256, no thumbnail, stores nothing" --operation sign --url "$peer_url/sign" --file "$file"
-"$bin/omt-bench" load --name "peer verify ES256" --operation verify --url "$peer_url/verify" --file "$work/plain.jpg"
+load peer_plain --name "peer sign ES256, no thumbnail, stores nothing" --operation sign --url "$peer_url/sign" --file "$file"
+load peer_verify --name "peer verify ES256" --operation verify --url "$peer_url/verify" --file "$work/plain.jpg"
 stop "$peer"
 serve_peer 1
-"$bin/omt-bench" load --name "peer sign ES256, default thumbnail, stores nothing" --operation sign --url "$peer_url/sign" --file "$file"
+load peer_thumb --name "peer sign ES256, default thumbnail, stores nothing" --operation sign --url "$peer_url/sign" --file "$file"
 stop "$peer"
 
 serve_ours
-"$bin/omt-bench" load --name "ours sign hybrid + store durably, thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
+load ours_thumb --name "ours sign hybrid + store durably, thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
 stop "$ours"
 serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false
-"$bin/omt-bench" load --name "ours sign hybrid + store durably, no thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
+load ours_plain --name "ours sign hybrid + store durably, no thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
 id=$(curl -s "$url/api/v1/manifests?limit=1" -H "authorization: Bearer $token" | python3 -c 'import json,sys; print(json.load(sys.stdin)["items"][0]["id"])')
 curl -s "$url/api/v1/manifests/$id/content" -H "authorization: Bearer $token" -o "$work/hybrid.jpg"
-"$bin/omt-bench" load --name "ours verify hybrid, cached" --operation verify --url "$url/api/v1/verify" --file "$work/hybrid.jpg" --bearer "$token"
+load ours_cached --name "ours verify hybrid, cached" --operation verify --url "$url/api/v1/verify" --file "$work/hybrid.jpg" --bearer "$token"
 stop "$ours"
 # A cache of nothing: every verification is computed.
 serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false OMT_LIMITS__RESULT_CACHE_BYTES=0
 id=$(curl -s "$url/api/v1/manifests" -H "authorization: Bearer $token" -F "file=@$file" -F sign=true | python3 -c 'import json,sys; print(json.load(sys.stdin)["id"])')
 curl -s "$url/api/v1/manifests/$id/content" -H "authorization: Bearer $token" -o "$work/hybrid.jpg"
-"$bin/omt-bench" load --name "ours verify hybrid, uncached" --operation verify --url "$url/api/v1/verify" --file "$work/hybrid.jpg" --bearer "$token"
+load ours_verify --name "ours verify hybrid, uncached" --operation verify --url "$url/api/v1/verify" --file "$work/hybrid.jpg" --bearer "$token"
 stop "$ours"
+ratio "signing, ours / peer, both without thumbnail" "$ours_plain" "$peer_plain" 2
+ratio "signing, ours / peer, both with their default thumbnails" "$ours_thumb" "$peer_thumb" 2
+ratio "verifying, ours / peer" "$ours_verify" "$peer_verify" 3
 
 echo; echo "== over HTTP on PostgreSQL, S3 and Redis, the same machine"
 services=${SERVICES:-$cache/services}
@@ -77,13 +89,27 @@ servers=$(mktemp -d)
 # shellcheck source=/dev/null
 . "$servers/env"
 serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false
-"$bin/omt-bench" load --name "embedded, sign + store, no thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
+load embedded --name "embedded, sign + store, no thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
 stop "$ours"
 production=(OMT_TENANT_DEFAULTS__THUMBNAILS=false "OMT_DATABASE__URL=$OMT_TEST_POSTGRES" "OMT_BLOB__URL=$OMT_TEST_S3"
   "OMT_QUEUE__URL=$OMT_TEST_REDIS" "OMT_CACHE__URL=$OMT_TEST_REDIS")
 serve_ours "${production[@]}"
-"$bin/omt-bench" load --name "PostgreSQL + S3 + Redis, sign + store, no thumbnail (goal 70 % of embedded)" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
+load on_services --name "PostgreSQL + S3 + Redis, sign + store, no thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
 stop "$ours"
+ratio "PostgreSQL + S3 + Redis / embedded" "$on_services" "$embedded" 0.7
+
+echo; echo "== memory of a server and a worker over ${UPLOADS:=10000} uploads on PostgreSQL, S3 and Redis"
+resident() { awk -v field="$2" '$1 == field ":" { printf "%d", $2 / 1024 }' "/proc/$1/status"; }
+psql -q "$OMT_TEST_POSTGRES" -c 'CREATE DATABASE memory'
+production+=("OMT_DATABASE__URL=${OMT_TEST_POSTGRES%/*}/memory" OMT_JOBS__IN_PROCESS=never)
+serve_ours "${production[@]}"
+env OMT_DATA_DIR="$data" OMT_LOG__LEVEL=error "${production[@]}" "$bin/openmediatrust" worker > /dev/null & worker=$!
+pids+=("$worker"); sleep 2
+start=("$(resident "$ours" VmRSS)" "$(resident "$worker" VmRSS)")
+load uploads --name "uploads" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique --requests "$UPLOADS"
+echo "server: ${start[0]} MB at the start, peak $(resident "$ours" VmHWM) MB, $(resident "$ours" VmRSS) MB at the end"
+echo "worker: ${start[1]} MB at the start, peak $(resident "$worker" VmHWM) MB, $(resident "$worker" VmRSS) MB at the end"
+stop "$ours"; stop "$worker"
 
 echo; echo "== background jobs that do nothing"
 "$bin/omt-bench" queue --database "sqlite:$work/jobs.db" --queue "sqlite:$work/queue.db" | sed 's/^/SQLite: /'
@@ -114,14 +140,6 @@ echo; echo "== lists of ${MANIFESTS:=1000000} manifests"
 psql -q "$OMT_TEST_POSTGRES" -c 'CREATE DATABASE lists'
 "$bin/omt-bench" lists --database "${OMT_TEST_POSTGRES%/*}/lists" --manifests "$MANIFESTS" | sed 's/^/PostgreSQL: /'
 "$here/../tests/services/services.sh" stop "$servers"
-
-echo; echo "== memory over many uploads"
-resident() { awk -v field="$2" '$1 == field ":" { printf "%d", $2 / 1024 }' "/proc/$1/status"; }
-serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false
-start=$(resident "$ours" VmRSS)
-"$bin/omt-bench" load --name "uploads" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique --seconds 24
-echo "server with its worker: $start MB at the start, peak $(resident "$ours" VmHWM) MB, $(resident "$ours" VmRSS) MB at the end"
-stop "$ours"
 
 echo; echo "== memory"
 serve_ours

@@ -15,8 +15,9 @@ tests/services/services.sh start "$cache" "$work"
 # shellcheck source=/dev/null
 . "$work/env"
 export OMT_TEST_SERVICES=1 OMT_LONG=${OMT_LONG:-1}
+# The whole workspace each time: of one package alone, dependencies would be built anew with other features.
 cargo build --workspace --bins
 for combination in ${OMT_SOAK_COMBINATIONS:-postgres-s3 production}; do
-  OMT_TEST_COMBINATION=$combination cargo test -p omt-tests --test end_to_end -- --nocapture --test-threads 1 \
+  OMT_TEST_COMBINATION=$combination cargo test --workspace --test end_to_end -- --nocapture --test-threads 1 \
     --exact failing_s3::a_failing_s3_loses_nothing faults::replicas_act_once
 done

@@ -43,6 +43,8 @@ use std::{collections::BTreeMap, sync::Arc};
 pub struct Dependency {
     /// Its name in the answer.
     pub name: &'static str,
+    /// Whether requests cannot be served without it.
+    pub needed: bool,
     /// Asks it.
     pub check: Box<dyn Fn() -> futures_util::future::BoxFuture<'static, omt_kernel::Result<()>> + Send + Sync>,
 }
@@ -109,8 +111,8 @@ impl ApiState {
             Box::pin(async move { blobs.check().await }) as futures_util::future::BoxFuture<'static, _>
         };
         vec![
-            Dependency { name: "database", check: Box::new(check_database) },
-            Dependency { name: "blob_store", check: Box::new(check_blobs) },
+            Dependency { name: "database", needed: true, check: Box::new(check_database) },
+            Dependency { name: "blob_store", needed: true, check: Box::new(check_blobs) },
         ]
     }
 }

@@ -33,6 +33,9 @@ pub struct Arguments {
     /// Seconds to measure, after two of warm-up.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
+    /// Requests to send in all, instead of going on for some seconds.
+    #[arg(long)]
+    requests: Option<usize>,
     /// Put a different trailer after the file each time, so that no cache can answer.
     #[arg(long)]
     unique: bool,
@@ -62,10 +65,14 @@ pub async fn run(arguments: Arguments) {
             let (client, body, arguments, counter) = (client.clone(), body.clone(), arguments.clone(), counter.clone());
             tokio::spawn(async move {
                 let (mut times, mut failed) = (Vec::new(), 0usize);
-                while started.elapsed() < end {
+                loop {
+                    let number = counter.fetch_add(1, Ordering::Relaxed);
+                    if arguments.requests.map_or_else(|| started.elapsed() >= end, |all| number >= all) {
+                        break;
+                    }
                     let mut bytes = body.clone();
                     if arguments.unique {
-                        bytes.extend(counter.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+                        bytes.extend(number.to_be_bytes());
                     }
                     let part = multipart::Part::bytes(bytes).file_name("bench.jpg");
                     let mut form = multipart::Form::new().part("file", part);
@@ -103,6 +110,8 @@ pub async fn run(arguments: Arguments) {
         times.extend(some);
         failed += bad;
     }
+    // Those that were under way at the end were begun in time, and count as in the seconds that were asked for.
+    let measured = arguments.requests.map_or(end - warm, |_| started.elapsed().saturating_sub(warm));
     times.sort_by(f64::total_cmp);
     if times.is_empty() {
         println!("{}: every request failed ({failed})", arguments.name);
@@ -111,7 +120,7 @@ pub async fn run(arguments: Arguments) {
     println!(
         "{}: {:.0}/s, p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, {failed} failed",
         arguments.name,
-        times.len() as f64 / arguments.seconds as f64,
+        times.len() as f64 / measured.as_secs_f64(),
         quantile(&times, 0.5),
         quantile(&times, 0.95),
         quantile(&times, 0.99)

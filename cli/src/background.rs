@@ -205,7 +205,7 @@ impl Background {
                 if alive { Ok(()) } else { Err(Error::new(Kind::Unavailable, "JOBS_STOPPED", words)) }
             }) as futures_util::future::BoxFuture<'static, _>
         };
-        Dependency { name: "jobs", check: Box::new(check) }
+        Dependency { name: "jobs", needed: false, check: Box::new(check) }
     }
 
     /// Takes no more jobs and lets those under way end.

@@ -20,6 +20,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     let keys = platform.keys.clone();
     dependencies.push(Dependency {
         name: "key_store",
+        needed: true,
         check: Box::new(move || {
             let keys = keys.clone();
             Box::pin(async move {
@@ -34,6 +35,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     if directory {
         dependencies.push(Dependency {
             name: "directory",
+            needed: true,
             check: Box::new(move || {
                 let access = entry.clone();
                 Box::pin(async move { access.check_directory().await })
@@ -45,10 +47,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
         true => Some(background::start(&config, &platform, &[]).await?),
         false => None,
     };
-    // Requests do not wait for jobs: where Redis carries the tickets and is away, this replica answers all the same.
-    if !config.queue_url().starts_with("redis") {
-        dependencies.extend(background.as_ref().map(background::Background::dependency));
-    }
+    dependencies.extend(background.as_ref().map(background::Background::dependency));
     let state = web::Data::new(ApiState {
         manifests: platform.manifests.clone(),
         jobs: platform.jobs.clone(),

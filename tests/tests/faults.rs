@@ -389,8 +389,15 @@ async fn jobs_wait_for_their_queue() {
     server.signed("a.jpg", fixture("a.jpg"), &[]).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     server.signed("a.png", fixture("a.png"), &[]).await;
+    // It is told, and keeps no request away.
+    let ready = async || {
+        let answer = server.anonymous("GET", "/ready").send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.json::<serde_json::Value>().await.unwrap()
+    };
+    omt_tests::until("the stop of jobs is told", async || ready().await["status"] == "degraded").await;
     let before = done().await;
     let _redis = start();
     until(before + 2, 40).await;
-    assert_eq!(server.anonymous("GET", "/ready").send().await.unwrap().status(), StatusCode::OK);
+    omt_tests::until("all is well again", async || ready().await["status"] == "ready").await;
 }

@@ -313,11 +313,15 @@ impl BlobStore for S3BlobStore {
         if self.head(&key).await?.is_some_and(|head| head.size == blob.size) {
             return Ok(Put::Present);
         }
+        self.put_new(tenant, blob, content).await.map(|()| Put::Written)
+    }
+
+    async fn put_new(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
+        let key = self.key(tenant, blob)?;
         let path = match &content {
             Content::Memory(bytes) => {
                 // The signature of what is in memory covers its SHA-256.
-                self.put_whole(&key, blob, Body::from(bytes.clone())).await?;
-                return Ok(Put::Written);
+                return self.put_whole(&key, blob, Body::from(bytes.clone())).await.map(drop);
             }
             Content::File(temporary) => temporary.path(),
             Content::Stored(file) => file.path(),
@@ -335,7 +339,7 @@ impl BlobStore for S3BlobStore {
         if !confirmed {
             self.read_back(&key, blob).await?;
         }
-        Ok(Put::Written)
+        Ok(())
     }
 
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {

@@ -84,6 +84,9 @@ impl BlobStore for TieredBlobStore {
     async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put> {
         self.hot.put(tenant, blob, content).await
     }
+    async fn put_new(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
+        self.hot.put_new(tenant, blob, content).await
+    }
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream> {
         match self.read_tiers(tenant, blob, range.clone()).await {
             Err(error) => self.rescue(tenant, blob, error).await?.read(tenant, blob, range).await,

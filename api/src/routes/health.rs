@@ -33,7 +33,7 @@ pub struct DependencyState {
 /// Whether requests can be served.
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {
-    /// `ready` or `not_ready`.
+    /// `ready`, `degraded` when only what no request waits for fails, or `not_ready`.
     status: &'static str,
     /// Each dependency.
     dependencies: Vec<DependencyState>,
@@ -45,10 +45,10 @@ pub async fn health(state: web::Data<ApiState>) -> HttpResponse {
     HttpResponse::Ok().json(Health { status: "ok", version: state.version })
 }
 
-/// Readiness: every dependency was asked just now.
-#[utoipa::path(get, path = "/ready", tag = "health", responses((status = 200, body = Readiness), (status = 503, body = Readiness, description = "A dependency fails; it is named")))]
+/// Readiness: every dependency was asked just now. Jobs that stand still are told and keep no request away.
+#[utoipa::path(get, path = "/ready", tag = "health", responses((status = 200, body = Readiness), (status = 503, body = Readiness, description = "A dependency that requests need fails; it is named")))]
 pub async fn ready(state: web::Data<ApiState>) -> HttpResponse {
-    let mut dependencies = Vec::new();
+    let (mut dependencies, mut served) = (Vec::new(), true);
     for dependency in &state.dependencies {
         let answer = tokio::time::timeout(Duration::from_secs(5), (dependency.check)()).await;
         let (status, code, detail) = match answer {
@@ -56,9 +56,13 @@ pub async fn ready(state: web::Data<ApiState>) -> HttpResponse {
             Ok(Err(error)) => ("failed", Some(error.code), Some(error.message)),
             Err(_) => ("failed", Some("TIMEOUT"), Some("no answer within 5 seconds".to_owned())),
         };
+        served &= status == "ok" || !dependency.needed;
         dependencies.push(DependencyState { name: dependency.name, status, code, detail });
     }
-    let ready = dependencies.iter().all(|d| d.status == "ok");
-    let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
-    response.json(Readiness { status: if ready { "ready" } else { "not_ready" }, dependencies })
+    let (mut response, status) = match dependencies.iter().all(|d| d.status == "ok") {
+        true => (HttpResponse::Ok(), "ready"),
+        false if served => (HttpResponse::Ok(), "degraded"),
+        false => (HttpResponse::ServiceUnavailable(), "not_ready"),
+    };
+    response.json(Readiness { status, dependencies })
 }

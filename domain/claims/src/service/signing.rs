@@ -115,19 +115,12 @@ pub(super) fn parts(signed: &Signed, source: &BlobRef, scheme: SignatureScheme, 
     }
 }
 
-/// Stores the signed asset and the manifest store; durable when it returns.
-pub(super) async fn store_signed(stored: &mut Stored, blobs: &dyn BlobStore, tenant: &TenantId, signed: Signed) -> Result<()> {
-    let mut also = Stored::default();
-    let store = also.put(blobs, tenant, &signed.manifest_digest, Content::Memory(signed.manifest_store));
-    match signed.asset {
-        Some((content, blob)) => {
-            let (asset, store) = futures_util::join!(stored.put(blobs, tenant, &blob, content), store);
-            asset.and(store)?;
-        }
-        None => store.await?,
-    }
-    stored.join(also);
-    Ok(())
+/// Stores the signed asset and the manifest store, which no two signings make alike; durable when it returns.
+pub(super) async fn store_signed(blobs: &dyn BlobStore, tenant: &TenantId, signed: Signed) -> Result<()> {
+    let store = blobs.put_new(tenant, &signed.manifest_digest, Content::Memory(signed.manifest_store));
+    let Some((content, blob)) = signed.asset else { return store.await };
+    let (asset, store) = futures_util::join!(blobs.put_new(tenant, &blob, content), store);
+    asset.and(store)
 }
 
 impl Manifests {
@@ -209,15 +202,14 @@ impl Manifests {
         next.state = ManifestState::Signed;
         next.signed = Some(SignedParts { workflow, ..parts(&signed, &record.source, request.scheme, now) });
         next.updated_at = now;
-        let mut stored = Stored::default();
-        store_signed(&mut stored, self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
+        store_signed(self.deps.blobs.as_ref(), &actor.tenant, signed).await?;
         let signing = Signing { settings: &settings, attested: attested.as_ref(), alongside };
         let change = Change {
             action: "manifest.sign",
             event: "manifest.signed",
             old: &record,
             next,
-            stored: Some(&stored),
+            stored: Some(&Stored::default()),
             signing: Some(signing),
         };
         let outcome = self.replace(actor, change, once.as_ref()).await?;

@@ -45,11 +45,6 @@ impl Stored {
         }
         Ok(())
     }
-
-    /// Both together.
-    pub(super) fn join(&mut self, other: Self) {
-        self.present.extend(other.present);
-    }
 }
 
 impl Manifests {

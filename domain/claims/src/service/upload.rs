@@ -196,7 +196,7 @@ impl Manifests {
             stored.put(blobs, tenant, &record.source, new.file.content).await?;
         }
         if let Some(signed) = signed {
-            store_signed(&mut stored, blobs, tenant, signed).await?;
+            store_signed(blobs, tenant, signed).await?;
         }
         let outcome = retry::transaction(self.deps.entropy.as_ref(), async || {
             let unit = self.deps.database.begin().await?;

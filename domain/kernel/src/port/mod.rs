@@ -68,6 +68,11 @@ pub enum Put {
 pub trait BlobStore: Send + Sync {
     /// Stores `content`, whose digest and size the caller has computed. Durable when it returns.
     async fn put(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<Put>;
+    /// Stores content that nobody can have stored before, because it was made just now and holds something random; the store need not
+    /// look whether it is there. Durable when it returns.
+    async fn put_new(&self, tenant: &TenantId, blob: &BlobRef, content: Content) -> Result<()> {
+        self.put(tenant, blob, content).await.map(drop)
+    }
     /// Streams a part of a blob. Fails with [`crate::storage::ARCHIVED`] when it must be restored first.
     async fn read(&self, tenant: &TenantId, blob: &BlobRef, range: Range<u64>) -> Result<ByteStream>;
     /// The blob as something that can be read and sought locally. Fails likewise.
