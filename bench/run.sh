@@ -88,20 +88,25 @@ servers=$(mktemp -d)
 "$here/../tests/services/services.sh" start "$services" "$servers"
 # shellcheck source=/dev/null
 . "$servers/env"
-serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=false
-load embedded --name "embedded, sign + store, no thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
-stop "$ours"
-production=(OMT_TENANT_DEFAULTS__THUMBNAILS=false "OMT_DATABASE__URL=$OMT_TEST_POSTGRES" "OMT_BLOB__URL=$OMT_TEST_S3"
-  "OMT_QUEUE__URL=$OMT_TEST_REDIS" "OMT_CACHE__URL=$OMT_TEST_REDIS")
-serve_ours "${production[@]}"
-load on_services --name "PostgreSQL + S3 + Redis, sign + store, no thumbnail" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
-stop "$ours"
-ratio "PostgreSQL + S3 + Redis / embedded" "$on_services" "$embedded" 0.7
+production=("OMT_DATABASE__URL=$OMT_TEST_POSTGRES" "OMT_BLOB__URL=$OMT_TEST_S3" "OMT_QUEUE__URL=$OMT_TEST_REDIS"
+  "OMT_CACHE__URL=$OMT_TEST_REDIS")
+for thumbnails in true false; do
+  words=$([ $thumbnails = true ] && echo "with the default thumbnails" || echo "without thumbnails")
+  serve_ours OMT_TENANT_DEFAULTS__THUMBNAILS=$thumbnails
+  load embedded --name "embedded, sign + store, $words" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
+  stop "$ours"
+  # A database of its own each time: it goes with the keys in the data directory.
+  psql -q "$OMT_TEST_POSTGRES" -c "CREATE DATABASE thumbnails_$thumbnails"
+  serve_ours "${production[@]}" "OMT_DATABASE__URL=${OMT_TEST_POSTGRES%/*}/thumbnails_$thumbnails" OMT_TENANT_DEFAULTS__THUMBNAILS=$thumbnails
+  load on_services --name "PostgreSQL + S3 + Redis, sign + store, $words" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique
+  stop "$ours"
+  ratio "PostgreSQL + S3 + Redis / embedded, $words" "$on_services" "$embedded" 0.7
+done
 
 echo; echo "== memory of a server and a worker over ${UPLOADS:=10000} uploads on PostgreSQL, S3 and Redis"
 resident() { awk -v field="$2" '$1 == field ":" { printf "%d", $2 / 1024 }' "/proc/$1/status"; }
 psql -q "$OMT_TEST_POSTGRES" -c 'CREATE DATABASE memory'
-production+=("OMT_DATABASE__URL=${OMT_TEST_POSTGRES%/*}/memory" OMT_JOBS__IN_PROCESS=never)
+production+=("OMT_DATABASE__URL=${OMT_TEST_POSTGRES%/*}/memory" OMT_TENANT_DEFAULTS__THUMBNAILS=false OMT_JOBS__IN_PROCESS=never)
 serve_ours "${production[@]}"
 env OMT_DATA_DIR="$data" OMT_LOG__LEVEL=error "${production[@]}" "$bin/openmediatrust" worker > /dev/null & worker=$!
 pids+=("$worker"); sleep 2

@@ -13,6 +13,9 @@ use uuid::Uuid;
 
 /// Up to so many matches are looked up; more are found by looking through the newest.
 const FEW: i64 = 2_000;
+/// Of so many of the newest rows, so many that match make a page soon.
+const NEWEST: i64 = 2_000;
+const OFTEN: i64 = 20;
 /// Trigrams need three characters.
 const SHORTEST: usize = 3;
 
@@ -80,6 +83,18 @@ impl<C: Finish> Unit<C> {
         let by_index = |asked| Expr::cust_with_values("\"manifests\".\"search\" @@ CAST($1 AS tsquery)", [asked]);
         // How often one word stands is in its statistics; how often several do at once is not.
         if matches!(&question.phrases[..], [Phrase { words, .. }] if words.len() == 1) {
+            return Ok(any.add(by_index(asked)));
+        }
+        // What the newest rows say often fills a page soon. Counting it by the index would read every place of frequent words.
+        let newest = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT count(*) AS n FROM (SELECT search FROM manifests ORDER BY id DESC LIMIT $2) AS newest \
+             WHERE search @@ CAST($1 AS tsquery)",
+            [asked.clone().into(), NEWEST.into()],
+        );
+        let row = self.connection.query_one_raw(newest).await.map_err(failed)?;
+        let often: i64 = row.map(|row| row.try_get("", "n")).transpose().map_err(failed)?.unwrap_or(0);
+        if often >= OFTEN {
             return Ok(any.add(by_index(asked)));
         }
         let look = Statement::from_sql_and_values(
