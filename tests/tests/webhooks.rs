@@ -195,6 +195,48 @@ async fn every_step_of_a_workflow_is_told() {
 }
 
 #[tokio::test]
+async fn evidence_and_what_changes_with_it_is_told() {
+    depends_on!(Database, Queue);
+    let server = Server::start_with(HERE).await;
+    let (receiver, url) = Receiver::start(vec![]).await;
+    subscribe(&server, &url, &["compliance.*", "workflow.voided"]).await;
+    let carla = Person::with(&server, "carla", &["creator"]).await;
+    let rosa = Person::with(&server, "rosa", &["reviewer"]).await;
+    let anna = Person::with(&server, "anna", &["approver"]).await;
+    let draft = carla.draft("a.jpg", fixture("a.jpg"), &[("classification", "public")]).await;
+    let checked = json!({ "manifest_id": id(&draft), "policy_name": "public_content" });
+    ok(rosa.post("/api/v1/compliance/check", checked).await, StatusCode::OK).await;
+    let clear = json!({ "manifest_id": id(&draft), "area": "legal", "cleared": true, "reason": "read by counsel Quimby" });
+    let made = ok(anna.post("/api/v1/compliance/clearances", clear).await, StatusCode::CREATED).await;
+    let path = format!("/api/v1/compliance/records/{}", id(&made));
+    assert!(anna.request("DELETE", &path).send().await.unwrap().status().is_success());
+    let event = |name: &str| receiver.events().into_iter().find(|(event, _)| event == name).map(|(_, data)| data);
+    for name in ["compliance.checked", "compliance.evidence_added", "compliance.evidence_withdrawn"] {
+        receiver.wait(name, |r| r.events().iter().any(|(seen, _)| seen == name)).await;
+        let data = event(name).unwrap();
+        assert_eq!(data["manifest_id"], draft["id"], "{name}: {data}");
+        if name != "compliance.checked" {
+            assert_eq!(data["kind"], "clearance", "{name}: {data}");
+        }
+    }
+    // What was decided about content that is another now.
+    let workflow = carla.start(&draft, "default").await;
+    carla.moves(&workflow, "submit", "submitted").await;
+    rosa.moves(&workflow, "review", "in_review").await;
+    anna.moves(&workflow, "approve", "approved").await;
+    let change = carla.request("PATCH", &format!("/api/v1/manifests/{}", id(&draft))).json(&json!({ "title": "another" }));
+    ok(change.send().await.unwrap(), StatusCode::OK).await;
+    receiver.wait("what is void", |r| r.events().iter().any(|(seen, _)| seen == "workflow.voided")).await;
+    assert_eq!(event("workflow.voided").unwrap()["workflow_id"], workflow["workflow_id"]);
+    // Those who had decided hear of it.
+    let told = anna.get("/api/v1/notifications").await;
+    let kinds: Vec<&str> = told["items"].as_array().unwrap().iter().filter_map(|item| item["kind"].as_str()).collect();
+    assert!(kinds.contains(&"workflow.voided"), "{told}");
+    let all: String = receiver.heard().iter().map(|heard| heard.body.clone()).collect();
+    assert!(!all.contains("Quimby") && !all.contains(&anna.id), "reasons and people stay here: {all}");
+}
+
+#[tokio::test]
 async fn what_is_not_taken_is_tried_again_and_what_is_gone_is_left_alone() {
     depends_on!(Database, Queue);
     let server = Server::start_with(HERE).await;
@@ -494,6 +536,12 @@ async fn people_get_mail() {
     assert!(got[0].contains(id(&draft)) && !got[0].contains("Hush"), "{}", got[0]);
     assert!(mail_to(&dir, &at("rita")).is_empty(), "nobody hears of what they do not see");
     assert!(mail_to(&dir, &at("ruth")).is_empty(), "nobody gets mail that they do not want");
+    // Nothing waits any more.
+    let path = format!("/api/v1/workflows/{}/cancel", workflow["workflow_id"].as_str().unwrap());
+    ok(carla.post(&path, json!({ "comments": "not now" })).await, StatusCode::OK).await;
+    omt_tests::until("the end is told", async || mail_to(&dir, &at("rosa")).len() == 2).await;
+    let mails = mail_to(&dir, &at("rosa"));
+    assert_eq!(mails.iter().filter(|mail| mail.contains("A workflow was cancelled")).count(), 1, "{mails:?}");
     // A program has no mailbox.
     let key = server.key("default", &["manifest:read"]).await;
     let answer = server.anonymous("GET", "/api/v1/notifications/settings").bearer_auth(&key).send().await.unwrap();

@@ -95,7 +95,17 @@ impl Pki {
     ) -> Result<Self, PkiError> {
         let current = database.read().await?.certificates().current().await?;
         let current = RwLock::new(current.into_iter().map(|record| (record.role.clone(), record)).collect());
-        let pki = Self { keys, database, clock, entropy, audit, settings, current, leaves: RwLock::default(), renewing: tokio::sync::Mutex::new(()) };
+        let pki = Self {
+            keys,
+            database,
+            clock,
+            entropy,
+            audit,
+            settings,
+            current,
+            leaves: RwLock::default(),
+            renewing: tokio::sync::Mutex::new(()),
+        };
         pki.identity(SignatureScheme::DEFAULT).await?;
         Ok(pki)
     }
