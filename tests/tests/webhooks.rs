@@ -224,7 +224,7 @@ async fn evidence_and_what_changes_with_it_is_told() {
     carla.moves(&workflow, "submit", "submitted").await;
     rosa.moves(&workflow, "review", "in_review").await;
     anna.moves(&workflow, "approve", "approved").await;
-    let change = carla.request("PATCH", &format!("/api/v1/manifests/{}", id(&draft))).json(&json!({ "title": "another" }));
+    let change = server.request("PATCH", &format!("/api/v1/manifests/{}", id(&draft))).json(&json!({ "title": "another" }));
     ok(change.send().await.unwrap(), StatusCode::OK).await;
     receiver.wait("what is void", |r| r.events().iter().any(|(seen, _)| seen == "workflow.voided")).await;
     assert_eq!(event("workflow.voided").unwrap()["workflow_id"], workflow["workflow_id"]);
