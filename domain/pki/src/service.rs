@@ -40,24 +40,12 @@ pub struct SigningIdentity {
     pub counter_public: Vec<u8>,
 }
 
-/// What a leaf's certificate says of its key.
-#[derive(Debug, Clone)]
-struct LeafKey {
-    /// The certificate that says so.
-    certificate: Vec<u8>,
-    /// The public key, raw.
-    public: Vec<u8>,
-    /// SHA-256 of its SubjectPublicKeyInfo.
-    spki_sha256: [u8; 32],
-}
-
-impl LeafKey {
-    fn of(certificate: &[u8]) -> Result<Self, PkiError> {
-        let spki = Certificate::from_der(certificate)?.spki;
-        let (_, public) = omt_crypto::certificate_signature::parse_spki(&spki)?;
-        let spki_sha256 = <sha2::Sha256 as sha2::Digest>::digest(&spki).into();
-        Ok(Self { certificate: certificate.to_vec(), public, spki_sha256 })
-    }
+/// The leaf's public key, raw and as SubjectPublicKeyInfo.
+fn leaf_key(signer: &SignerCertificates) -> Result<(Vec<u8>, Vec<u8>), PkiError> {
+    let leaf = signer.chain.first().ok_or_else(|| PkiError::Malformed("an empty chain".into()))?;
+    let spki = Certificate::from_der(leaf)?.spki;
+    let (_, public) = omt_crypto::certificate_signature::parse_spki(&spki)?;
+    Ok((public, spki))
 }
 
 /// Our certificates, by role. Roles: `classical/root`, `classical/issuer`, `classical/leaf/es256`, `pq/root`, `pq/issuer`,
@@ -70,8 +58,6 @@ pub struct Pki {
     audit: Arc<AuditTrail>,
     settings: PkiSettings,
     current: RwLock<HashMap<String, CertificateRecord>>,
-    /// The leaves that were used last: each signing asks for their keys.
-    leaves: RwLock<HashMap<Algorithm, LeafKey>>,
     /// One renewal at a time in this process.
     renewing: tokio::sync::Mutex<()>,
 }
@@ -95,17 +81,7 @@ impl Pki {
     ) -> Result<Self, PkiError> {
         let current = database.read().await?.certificates().current().await?;
         let current = RwLock::new(current.into_iter().map(|record| (record.role.clone(), record)).collect());
-        let pki = Self {
-            keys,
-            database,
-            clock,
-            entropy,
-            audit,
-            settings,
-            current,
-            leaves: RwLock::default(),
-            renewing: tokio::sync::Mutex::new(()),
-        };
+        let pki = Self { keys, database, clock, entropy, audit, settings, current, renewing: tokio::sync::Mutex::new(()) };
         pki.identity(SignatureScheme::DEFAULT).await?;
         Ok(pki)
     }
@@ -113,27 +89,16 @@ impl Pki {
     /// The identity to sign with under `scheme`, made or renewed first where needed.
     pub async fn identity(&self, scheme: SignatureScheme) -> Result<SigningIdentity, PkiError> {
         let (claim, claim_key) = self.signer(scheme.claim_algorithm()).await?;
-        let claim_public = self.leaf_key(&claim)?.public;
+        let claim_public = leaf_key(&claim)?.0;
         let (counter, counter_public, counter_spki_sha256) = match scheme.countersignature_algorithm() {
             Some(algorithm) => {
                 let signer = self.signer(algorithm).await?;
-                let key = self.leaf_key(&signer.0)?;
-                (Some(signer), key.public, Some(key.spki_sha256))
+                let (public, spki) = leaf_key(&signer.0)?;
+                (Some(signer), public, Some(<sha2::Sha256 as sha2::Digest>::digest(&spki).into()))
             }
             None => (None, Vec::new(), None),
         };
         Ok(SigningIdentity { scheme, claim, claim_key, counter, counter_spki_sha256, claim_public, counter_public })
-    }
-
-    fn leaf_key(&self, signer: &SignerCertificates) -> Result<LeafKey, PkiError> {
-        let leaf = signer.chain.first().ok_or_else(|| PkiError::Malformed("an empty chain".into()))?;
-        let known = self.leaves.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&signer.algorithm).cloned();
-        if let Some(known) = known.filter(|known| known.certificate == *leaf) {
-            return Ok(known);
-        }
-        let key = LeafKey::of(leaf)?;
-        self.leaves.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(signer.algorithm, key.clone());
-        Ok(key)
     }
 
     /// The root certificates of one hierarchy as PEM.
