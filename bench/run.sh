@@ -48,7 +48,7 @@ load() { # name of the rate, arguments...
   printf -v "$name" '%s' "$(sed -n 's/.*: \([0-9]*\)\/s,.*/\1/p' <<< "$line")"
 }
 ratio() { # what, ours, baseline, goal
-  awk -v what="$1" -v ours="$2" -v base="$3" -v goal="$4" 'BEGIN { printf "%s: %.2f%s\n", what, ours / base, goal == "" ? "" : " (goal at least " goal ")" }'
+  awk -v what="$1" -v ours="$2" -v base="$3" -v goal="$4" 'BEGIN { printf "%s: %.2f (goal at least %s)\n", what, ours / base, goal }'
 }
 stop() { kill "$1"; wait "$1" 2>/dev/null || true; }
 

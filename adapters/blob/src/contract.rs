@@ -49,6 +49,12 @@ async fn suite(store: &dyn BlobStock) {
     store.check().await.unwrap();
     let (a, b) = (TenantId::parse("a").unwrap(), TenantId::parse("b").unwrap());
 
+    // What nobody can have stored before is there as if it had been put the other way.
+    let new = fresh(300_000);
+    store.put_new(&a, &blob(&new), Content::Memory(new.clone().into())).await.unwrap();
+    assert_eq!(all(store, &a, &blob(&new), 0..300_000).await, new);
+    assert_eq!(store.put(&a, &blob(&new), Content::Memory(new.into())).await.unwrap(), Put::Present);
+
     // Put, twice; read whole, in parts and not at all.
     let bytes = fresh(700_000);
     let name = blob(&bytes);
