@@ -17,7 +17,7 @@ use omt_kernel::{Error, ManifestId, error::Context as _};
 use omt_policy::{Answer, Findings, Policy, Shown, Verified, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -84,7 +84,7 @@ impl From<Version> for PolicyBody {
             created_by: found.created_by,
             in_force: None,
             shadow_findings: None,
-            policy: found.policy,
+            policy: Arc::unwrap_or_clone(found.policy),
         }
     }
 }

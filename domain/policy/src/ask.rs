@@ -48,8 +48,8 @@ impl Kept {
         }
     }
 
-    fn find(&self, key: &Key, policy: &Policy) -> Option<Arc<Compiled>> {
-        self.compiled.get(key).filter(|found| found.policy == *policy)
+    fn find(&self, key: &Key, policy: &Arc<Policy>) -> Option<Arc<Compiled>> {
+        self.compiled.get(key).filter(|found| Arc::ptr_eq(&found.policy, policy) || found.policy == *policy)
     }
 
     /// A version to be asked.
@@ -63,7 +63,7 @@ impl Kept {
 /// A version that is to be asked, and what was compiled of it before.
 pub(crate) struct Ask {
     key: Key,
-    policy: Policy,
+    policy: Arc<Policy>,
     found: Option<Arc<Compiled>>,
     kept: Kept,
 }
@@ -165,8 +165,8 @@ mod tests {
 
     fn ask(kept: &Kept, expression: &str) -> Ask {
         let rules = json!([{ "name": "r", "rule_type": "custom_function", "severity": "error", "custom_function": expression }]);
-        let policy = serde_json::from_value(json!({ "name": "p", "rules": rules })).unwrap();
-        let version = Version { policy, version: 1, built_in: false, removed: false, created_by: None };
+        let policy: Policy = serde_json::from_value(json!({ "name": "p", "rules": rules })).unwrap();
+        let version = Version { policy: policy.into(), version: 1, built_in: false, removed: false, created_by: None };
         kept.ask(&TenantId::default_tenant(), version)
     }
 
@@ -233,7 +233,7 @@ mod tests {
         assert!(ask(&kept, expression).said(&unverified).1.is_none());
         assert!(ask(&kept, "true").said(&about("A")).1.is_none());
         let mut shadow = ask(&kept, expression);
-        shadow.policy.shadow = true;
+        Arc::make_mut(&mut shadow.policy).shadow = true;
         assert!(ask(&kept, expression).said(&about("A")).1.is_some() && kept.find(shadow.key(), &shadow.policy).is_none());
     }
 
@@ -242,7 +242,7 @@ mod tests {
         let (desk, kept) = (Arc::new(Desk::start(1, 1, LONG).unwrap()), Kept::new());
         let busy = occupied(&desk, Duration::from_millis(300)).await;
         let mut plain = ask(&kept, "true");
-        plain.policy.rules.clear();
+        Arc::make_mut(&mut plain.policy).rules.clear();
         assert!(desk.judge(plain, &facts(), Instant::now()).await.unwrap().passed);
         busy.await.unwrap().unwrap();
     }

@@ -171,7 +171,7 @@ mod tests {
 
     fn compiled(expression: &str) -> Compiled {
         let rules = json!([{ "name": "r", "rule_type": "custom_function", "severity": "error", "custom_function": expression }]);
-        Compiled::new(serde_json::from_value(json!({ "name": "p", "rules": rules })).unwrap(), 1)
+        Compiled::new(serde_json::from_value::<Policy>(json!({ "name": "p", "rules": rules })).unwrap(), 1)
     }
 
     fn facts(signature: Value, unverified: bool) -> Facts {

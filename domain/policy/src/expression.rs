@@ -1,18 +1,18 @@
 //! CEL expressions: compiled once, checked against what a manifest has, bounded in what they can cost before they run, and in time
 //! while they run.
 
-use crate::{check::Check, cost, model::Unsaid, schema, types};
+use crate::{check::Check, cost, json, model::Unsaid, schema, types};
 use cel::{
     Context, Env, Program, Value,
     common::{
         ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue},
-        types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString},
+        types::{CelBool, CelNull},
         value::{CowVal, Val},
     },
     context::VariableResolver,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     panic::catch_unwind,
     sync::{
         Arc, LazyLock,
@@ -132,11 +132,11 @@ pub fn is_true(expression: &Expression, context: &Context<'_, '_>, deadline: &De
     }
 }
 
-/// These members of the facts as CEL sees them; texts are not copied. An expression that names another cannot be said.
+/// These members of the facts as CEL sees them. An expression that names another cannot be said.
 pub fn context<'v>(facts: &'v serde_json::Value, roots: &BTreeSet<&'static str>, deadline: &'v Deadline) -> Context<'v, 'v> {
     let mut context = Context::with_env(ENVIRONMENT.clone());
     for root in roots.iter().copied() {
-        context.add_variable_as_val(root, facts.get(root).map_or_else(|| Box::new(CelNull) as Box<dyn Val>, convert));
+        context.add_variable_as_val(root, facts.get(root).map_or_else(|| Box::new(CelNull) as Box<dyn Val>, json::convert));
     }
     context.set_variable_resolver(deadline);
     context
@@ -241,24 +241,6 @@ fn name(node: &IdedExpr, names: &mut BTreeMap<String, bool>) {
     }
 }
 
-/// JSON as CEL; whole numbers are always signed, so that they compare with literals.
-fn convert(value: &serde_json::Value) -> Box<dyn Val + '_> {
-    match value {
-        serde_json::Value::Null => Box::new(CelNull),
-        serde_json::Value::Bool(truth) => Box::new(CelBool::from(*truth)),
-        serde_json::Value::Number(number) => match number.as_i64() {
-            Some(whole) => Box::new(CelInt::from(whole)),
-            None => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
-        },
-        serde_json::Value::String(text) => Box::new(CelString::from(text.as_str())),
-        serde_json::Value::Array(items) => Box::new(CelList::from(items.iter().map(convert).collect::<Vec<_>>())),
-        serde_json::Value::Object(map) => {
-            let members = map.iter().map(|(name, value)| (CelMapKey::from(name.as_str()), convert(value)));
-            Box::new(CelMap::from(members.collect::<HashMap<_, _>>()))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,6 +269,16 @@ mod tests {
         assert_eq!(run("signature == null"), Ok(true));
         assert_eq!(run("assertions['a.b'].n.all(x, x in [1, 2, 3])"), Ok(true));
         assert_eq!(run("manifest.title.matches('^[A-Z]$')"), Ok(true));
+        for source in [
+            "[1, 2, 3] == assertions['a.b'].n && assertions['a.b'].n == [1, 2, 3] && assertions['a.b'].n in [[1, 2, 3]]",
+            "assertions['a.b'].n + [4] == [1, 2, 3, 4] && [0] + assertions['a.b'].n == [0, 1, 2, 3]",
+            "assertions['a.b'] == {'n': [1, 2, 3]} && {'n': [1, 2, 3]} == assertions['a.b'] && assertions != metadata",
+            "assertions.map(label, assertions[label])[0].n[2] == 3 && assertions.all(label, assertions[label].n.size() == 3)",
+            "has(assertions.x) == false && type(assertions) == type({}) && type(ingredients) == type([]) && size(metadata) == 0",
+            "[assertions, metadata].filter(m, 'a.b' in m)[0]['a.b'].n[1] == 2",
+        ] {
+            assert_eq!(run(source), Ok(true), "{source}");
+        }
         assert!(run("manifest.title").unwrap_err().contains("not a truth value"));
         assert!(run("assertions['x'].n").is_err());
     }
@@ -336,7 +328,7 @@ mod tests {
             ("manifest.title.contains(7)", "takes a text"),
             ("size(manifest.size) == 1", "which has no size"),
             ("manifest.title.starts == 1", "which has no members"),
-            ("signature.timestamp.when == ''", "has no when; it has time, trusted"),
+            ("signature.timestamp.when == ''", "has no when; it has time, trusted, authority"),
             ("signature.timestamp == 5", "compares an object with a number"),
             ("metadata['dc:title'] > 3", "does not order"),
             ("manifest.title in 'Poster'", "in looks in"),

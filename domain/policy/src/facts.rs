@@ -16,6 +16,7 @@ use omt_kernel::{
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use std::sync::OnceLock;
 
 /// The longest text that a policy sees.
 const MAX_TEXT: usize = 4_096;
@@ -62,39 +63,44 @@ impl<'a> From<Option<&'a VerificationRecord>> for Verified<'a> {
 /// What a policy decides from, and where it is from.
 pub struct Facts {
     /// The facts.
-    pub value: Value,
+    pub(crate) value: Value,
     /// It is signed, and nobody says whether the signature holds.
-    pub unverified: bool,
+    pub(crate) unverified: bool,
     /// Content that is not stored here.
     upload: bool,
     /// Assertions are those that the claim has, and not what it will say.
     claimed: bool,
     /// The verification that speaks for the signature.
     verification: String,
+    /// Computed when it is asked for, after which nothing of this changes.
+    digest: OnceLock<Option<[u8; 32]>>,
 }
 
 impl Facts {
     /// Facts as they are given, of something stored whose signature was verified.
     pub fn new(value: Value) -> Self {
-        Self { value, unverified: false, upload: false, claimed: false, verification: "verification".to_owned() }
+        Self {
+            value,
+            unverified: false,
+            upload: false,
+            claimed: false,
+            verification: "verification".to_owned(),
+            digest: OnceLock::new(),
+        }
     }
 
     /// SHA-256 of all that a verdict may depend on: what the record and its newest verification say, and with that the revision and
     /// the trust lists of then.
     pub(crate) fn digest(&self) -> Option<[u8; 32]> {
-        let Self { value, unverified, upload, claimed, verification } = self;
-        let written = serde_json::to_vec(&(value, unverified, upload, claimed, verification)).ok()?;
-        Some(Sha256::digest(written).into())
+        let Self { value, unverified, upload, claimed, verification, digest } = self;
+        let write = || serde_json::to_vec(&(value, unverified, upload, claimed, verification)).ok();
+        *digest.get_or_init(|| write().map(|written| Sha256::digest(written).into()))
     }
 
     /// What a path leads to, whose word it is (`record`, `definition`, `claim`, `workflow`, `content`, or a verification's), and the
     /// label of the assertion that it leads into.
-    pub fn look(&self, path: &str) -> (Option<&Value>, String, Option<String>) {
-        let steps = steps(path).unwrap_or_default();
-        let member = |n: usize| match steps.get(n) {
-            Some(Step::Member(name)) => *name,
-            _ => "",
-        };
+    pub fn look<'p>(&self, path: &'p Path) -> (Option<&Value>, &str, Option<&'p str>) {
+        let member = |n: usize| path.member(n).unwrap_or_default();
         let word = match (member(0), member(1)) {
             ("manifest", "media_type" | "size") | ("metadata", _) => "content",
             ("manifest" | "ingredients", _) if self.upload => "claim",
@@ -107,8 +113,8 @@ impl Facts {
             ("signature", _) => &self.verification,
             _ => "record",
         };
-        let label = (member(0) == "assertions" && steps.len() > 1).then(|| member(1).to_owned());
-        (follow(&self.value, &steps), word.to_owned(), label)
+        let label = (member(0) == "assertions" && path.steps.len() > 1).then(|| member(1));
+        (path.follow(&self.value), word, label)
     }
 }
 
@@ -178,7 +184,7 @@ pub fn of(record: &ManifestRecord, verified: Verified<'_>) -> Result<Facts> {
         "signature": signature,
     });
     let unverified = record.signed.is_some() && verified.is_none();
-    Ok(Facts { value, unverified, upload: false, claimed: is_claimed, verification })
+    Ok(Facts { value, unverified, upload: false, claimed: is_claimed, verification, digest: OnceLock::new() })
 }
 
 /// The assertions that a claim will have, as far as that is known before it is signed.
@@ -261,7 +267,14 @@ pub fn of_upload(examined: &Examined) -> Result<Facts> {
         // Of a manifest that does not hold, too: it is no draft.
         "signature": examined.report.manifest_present.then(|| signature(Some(&report))),
     });
-    Ok(Facts { value, unverified: false, upload: true, claimed: true, verification: "verification".to_owned() })
+    Ok(Facts {
+        value,
+        unverified: false,
+        upload: true,
+        claimed: true,
+        verification: "verification".to_owned(),
+        digest: OnceLock::new(),
+    })
 }
 
 /// Adds an assertion under its label; one more of the same under that label's next instance, as a claim has it (C2PA 2.2 §6.4).
@@ -321,13 +334,54 @@ pub fn for_expressions(facts: &Value) -> Option<&Value> {
 }
 
 /// A step of a path.
-enum Step<'a> {
-    Member(&'a str),
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Member(String),
     Index(usize),
 }
 
-/// Splits `a.b[0]["c.d"]`.
-fn steps(path: &str) -> Result<Vec<Step<'_>>, String> {
+/// A way into facts, such as `a.b[0]["c.d"]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// As it is written.
+    pub text: String,
+    steps: Vec<Step>,
+}
+
+impl Path {
+    /// Reads one. What is no path leads to where it begins.
+    pub fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), steps: steps(text).unwrap_or_default() }
+    }
+
+    /// The name of a step, where it is a member's.
+    fn member(&self, n: usize) -> Option<&str> {
+        match self.steps.get(n)? {
+            Step::Member(name) => Some(name),
+            Step::Index(_) => None,
+        }
+    }
+
+    /// What it leads to.
+    pub fn follow<'a>(&self, value: &'a Value) -> Option<&'a Value> {
+        self.steps.iter().try_fold(value, |value, step| match step {
+            Step::Member(name) => value.get(name),
+            Step::Index(index) => value.get(index),
+        })
+    }
+
+    /// Whether it leads to what only a verification says of a signature. `whole`: more of what is there than whether it is null.
+    pub fn needs_verification(&self, whole: bool) -> bool {
+        match self.steps.as_slice() {
+            [Step::Member(root)] => root == "signature" && whole,
+            [Step::Member(root), Step::Member(name), ..] => root == "signature" && schema::VERIFIED.contains(&name.as_str()),
+            _ => false,
+        }
+    }
+}
+
+/// Splits a path.
+fn steps(path: &str) -> Result<Vec<Step>, String> {
     let (mut out, mut rest) = (Vec::new(), path);
     if path.is_empty() || path.len() > 512 {
         return Err("must have 1 to 512 bytes".into());
@@ -341,10 +395,10 @@ fn steps(path: &str) -> Result<Vec<Step<'_>>, String> {
 }
 
 /// The next step of a path, and what comes after it.
-fn next_step(rest: &str, is_first: bool) -> Result<(Step<'_>, &str), String> {
+fn next_step(rest: &str, is_first: bool) -> Result<(Step, &str), String> {
     if let Some(after) = rest.strip_prefix("[\"") {
         let (name, after) = after.split_once("\"]").ok_or("a quoted member does not end")?;
-        return Ok((Step::Member(name), after));
+        return Ok((Step::Member(name.to_owned()), after));
     }
     if let Some(after) = rest.strip_prefix('[') {
         let (index, after) = after.split_once(']').ok_or("an index does not end")?;
@@ -355,33 +409,29 @@ fn next_step(rest: &str, is_first: bool) -> Result<(Step<'_>, &str), String> {
     if end == 0 {
         return Err("a member has no name".into());
     }
-    Ok((Step::Member(&trimmed[..end]), &trimmed[end..]))
+    Ok((Step::Member(trimmed[..end].to_owned()), &trimmed[end..]))
 }
 
 /// The label of the assertion that a path leads into, and the path within it, which is empty where it leads to all of it.
-pub fn into_assertion(path: &str) -> Option<(&str, &str)> {
-    let (Step::Member("assertions"), rest) = next_step(path, true).ok()? else { return None };
+pub fn into_assertion(path: &str) -> Option<(String, &str)> {
+    let (Step::Member(root), rest) = next_step(path, true).ok()? else { return None };
     let (Step::Member(label), rest) = next_step(rest, false).ok()? else { return None };
-    Some((label, rest.strip_prefix('.').unwrap_or(rest)))
+    (root == "assertions").then(|| (label, rest.strip_prefix('.').unwrap_or(rest)))
 }
 
 /// Refuses a path that leads nowhere.
 pub fn check_path(path: &str, within_assertion: bool) -> Result<(), String> {
-    let steps = steps(path)?;
+    let path = Path { steps: steps(path)?, text: path.to_owned() };
     if within_assertion {
         return Ok(());
     }
-    let member = |n: usize| match steps.get(n) {
-        Some(Step::Member(name)) => Some(*name),
-        _ => None,
-    };
     let known = |members: &[(&str, Type)], name: &str| match members.iter().any(|(known, _)| *known == name) {
         true => Ok(()),
         false => Err(format!("{name} is not one of {}", schema::names(members))),
     };
-    let root = member(0).ok_or("begins with an index")?;
+    let root = path.member(0).ok_or("begins with an index")?;
     known(&schema::ROOTS, root)?;
-    match (schema::root(root), member(1)) {
+    match (schema::root(root), path.member(1)) {
         (Some(Type::Members(members)), Some(name)) => known(members, name),
         _ => Ok(()),
     }
@@ -395,32 +445,6 @@ pub fn assertion_path(label: &str) -> String {
 /// A path within what another leads to.
 pub fn join(whole: &str, part: &str) -> String {
     if part.is_empty() || part.starts_with('[') { format!("{whole}{part}") } else { format!("{whole}.{part}") }
-}
-
-/// Whether a path leads to what only a verification says of a signature.
-pub fn needs_verification(path: &str, whole: bool) -> bool {
-    match steps(path).unwrap_or_default().as_slice() {
-        [Step::Member(root)] => *root == "signature" && whole,
-        [Step::Member(root), Step::Member(name), ..] => *root == "signature" && schema::VERIFIED.contains(name),
-        _ => false,
-    }
-}
-
-/// What a path leads to; all of it, where the path is empty.
-pub fn within<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    if path.is_empty() { Some(value) } else { at(value, path) }
-}
-
-/// What a path leads to.
-pub fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    follow(value, &steps(path).ok()?)
-}
-
-fn follow<'a>(value: &'a Value, steps: &[Step<'_>]) -> Option<&'a Value> {
-    steps.iter().try_fold(value, |value, step| match step {
-        Step::Member(name) => value.get(*name),
-        Step::Index(index) => value.get(index),
-    })
 }
 
 #[cfg(test)]

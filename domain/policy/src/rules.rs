@@ -1,72 +1,114 @@
 //! What rules say of facts. Nothing else counts but the deadline.
 
+mod sight;
+
 use crate::{
     expression::{self, Deadline, Expression},
-    facts::{self, Facts},
+    facts::{self, Facts, Path},
     model::{Evidence, Policy, Rule, RuleType, RuleVerdict, Severity, Unsaid, Verdict},
 };
 use cel::Context;
 use omt_kernel::manifest::Classification;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    ops::Deref,
-};
+use sight::{Place, Sight, shorten, show};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Evidence that one expression shows at most.
 const MAX_EVIDENCE: usize = 16;
 
-/// A policy whose expressions are compiled.
+/// A policy, read once: its expressions are compiled, and what is the same in every verdict is written.
 pub struct Compiled {
     /// It.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Its version.
     pub version: u32,
-    expressions: BTreeMap<String, Result<Expression, String>>,
-    /// What of the facts they name.
+    /// What each of its rules looks at, in their order.
+    asks: Vec<Ask>,
+    places: Vec<Path>,
+    classification: Place,
+    department: Path,
+    /// What of the facts the expressions name.
     roots: BTreeSet<&'static str>,
     /// SHA-256 of the policy and its version; none of a policy that cannot be written.
     digest: Option<[u8; 32]>,
+}
+
+/// What a rule looks at, and what it wants to see there.
+struct Ask {
+    look: Look,
+    location: String,
+    expected: String,
+}
+
+/// Where a rule looks.
+enum Look {
+    /// Among the assertions, for those of a label.
+    Assertion(String),
+    /// At a place.
+    Field(Place),
+    /// Within each assertion of a label or of what came for it; nobody knows which of several a reader takes.
+    Within(String, Path),
+    /// Within each assertion of exactly a label, which is what the place says.
+    Instances(String, Path, Place),
+    /// At the classification.
+    Classification,
+    /// Where an expression does; the reason, where it cannot be read.
+    Expression(Result<Named, String>),
+}
+
+/// An expression, and what it names.
+struct Named {
+    expression: Expression,
+    /// The first of them.
+    places: Vec<Place>,
+    /// Whether it depends on what a verification says of the signature.
+    of_verification: bool,
 }
 
 /// What was found of a rule.
 struct Found {
     passed: bool,
     reason: Option<Unsaid>,
-    location: String,
-    expected: String,
     actual: String,
     evidence: Vec<Evidence>,
 }
 
-/// The facts, and what rules have shown of them: many look at the same place.
-struct Sight<'a> {
-    facts: &'a Facts,
-    shown: RefCell<BTreeMap<String, Evidence>>,
-}
+impl Found {
+    /// What is so, where it can be said.
+    fn said(passed: bool, actual: String, evidence: Vec<Evidence>) -> Self {
+        Self { passed, reason: None, actual, evidence }
+    }
 
-impl Deref for Sight<'_> {
-    type Target = Facts;
+    /// What cannot be said is not passed.
+    fn unsaid(reason: Unsaid, words: &str, evidence: Vec<Evidence>) -> Self {
+        let actual = format!("cannot be said: {}", words.chars().take(200).collect::<String>());
+        Self { passed: false, reason: Some(reason), actual, evidence }
+    }
 
-    fn deref(&self) -> &Facts {
-        self.facts
+    fn not_verified(evidence: Vec<Evidence>) -> Self {
+        Self::unsaid(Unsaid::NotVerified, "the signature was not verified", evidence)
     }
 }
 
+/// Where the classification is.
+const CLASSIFICATION: &str = "manifest.classification";
+
 impl Compiled {
     /// Compiles its expressions.
-    pub fn new(policy: Policy, version: u32) -> Self {
-        let own = |rule: &Rule| Some((rule.name.clone(), rule.custom_function.clone()?));
-        let (names, sources): (Vec<_>, Vec<_>) = policy.rules.iter().filter_map(own).unzip();
-        let expressions = match sources.is_empty() {
-            true => BTreeMap::new(),
-            false => names.into_iter().zip(expression::compile_all(sources)).collect(),
-        };
-        let roots = expressions.values().flatten().flat_map(Expression::roots).collect();
-        let digest = serde_json::to_vec(&(&policy, version)).ok().map(|written| Sha256::digest(written).into());
-        Self { policy, version, expressions, roots, digest }
+    pub fn new(policy: impl Into<Arc<Policy>>, version: u32) -> Self {
+        let policy = policy.into();
+        let is_expression = |rule: &&Rule| rule.rule_type == RuleType::CustomFunction;
+        let sources: Vec<String> =
+            policy.rules.iter().filter(is_expression).map(|rule| rule.custom_function.clone().unwrap_or_default()).collect();
+        let mut compiled = if sources.is_empty() { Vec::new() } else { expression::compile_all(sources) }.into_iter();
+        let mut places = Vec::new();
+        let classification = Place::of(&mut places, CLASSIFICATION);
+        let asks: Vec<Ask> = policy.rules.iter().map(|rule| ask(rule, &mut compiled, &mut places)).collect();
+        let roots = asks.iter().filter_map(Ask::expression).flat_map(|named| named.expression.roots()).collect();
+        let digest = serde_json::to_vec(&(policy.as_ref(), version)).ok().map(|written| Sha256::digest(written).into());
+        let department = Path::new("manifest.department");
+        Self { policy, version, asks, places, classification, department, roots, digest }
     }
 
     /// By what a verdict of it on these facts is found again: everything that it depends on. None where that cannot be written.
@@ -74,94 +116,115 @@ impl Compiled {
         Some(Sha256::new().chain_update(self.digest?).chain_update(facts.digest()?).finalize().into())
     }
 
-    /// Whether there is anything in it that takes time.
-    pub fn has_expressions(&self) -> bool {
-        !self.expressions.is_empty()
-    }
-
     /// What it says. Expressions that have not ended by the deadline cannot be said.
     pub fn evaluate(&self, facts: &Facts, deadline: &Deadline) -> Verdict {
-        let text = |path| facts::at(&facts.value, path).and_then(Value::as_str);
-        let classification: Option<Classification> = text("manifest.classification").and_then(|c| c.parse().ok());
-        let department = self.policy.department.is_none() || self.policy.department.as_deref() == text("manifest.department");
+        let sight = Sight::new(facts, &self.places);
+        let text = |found: Option<&Value>| found.and_then(Value::as_str).map(str::to_owned);
+        let classification: Option<Classification> = text(sight.at(self.classification)).and_then(|c| c.parse().ok());
+        let department = self.policy.department.is_none() || self.policy.department == text(self.department.follow(&facts.value));
         let class = self.policy.classification_level.is_none() || self.policy.classification_level == classification;
         let applies = department && class;
-        let visible = if applies && self.has_expressions() { facts::for_expressions(&facts.value) } else { None };
+        let expressions = applies && self.asks.iter().any(|ask| ask.expression().is_some());
+        let visible = if expressions { facts::for_expressions(&facts.value) } else { None };
         let context = visible.map(|visible| expression::context(visible, &self.roots, deadline));
-        let enabled = self.policy.rules.iter().filter(|rule| applies && rule.enabled);
-        let sight = Sight { facts, shown: RefCell::default() };
-        let rules: Vec<RuleVerdict> = enabled.map(|rule| self.rule(rule, &sight, context.as_ref(), deadline)).collect();
+        let enabled = self.policy.rules.iter().zip(&self.asks).filter(|(rule, _)| applies && rule.enabled);
+        let verdict = |(rule, ask): (&Rule, &Ask)| {
+            let Found { passed, reason, actual, evidence } = self.found(rule, ask, &sight, context.as_ref(), deadline);
+            let (rule, severity, location, expected) =
+                (rule.name.clone(), rule.severity, ask.location.clone(), ask.expected.clone());
+            RuleVerdict { rule, severity, passed, reason, location, expected, actual, evidence }
+        };
+        let rules: Vec<RuleVerdict> = enabled.map(verdict).collect();
         let passed = rules.iter().all(|rule| rule.passed || rule.severity < Severity::Error);
         Verdict { policy: self.policy.name.clone(), version: self.version, applies, passed, shadow: self.policy.shadow, rules }
     }
 
-    fn rule(&self, rule: &Rule, facts: &Sight<'_>, context: Option<&Context<'_, '_>>, deadline: &Deadline) -> RuleVerdict {
-        let found = match rule.rule_type {
-            RuleType::RequiredAssertion | RuleType::ForbiddenAssertion => assertion(rule, facts),
-            RuleType::RequiredField | RuleType::ValueConstraint => field(rule, facts),
-            RuleType::ClassificationConstraint => {
-                let found = facts::at(&facts.value, "manifest.classification").cloned().unwrap_or_default();
-                let levels = rule.classification_levels.clone().unwrap_or_default();
-                let names: Vec<&str> = levels.iter().map(|level| level.as_str()).collect();
-                Found {
-                    passed: found.as_str().is_some_and(|found| names.contains(&found)),
-                    reason: None,
-                    location: "manifest.classification".to_owned(),
-                    expected: format!("one of {}", names.join(", ")),
-                    actual: show(Some(&found)),
-                    evidence: vec![seen(facts, "manifest.classification")],
+    fn found(&self, rule: &Rule, ask: &Ask, sight: &Sight<'_>, context: Option<&Context<'_, '_>>, deadline: &Deadline) -> Found {
+        match &ask.look {
+            Look::Assertion(wanted) => assertion(rule, wanted, sight),
+            Look::Classification => {
+                let (found, evidence) = (sight.at(self.classification), sight.seen(self.classification));
+                let name = found.and_then(Value::as_str);
+                let levels = rule.classification_levels.iter().flatten();
+                let passed = name.is_some_and(|name| levels.map(|level| level.as_str()).any(|level| level == name));
+                Found::said(passed, found.map_or_else(|| "null".to_owned(), |_| evidence.found.clone()), vec![evidence.clone()])
+            }
+            Look::Field(place) => {
+                let one = Seen { found: sight.at(*place), evidence: sight.seen(*place).clone() };
+                if sight.facts.unverified && self.places[place.0].needs_verification(false) {
+                    return Found::not_verified(vec![one.evidence]);
+                }
+                field(rule, vec![one])
+            }
+            Look::Within(wanted, path) => {
+                let all = within(sight, path, |label| meets(label, wanted));
+                field(rule, if all.is_empty() { vec![Seen { found: None, evidence: sight.labels() }] } else { all })
+            }
+            Look::Instances(wanted, path, place) => {
+                let all = within(sight, path, |label| label == wanted || facts::without_instance(label) == wanted);
+                let nowhere = || vec![Seen { found: None, evidence: sight.seen(*place).clone() }];
+                field(rule, if all.is_empty() { nowhere() } else { all })
+            }
+            Look::Expression(Err(reason)) => Found::unsaid(Unsaid::ExpressionFailed, reason, Vec::new()),
+            Look::Expression(Ok(named)) => {
+                let evidence = named.places.iter().map(|place| sight.seen(*place).clone()).collect();
+                if sight.facts.unverified && named.of_verification {
+                    return Found::not_verified(evidence);
+                }
+                match context.map(|context| expression::is_true(&named.expression, context, deadline)) {
+                    Some(Ok(result)) => Found::said(result, result.to_string(), evidence),
+                    Some(Err((reason, words))) => Found::unsaid(reason, &words, evidence),
+                    None => {
+                        let words = "the manifest says more than an expression may look at";
+                        Found::unsaid(Unsaid::TooMuchToLookAt, words, evidence)
+                    }
                 }
             }
-            RuleType::CustomFunction => self.expression(rule, facts, context, deadline),
-        };
-        let Found { passed, reason, location, expected, actual, evidence } = found;
-        RuleVerdict { rule: rule.name.clone(), severity: rule.severity, passed, reason, location, expected, actual, evidence }
-    }
-
-    fn expression(&self, rule: &Rule, facts: &Sight<'_>, context: Option<&Context<'_, '_>>, deadline: &Deadline) -> Found {
-        let compiled = self.expressions.get(&rule.name);
-        let names = compiled.and_then(|compiled| compiled.as_ref().ok()).map(|compiled| &compiled.names);
-        let unverified = |(path, whole): (&String, &bool)| facts.unverified && facts::needs_verification(path, *whole);
-        let result = match (compiled, context) {
-            (Some(Ok(compiled)), _) if compiled.names.iter().any(unverified) => Err(not_verified()),
-            (Some(Ok(compiled)), Some(context)) => expression::is_true(compiled, context, deadline),
-            (Some(Err(reason)), _) => Err((Unsaid::ExpressionFailed, reason.clone())),
-            _ => Err((Unsaid::TooMuchToLookAt, "the manifest says more than an expression may look at".to_owned())),
-        };
-        let (passed, reason, actual) = match result {
-            Ok(result) => (result, None, result.to_string()),
-            // What cannot be said is not passed.
-            Err((reason, words)) => (false, Some(reason), unsaid(&words)),
-        };
-        let evidence = names.into_iter().flatten().take(MAX_EVIDENCE).map(|(path, _)| seen(facts, path)).collect();
-        let expected = rule.custom_function.clone().unwrap_or_default();
-        Found { passed, reason, location: "custom_function".to_owned(), expected, actual, evidence }
+        }
     }
 }
 
-fn not_verified() -> (Unsaid, String) {
-    (Unsaid::NotVerified, "the signature was not verified".to_owned())
-}
-
-fn unsaid(reason: &str) -> String {
-    format!("cannot be said: {}", reason.chars().take(200).collect::<String>())
-}
-
-/// What is at a place of the facts, and whose word it is. Of an assertion, which one.
-fn seen(facts: &Sight<'_>, path: &str) -> Evidence {
-    if let Some(shown) = facts.shown.borrow().get(path) {
-        return shown.clone();
+impl Ask {
+    fn expression(&self) -> Option<&Named> {
+        if let Look::Expression(Ok(named)) = &self.look { Some(named) } else { None }
     }
-    let (found, source, label) = facts.look(path);
-    let index = label.as_ref().and_then(|label| assertions(facts).position(|(known, _)| known == label));
-    let shown = Evidence { place: path.to_owned(), source, label: label.filter(|_| index.is_some()), index, found: show(found) };
-    facts.shown.borrow_mut().insert(path.to_owned(), shown.clone());
-    shown
 }
 
-/// The assertions, in their order.
-fn assertions(facts: &Facts) -> impl Iterator<Item = (&String, &Value)> {
-    facts.value.get("assertions").and_then(Value::as_object).into_iter().flatten()
+/// What a rule asks. Expressions come in the order of their rules; `places` are those that the rules before look at.
+fn ask(rule: &Rule, compiled: &mut impl Iterator<Item = Result<Expression, String>>, places: &mut Vec<Path>) -> Ask {
+    let label = rule.assertion_label.as_deref();
+    match rule.rule_type {
+        RuleType::RequiredAssertion | RuleType::ForbiddenAssertion => {
+            let wanted = label.unwrap_or_default();
+            let not = if rule.rule_type == RuleType::RequiredAssertion { "" } else { "not " };
+            let (location, expected) = (format!("assertions.{wanted}"), format!("{wanted} is {not}there"));
+            Ask { look: Look::Assertion(wanted.to_owned()), location, expected }
+        }
+        RuleType::RequiredField | RuleType::ValueConstraint => {
+            let path = rule.field_path.as_deref().unwrap_or_default();
+            let location = label.map_or_else(|| path.to_owned(), |wanted| format!("assertions.{wanted}.{path}"));
+            let look = match (label, facts::into_assertion(path)) {
+                (Some(wanted), _) => Look::Within(wanted.to_owned(), Path::new(path)),
+                (None, Some((wanted, rest))) => Look::Instances(wanted, Path::new(rest), Place::of(places, path)),
+                (None, None) => Look::Field(Place::of(places, path)),
+            };
+            Ask { look, location, expected: constraint(rule) }
+        }
+        RuleType::ClassificationConstraint => {
+            let levels = rule.classification_levels.iter().flatten().map(|level| level.as_str());
+            let expected = format!("one of {}", levels.collect::<Vec<_>>().join(", "));
+            Ask { look: Look::Classification, location: CLASSIFICATION.to_owned(), expected }
+        }
+        RuleType::CustomFunction => {
+            let named = compiled.next().unwrap_or_else(|| Err("cannot be read".to_owned())).map(|expression| {
+                let of_verification = expression.names.iter().any(|(path, whole)| Path::new(path).needs_verification(*whole));
+                let named = expression.names.keys().take(MAX_EVIDENCE).map(|path| Place::of(places, path)).collect();
+                Named { expression, places: named, of_verification }
+            });
+            let expected = rule.custom_function.clone().unwrap_or_default();
+            Ask { look: Look::Expression(named), location: "custom_function".to_owned(), expected }
+        }
+    }
 }
 
 /// The assertion that `cawg.metadata` came for, and that rules name still.
@@ -179,82 +242,49 @@ fn meets(label: &str, wanted: &str) -> bool {
     is_of(label, wanted) || (wanted == CREATIVE_WORK && is_of(label, "cawg.metadata"))
 }
 
-fn assertion(rule: &Rule, facts: &Sight<'_>) -> Found {
-    let wanted = rule.assertion_label.as_deref().unwrap_or_default();
+fn assertion(rule: &Rule, wanted: &str, sight: &Sight<'_>) -> Found {
     let required = rule.rule_type == RuleType::RequiredAssertion;
     let fits = |label: &str| if required { meets(label, wanted) } else { is_of(label, wanted) };
-    let found: Vec<&str> = assertions(facts).map(|(label, _)| label.as_str()).filter(|label| fits(label)).collect();
-    let each = found.iter().take(MAX_EVIDENCE).map(|label| seen(facts, &facts::assertion_path(label)));
-    Found {
-        passed: found.is_empty() != required,
-        reason: None,
-        location: format!("assertions.{wanted}"),
-        expected: if required { format!("{wanted} is there") } else { format!("{wanted} is not there") },
-        actual: if found.is_empty() { "not there".to_owned() } else { shorten(format!("{} is there", found.join(", "))) },
-        evidence: if found.is_empty() { vec![labels(facts)] } else { each.collect() },
+    let found: Vec<usize> = (0..sight.assertions.len()).filter(|n| fits(sight.assertions[*n].0)).collect();
+    let passed = found.is_empty() != required;
+    if found.is_empty() {
+        return Found::said(passed, "not there".to_owned(), vec![sight.labels()]);
     }
+    let labels: Vec<&str> = found.iter().map(|n| sight.assertions[*n].0).collect();
+    let evidence = found.iter().take(MAX_EVIDENCE).map(|n| sight.assertion(*n).clone()).collect();
+    Found::said(passed, shorten(format!("{} is there", labels.join(", "))), evidence)
 }
 
-/// Which assertions there are, for who looked for another.
-fn labels(facts: &Sight<'_>) -> Evidence {
-    let labels: Vec<&str> = assertions(facts).map(|(label, _)| label.as_str()).collect();
-    Evidence { found: shorten(labels.join(", ")), ..seen(facts, "assertions") }
-}
-
-/// One place where a rule about a field looks.
-struct Look<'a> {
+/// One place where a rule about a field looked.
+struct Seen<'a> {
     found: Option<&'a Value>,
     evidence: Evidence,
 }
 
-/// Every place where a rule about a field looks: in each assertion of the label that it names, beside it or in its path, for nobody
-/// knows which of several a reader takes.
-fn looks<'a>(rule: &Rule, path: &str, facts: &'a Sight<'_>) -> Vec<Look<'a>> {
-    let look = |(label, data): (&String, &'a Value), path: &str| {
-        let (evidence, found) = (seen(facts, &facts::assertion_path(label)), facts::within(data, path));
-        Look { evidence: Evidence { place: facts::join(&evidence.place, path), found: show(found), ..evidence }, found }
+/// What a path leads to within each assertion whose label fits.
+fn within<'a>(sight: &Sight<'a>, path: &Path, fits: impl Fn(&str) -> bool) -> Vec<Seen<'a>> {
+    let fitting = (0..sight.assertions.len()).filter(|n| fits(sight.assertions[*n].0));
+    let look = |n: usize| {
+        let (evidence, found) = (sight.assertion(n).clone(), path.follow(sight.assertions[n].1));
+        Seen { evidence: Evidence { place: facts::join(&evidence.place, &path.text), found: show(found), ..evidence }, found }
     };
-    let one = |evidence| vec![Look { found: None, evidence }];
-    match (&rule.assertion_label, facts::into_assertion(path)) {
-        (Some(wanted), _) => {
-            let all: Vec<_> = assertions(facts).filter(|(label, _)| meets(label, wanted)).map(|it| look(it, path)).collect();
-            if all.is_empty() { one(labels(facts)) } else { all }
-        }
-        (None, Some((wanted, rest))) => {
-            let same = |label: &str| label == wanted || facts::without_instance(label) == wanted;
-            let all: Vec<_> = assertions(facts).filter(|(label, _)| same(label)).map(|it| look(it, rest)).collect();
-            if all.is_empty() { one(seen(facts, path)) } else { all }
-        }
-        (None, None) => vec![Look { found: facts::at(&facts.value, path), evidence: seen(facts, path) }],
-    }
+    fitting.map(look).collect()
 }
 
-fn field(rule: &Rule, facts: &Sight<'_>) -> Found {
-    let path = rule.field_path.as_deref().unwrap_or_default();
-    let location = match &rule.assertion_label {
-        Some(wanted) => format!("assertions.{wanted}.{path}"),
-        None => path.to_owned(),
-    };
-    let mut looks = looks(rule, path, facts);
-    if facts.unverified && rule.assertion_label.is_none() && facts::needs_verification(path, false) {
-        let (reason, words) = not_verified();
-        let expected = constraint(rule, looks.first().and_then(|look| look.found)).1;
-        let evidence = looks.into_iter().map(|look| look.evidence).collect();
-        return Found { passed: false, reason: Some(reason), location, expected, actual: unsaid(&words), evidence };
-    }
-    // It holds wherever the field is, and the field is somewhere.
+/// It holds wherever the field is, and the field is somewhere.
+fn field(rule: &Rule, mut looks: Vec<Seen<'_>>) -> Found {
     let nowhere = looks.iter().all(|look| look.found.is_none());
-    let broken = looks.iter().position(|look| (nowhere || look.found.is_some()) && !constraint(rule, look.found).0);
-    let passed = broken.is_none();
+    let broken = looks.iter().position(|look| (nowhere || look.found.is_some()) && !holds(rule, look.found));
     // What decided comes first.
     let decided = broken.or_else(|| looks.iter().position(|look| look.found.is_some())).unwrap_or_default();
     if decided > 0 {
         looks.swap(0, decided);
     }
-    let found = looks.first().and_then(|look| look.found);
-    let (expected, actual) = (constraint(rule, found).1, show(found));
-    let evidence = looks.into_iter().take(MAX_EVIDENCE).map(|look| look.evidence).collect();
-    Found { passed, reason: None, location, expected, actual, evidence }
+    let actual = match looks.first() {
+        Some(look) if look.found.is_some() => look.evidence.found.clone(),
+        _ => show(None),
+    };
+    Found::said(broken.is_none(), actual, looks.into_iter().take(MAX_EVIDENCE).map(|look| look.evidence).collect())
 }
 
 /// Whether two values are the same. Numbers are compared as such: 1 is 1.0.
@@ -269,81 +299,40 @@ fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// Whether a field is as a rule wants it, and how that is.
-fn constraint(rule: &Rule, found: Option<&Value>) -> (bool, String) {
+/// How a rule wants a field, in words.
+fn constraint(rule: &Rule) -> String {
     if rule.rule_type == RuleType::RequiredField {
-        let empty = match found {
-            None | Some(Value::Null) => true,
-            Some(Value::String(text)) => text.trim().is_empty(),
-            Some(Value::Array(items)) => items.is_empty(),
-            Some(Value::Object(map)) => map.is_empty(),
-            Some(_) => false,
+        return "there, and not empty".to_owned();
+    }
+    let one = rule.required_value.iter().map(|value| show(Some(value)));
+    let several = |values: &Vec<Value>| format!("one of {}", values.iter().map(|v| show(Some(v))).collect::<Vec<_>>().join(", "));
+    let several = rule.allowed_values.iter().map(several);
+    let least = rule.min_value.iter().map(|least| format!("at least {least}"));
+    let most = rule.max_value.iter().map(|most| format!("at most {most}"));
+    one.chain(several).chain(least).chain(most).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a field is as a rule wants it.
+fn holds(rule: &Rule, found: Option<&Value>) -> bool {
+    let Some(found) = found.filter(|found| !found.is_null()) else { return false };
+    if rule.rule_type == RuleType::RequiredField {
+        return match found {
+            Value::String(text) => !text.trim().is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+            _ => true,
         };
-        return (!empty, "there, and not empty".to_owned());
     }
-    let mut expected = Vec::new();
-    let mut passed = found.is_some_and(|found| !found.is_null());
-    if let Some(value) = &rule.required_value {
-        expected.push(show(Some(value)));
-        passed &= found.is_some_and(|found| same(found, value));
-    }
-    if let Some(values) = &rule.allowed_values {
-        expected.push(format!("one of {}", values.iter().map(|v| show(Some(v))).collect::<Vec<_>>().join(", ")));
-        passed &= found.is_some_and(|found| values.iter().any(|value| same(found, value)));
-    }
-    let measure = found.and_then(|found| match found {
+    let measure = || match found {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => Some(text.chars().count() as f64),
         Value::Array(items) => Some(items.len() as f64),
         _ => None,
-    });
-    if let Some(least) = rule.min_value {
-        expected.push(format!("at least {least}"));
-        passed &= measure.is_some_and(|n| n >= least);
-    }
-    if let Some(most) = rule.max_value {
-        expected.push(format!("at most {most}"));
-        passed &= measure.is_some_and(|n| n <= most);
-    }
-    (passed, expected.join(", "))
-}
-
-/// The most characters of a value that are shown.
-const SHOWN: usize = 200;
-
-/// A value in words, cut short. What is not shown is not written either: a list may be long.
-fn show(value: Option<&Value>) -> String {
-    let Some(value) = value else { return "not there".to_owned() };
-    let mut head = Head(Vec::new());
-    // It ends with an error when there is enough.
-    let whole = serde_json::to_writer(&mut head, value).is_ok();
-    // The last character may have been cut.
-    let text = String::from_utf8(head.0).unwrap_or_else(|cut| String::from_utf8_lossy(cut.as_bytes()).into_owned());
-    if whole { shorten(text) } else { shorten(text + "…") }
-}
-
-fn shorten(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(SHOWN) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
-/// The beginning of what is written.
-struct Head(Vec<u8>);
-
-impl std::io::Write for Head {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        // Four bytes are one character at the most, and one more shows that there is more.
-        let room = 4 * (SHOWN + 1) - self.0.len();
-        self.0.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
-        if room == 0 { Ok(0) } else { Ok(bytes.len().min(room)) }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    };
+    rule.required_value.as_ref().is_none_or(|value| same(found, value))
+        && rule.allowed_values.as_ref().is_none_or(|values| values.iter().any(|value| same(found, value)))
+        && rule.min_value.is_none_or(|least| measure().is_some_and(|n| n >= least))
+        && rule.max_value.is_none_or(|most| measure().is_some_and(|n| n <= most))
 }
 
 #[cfg(test)]

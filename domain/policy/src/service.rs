@@ -4,6 +4,7 @@ use crate::{
     ask::{Ask, Desk, Kept},
     facts::{self, Facts, Verified},
     model::{Given, Policy, Verdict},
+    remembered::Remembered,
     shadow::{Findings, Watch},
     stand::Said,
 };
@@ -56,7 +57,7 @@ struct Stored {
 #[derive(Debug, Clone)]
 pub struct Version {
     /// What it says.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Its number, from 1.
     pub version: u32,
     /// Every tenant has it.
@@ -117,12 +118,13 @@ pub struct Dependencies {
 /// The use cases.
 pub struct Policies {
     pub(crate) deps: Dependencies,
-    shipped: Vec<Policy>,
+    shipped: Vec<Arc<Policy>>,
     /// Expressions run here, and never on the executor.
     readers: Desk,
     /// Those that guards and the gate before signing ask.
     guards: Desk,
     kept: Kept,
+    remembered: Remembered,
     /// Of a shadow version, which one is in force beside it. Versions never change.
     beside: moka::sync::Cache<(TenantId, String, u32), Option<u32>>,
     watch: Arc<Watch>,
@@ -131,7 +133,7 @@ pub struct Policies {
 fn version_of(record: VersionRecord) -> Result<Version> {
     let stored: Stored = serde_json::from_value(record.data).context("a policy cannot be read")?;
     Ok(Version {
-        policy: stored.policy,
+        policy: stored.policy.into(),
         version: record.version,
         built_in: false,
         removed: stored.removed,
@@ -149,10 +151,11 @@ impl Policies {
         let watch = Arc::new(Watch::start(deps.clock.clone(), deps.telemetry.clone())?);
         Ok(Self {
             deps,
-            shipped: Policy::shipped()?,
+            shipped: Policy::shipped()?.into_iter().map(Arc::new).collect(),
             readers: Desk::start(THREADS, WAITING, PATIENCE)?,
             guards: Desk::start(GUARD_THREADS, GUARDS_WAITING, GUARD_PATIENCE)?,
             kept: Kept::new(),
+            remembered: Remembered::new(),
             beside: moka::sync::Cache::new(BESIDE),
             watch,
         })
@@ -170,7 +173,14 @@ impl Policies {
     }
 
     async fn in_force(&self, unit: &dyn UnitOfWork, tenant: &TenantId, name: &str) -> Result<Version> {
-        let found = self.find(unit, tenant, name, None).await?;
+        let found = match self.remembered.version(unit, tenant, name).await? {
+            Some(known) => known,
+            None => {
+                let found = self.find(unit, tenant, name, None).await?;
+                self.remembered.keep(tenant, &found);
+                found
+            }
+        };
         if found.removed { Err(removed(name)) } else { Ok(found) }
     }
 
@@ -274,14 +284,14 @@ impl Policies {
     /// Takes a policy out of force. Its versions stay.
     pub async fn remove(&self, actor: &Actor, name: &str, expected: Option<i64>) -> Result<()> {
         let found = self.get(actor, name, None).await?;
-        self.write(actor, Given::Removed(found.policy), expected, Some(true)).await.map(drop)
+        self.write(actor, Given::Removed(Arc::unwrap_or_clone(found.policy)), expected, Some(true)).await.map(drop)
     }
 
     /// Puts an earlier version in force again, as a new version: as it was, whatever new policies are checked for since.
     pub async fn roll_back(&self, actor: &Actor, name: &str, version: u32, expected: Option<i64>) -> Result<Version> {
         actor.require(Permission::AdminPolicies)?;
         let found = self.get(actor, name, Some(version)).await?;
-        self.write(actor, Given::Again(found.policy), expected, None).await
+        self.write(actor, Given::Again(Arc::unwrap_or_clone(found.policy)), expected, None).await
     }
 
     /// Writes a version. `there` says whether the policy must be in force already: 409 where it must not and is, 404 where it must
@@ -334,24 +344,26 @@ impl Policies {
     pub async fn evaluate(&self, actor: &Actor, manifest: ManifestId, name: &str, verified: Verified<'_>) -> Result<Answer> {
         actor.require(Permission::ManifestRead)?;
         let read = self.deps.database.read().await?;
-        let found = read.manifests().get(&actor.tenant, manifest).await?;
-        let record = found.filter(|record| actor.reach.sees(record)).ok_or_else(|| Error::not_found("manifest"))?;
-        let force = self.force(read.as_ref(), &actor.tenant, name).await?;
-        let facts = facts::of(&record, verified)?;
+        let subject = self.remembered.subject(read.as_ref(), &actor.tenant, manifest);
+        let (subject, force) = tokio::join!(subject, self.force(read.as_ref(), &actor.tenant, name));
+        let subject = subject?.filter(|subject| actor.reach.sees(&subject.record)).ok_or_else(|| Error::not_found("manifest"))?;
+        let facts = match verified {
+            Verified::No => subject.facts.clone(),
+            verified => Arc::new(facts::of(&subject.record, verified)?),
+        };
         // Nothing is held while expressions run.
         drop(read);
-        self.answer(&actor.tenant, force, facts).await
+        self.answer(&actor.tenant, force?, facts).await
     }
 
     /// What a policy says of content that is not stored here.
     pub async fn evaluate_upload(&self, actor: &Actor, name: &str, examined: &Examined) -> Result<Answer> {
         actor.require(Permission::ManifestRead)?;
         let force = self.force(self.deps.database.read().await?.as_ref(), &actor.tenant, name).await?;
-        self.answer(&actor.tenant, force, facts::of_upload(examined)?).await
+        self.answer(&actor.tenant, force, Arc::new(facts::of_upload(examined)?)).await
     }
 
-    async fn answer(&self, tenant: &TenantId, force: Force, facts: Facts) -> Result<Answer> {
-        let facts = Arc::new(facts);
+    async fn answer(&self, tenant: &TenantId, force: Force, facts: Arc<Facts>) -> Result<Answer> {
         let missing = || Error::internal("a policy has no version");
         let (newest, beside) = match force.shadow {
             Some(shadow) => (shadow, force.enforced),

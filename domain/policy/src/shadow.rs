@@ -189,7 +189,8 @@ mod tests {
         });
         begins.await.unwrap();
         for _ in 0..WAITING + 3 {
-            let version = Version { policy: policy.clone(), version: 2, built_in: false, removed: false, created_by: None };
+            let version =
+                Version { policy: policy.clone().into(), version: 2, built_in: false, removed: false, created_by: None };
             let facts = Arc::new(Facts::new(json!({ "manifest": { "title": "A" } })));
             watch.look(kept.ask(&tenant, version), ManifestId(uuid::Uuid::nil()), facts);
         }

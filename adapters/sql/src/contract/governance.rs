@@ -154,12 +154,15 @@ pub(super) async fn versions_are_in_order(database: Arc<SqlDatabase>) {
         let newest = get(None).await.unwrap();
         assert_eq!((newest.version, &newest.data["kind"]), (10, &json!(kind.words())));
         assert_eq!(get(Some(9)).await.unwrap().version, 9);
+        let number = async |tenant, name| unit.documents().newest(kind, &tenant, name).await.unwrap();
+        let other = TenantId::parse("other").unwrap();
+        assert_eq!(number(tenant(), "default").await, Some(10));
+        assert_eq!((number(tenant(), "another").await, number(other.clone(), "default").await), (None, None));
         assert_eq!(get(Some(3)).await, None);
         let all = unit.documents().list(kind, &tenant()).await.unwrap();
         assert_eq!(all, [newest]);
         let every = unit.documents().versions(kind, &tenant(), "default").await.unwrap();
         assert_eq!(every.iter().map(|d| d.version).collect::<Vec<_>>(), [10, 9, 2]);
-        let other = TenantId::parse("other").unwrap();
         assert_eq!(unit.documents().list(kind, &other).await.unwrap(), []);
     }
 }

@@ -105,6 +105,19 @@ macro_rules! table {
                 let found = query.order_by_desc($entity::Column::Version).limit(most).all(&unit.connection).await;
                 Ok(found.map_err(failed)?.into_iter().map(row).collect())
             }
+
+            pub(super) async fn newest<C: Finish>(unit: &Unit<C>, tenant: &TenantId, name: String) -> Result<Option<i32>> {
+                $entity::Entity::find()
+                    .select_only()
+                    .column($entity::Column::Version)
+                    .filter($entity::Column::Tenant.eq(tenant.as_str()))
+                    .filter($entity::Column::Name.eq(name))
+                    .order_by_desc($entity::Column::Version)
+                    .into_tuple()
+                    .one(&unit.connection)
+                    .await
+                    .map_err(failed)
+            }
         }
     };
 }
@@ -148,6 +161,15 @@ impl<C: Finish> DocumentRepository for Unit<C> {
         version: Option<u32>,
     ) -> Result<Option<VersionRecord>> {
         Ok(self.rows(kind, tenant, Some(name), version, Some(1)).await?.pop())
+    }
+
+    async fn newest(&self, kind: DocumentKind, tenant: &TenantId, name: &str) -> Result<Option<u32>> {
+        let name = stored(kind, name);
+        let found = match kind {
+            DocumentKind::WorkflowDefinition => definition_table::newest(self, tenant, name).await?,
+            _ => policy_table::newest(self, tenant, name).await?,
+        };
+        Ok(found.map(|version| u32::try_from(version).unwrap_or(0)))
     }
 
     async fn list(&self, kind: DocumentKind, tenant: &TenantId) -> Result<Vec<VersionRecord>> {

@@ -99,6 +99,8 @@ pub trait DocumentRepository: Send + Sync {
     /// A version; the newest when none is named.
     async fn get(&self, kind: DocumentKind, tenant: &TenantId, name: &str, version: Option<u32>)
     -> Result<Option<VersionRecord>>;
+    /// The number of the newest version, which costs less than the version itself.
+    async fn newest(&self, kind: DocumentKind, tenant: &TenantId, name: &str) -> Result<Option<u32>>;
     /// The newest version of each, by name.
     async fn list(&self, kind: DocumentKind, tenant: &TenantId) -> Result<Vec<VersionRecord>>;
     /// Every version of one, newest first.
