@@ -13,7 +13,7 @@ use omt_blob::S3Url;
 use omt_claims::cdn::Cdn;
 use omt_jobs::Cron;
 use omt_kernel::{TenantSettings, manifest::Classification, storage::Tier};
-use omt_outbound::{MailSettings, WebhookSettings};
+use omt_outbound::{MailSettings, TimestampSettings, WebhookSettings};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -70,6 +70,8 @@ pub struct Config {
     pub admin: Admin,
     /// Names in certificates.
     pub pki: PkiSection,
+    /// Who stamps signatures.
+    pub timestamp: Timestamp,
     /// Trust anchors.
     pub trust: Trust,
     /// Limits.
@@ -165,6 +167,9 @@ impl Config {
             // The last attempt is more than a day after the first.
             return Err(Fault::new("[webhooks] keep_days must be from 3 to 36500"));
         }
+        if !(1..=60).contains(&self.timestamp.timeout_seconds) {
+            return Err(Fault::new("[timestamp] timeout_seconds must be from 1 to 60"));
+        }
         if self.limits.max_upload_bytes == 0 {
             return Err(Fault::new("limits.max_upload_bytes must be at least 1"));
         }
@@ -238,6 +243,13 @@ impl Config {
     pub fn mail_settings(&self) -> Option<MailSettings> {
         let Email { url, from, ca_file } = self.email.clone();
         (!url.is_empty()).then(|| MailSettings { url, from, ca_file: file(&ca_file) })
+    }
+
+    /// The time-stamp authority, if there is one.
+    pub fn timestamp_settings(&self) -> Option<TimestampSettings> {
+        let Timestamp { url, timeout_seconds, ca_file } = self.timestamp.clone();
+        let timeout = std::time::Duration::from_secs(timeout_seconds.into());
+        (!url.is_empty()).then(|| TimestampSettings { url, timeout, ca_file: file(&ca_file) })
     }
 
     fn check_replication(&self) -> Result<(), Fault> {

@@ -3,18 +3,19 @@
 use crate::{
     config::Config,
     fault::Fault,
-    platform::{self, SystemClock},
+    platform::{self, SystemClock, SystemEntropy},
     transport::weaknesses,
 };
 use omt_directory::LdapDirectory;
 use omt_kernel::{
     Error,
-    port::{BlobStore, Cache, Clock, Database, Directory, Mailer},
+    port::{BlobStore, Cache, Clock, Database, Directory, Entropy, Mailer, TimestampAuthority},
     retry::BUSY,
 };
-use omt_outbound::{MailSettings, SmtpMailer};
+use omt_outbound::{HttpTimestampAuthority, MailSettings, SmtpMailer, TimestampSettings};
 use omt_pki::{Certificate, profile};
 use omt_sql::SqlDatabase;
+use omt_timestamp::{Imprint, Token};
 use std::process::ExitCode;
 
 /// What a check found: words when it is well, or what is wrong and how to mend it.
@@ -59,6 +60,9 @@ pub async fn run(config: &Config) -> Result<ExitCode, Fault> {
     show("cache", cache(config).await);
     if !config.auth.ldap.directory.urls.is_empty() {
         show("directory", directory(config).await);
+    }
+    if let Some(settings) = config.timestamp_settings() {
+        show("time-stamps", timestamps(config, &settings));
     }
     if let Some(settings) = config.mail_settings() {
         show("mail", mail(&settings).await);
@@ -230,6 +234,35 @@ fn trust(config: &Config) -> Finding {
             )
         })
         .map_err(|e| (e.to_string(), "correct [trust] in the configuration"))
+}
+
+/// The authority stamps, and is trusted.
+fn timestamps(config: &Config, settings: &TimestampSettings) -> Finding {
+    let mend = "check [timestamp] url and that the authority answers; nothing is signed without it";
+    let authority = HttpTimestampAuthority::new(settings).map_err(|e| (e.to_string(), mend))?;
+    let message = b"openmediatrust doctor";
+    let imprint = Imprint::of(message, SystemEntropy.uuid_v4().into_bytes());
+    let request = omt_timestamp::request(&imprint).map_err(|e| (e.to_string(), mend))?;
+    let answer = authority.ask(request).map_err(|e| (e.to_string(), mend))?;
+    let token = omt_timestamp::token_in(&answer).map_err(|e| (e.to_string(), mend))?;
+    let token = Token::parse(token).map_err(|e| (e.to_string(), mend))?;
+    let lists = platform::trust_lists(config, None).map_err(|e| (e.to_string(), "correct [trust] in the configuration"))?;
+    let provider = config.crypto.provider.provider();
+    let stamp =
+        omt_timestamp::verify(&token, message, &lists.timestamps, provider.as_ref()).map_err(|e| (e.to_string(), mend))?;
+    if !imprint.is_answered_by(&token) {
+        return Err(("the answer is not to what was asked".to_owned(), mend));
+    }
+    let off = stamp.time - SystemClock.now();
+    if off.abs() > time::Duration::minutes(1) {
+        return Err((
+            format!("its clock is {off} from ours"),
+            "set the system clock (NTP); beyond ten minutes nothing is signed",
+        ));
+    }
+    let untrusted = "add its root to [trust] timestamp_anchors; signatures are stamped, but their time counts for nothing";
+    stamp.path.map_err(|e| (format!("{} answers and is not trusted: {e}", stamp.authority), untrusted))?;
+    Ok(format!("{} answers and is trusted", stamp.authority))
 }
 
 /// The newest certificate was made in the past, or the clock went back since.

@@ -31,7 +31,7 @@ use omt_kernel::{
 };
 use omt_keys::KeystoreFile;
 use omt_notify::{Notices, Outbox, Post, Webhooks};
-use omt_outbound::{HttpWebhookSender, SmtpMailer};
+use omt_outbound::{HttpTimestampAuthority, HttpWebhookSender, SmtpMailer};
 use omt_pki::{AnchorSource, Hierarchy, Pki, PkiSettings};
 use omt_policy::Policies;
 use omt_sql::{SqlDatabase, SqlPace};
@@ -273,6 +273,10 @@ impl Platform {
         let trust = Arc::new(trust_lists(config, Some(&pki))?);
         let pool = Arc::new(WorkPool::start(config.work_threads(), config.work.queue)?);
         let engine = Engine::new(config.crypto.provider.provider(), keys.clone(), blobs.spool_dir().to_owned())?;
+        let engine = match config.timestamp_settings() {
+            Some(settings) => engine.stamped_by(Arc::new(HttpTimestampAuthority::new(&settings)?)),
+            None => engine,
+        };
         let cache = open_cache(config)?;
         let broadcast: Arc<dyn Broadcast> = match &cache {
             Some(cache) => cache.broadcast(),

@@ -3,6 +3,7 @@
 // This is test code, though it is a library.
 #![allow(clippy::expect_used)]
 
+pub mod authority;
 pub mod combination;
 pub mod http;
 pub mod stub_s3;

@@ -57,6 +57,7 @@ mod scim;
 mod storage;
 mod stores;
 mod tenants;
+mod timestamps;
 mod users;
 mod webhooks;
 mod workflow;

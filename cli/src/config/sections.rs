@@ -107,6 +107,18 @@ pub struct Workflow {
     pub compliance_every_seconds: u32,
 }
 
+/// `[timestamp]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timestamp {
+    /// The authority; none when empty.
+    pub url: String,
+    /// How long it may take.
+    pub timeout_seconds: u32,
+    /// PEM file.
+    pub ca_file: String,
+}
+
 /// `[webhooks]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,6 +7,7 @@ mod open;
 mod sign;
 #[cfg(test)]
 mod sign_tests;
+mod stamp;
 mod verdict;
 mod verify;
 
@@ -16,7 +17,7 @@ pub use verify::{TrustLists, Verification, VerifyRequest};
 
 use c2pa::{Context, Settings};
 use omt_crypto::{KeyStore, Provider};
-use omt_kernel::{Error, Kind, Result};
+use omt_kernel::{Error, Kind, Result, port::TimestampAuthority};
 use serde_json::json;
 use std::{path::PathBuf, sync::Arc};
 
@@ -28,6 +29,8 @@ pub struct Engine {
     provider: Arc<dyn Provider>,
     keys: Arc<dyn KeyStore>,
     spool: PathBuf,
+    /// Who stamps every claim signature, where anybody does.
+    authority: Option<Arc<dyn TimestampAuthority>>,
     /// Holds no trust anchors: an ingredient's recorded validation must not depend on what this server happens to trust.
     signing: Arc<Context>,
     /// The same, with `mdat` hashed in pieces, for large ISO base media files.
@@ -59,6 +62,7 @@ impl Engine {
             provider,
             keys,
             spool,
+            authority: None,
             signing: context(&base)?,
             signing_large: context(&large)?,
             verifying_plain: context(&verify::settings(false, ""))?,
@@ -66,6 +70,11 @@ impl Engine {
             validated_paths: moka::sync::Cache::new(1024),
             one_large: std::sync::Mutex::new(()),
         })
+    }
+
+    /// Has an authority stamp every claim signature. Without a time-stamp there is no signature then.
+    pub fn stamped_by(self, authority: Arc<dyn TimestampAuthority>) -> Self {
+        Self { authority: Some(authority), ..self }
     }
 
     /// The provider that verifies.

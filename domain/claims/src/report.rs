@@ -138,9 +138,11 @@ pub struct Signer {
 pub struct SigningTime {
     /// The time in the time-stamp token (RFC 3339).
     pub time: String,
-    /// Whether the time-stamp authority is under a trust anchor.
-    // By our own path validation. There is none for time-stamps yet, so this is false.
+    /// Whether the token holds and its authority is under a trust anchor for time-stamps.
     pub trusted: bool,
+    /// Who stamped it: the subject of the authority's certificate, where the token holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
 }
 
 /// What the organisation's own engines say; null where they have not spoken.

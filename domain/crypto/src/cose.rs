@@ -1,5 +1,5 @@
 //! COSE_Sign1 as C2PA claims carry it (RFC 9052 §4.2; C2PA 2.2 §13.2), and the post-quantum countersignature of profile
-//! `omt-hybrid/1` (RFC 9338 §3.3): unprotected label 11 of the claim signature.
+//! `omt-hybrid/1` (RFC 9338 §3.3): unprotected label 11 of the claim signature. Time-stamps stand beside it (C2PA 2.2 §10.3.2.5).
 
 use crate::{
     Algorithm, CryptoError,
@@ -17,6 +17,12 @@ const X5CHAIN: i64 = 33;
 const TAG_SIGN1: u64 = 18;
 /// Room left in `pad`, so that a template's size is the same whatever its signatures are.
 const PAD: usize = 16;
+
+/// The header of a time-stamp over the claim signature, and the deprecated one over the claim.
+const SIG_TST2: &str = "sigTst2";
+const SIG_TST: &str = "sigTst";
+/// Room for a time-stamp token, with the certificates that come with it.
+const TOKEN: usize = 10 << 10;
 
 /// Signs bytes; the key is wherever the caller has it.
 pub type SignFn<'a> = &'a (dyn Fn(&[u8]) -> Result<Vec<u8>, CryptoError> + 'a);
@@ -55,18 +61,32 @@ impl SignerCertificates {
 pub struct Sign1Template {
     protected: Vec<u8>,
     counter_protected: Option<Vec<u8>>,
+    stamped: bool,
     reserve: usize,
 }
 
+/// What signs a claim.
+#[derive(Clone, Copy)]
+pub struct Signers<'a> {
+    /// Makes the claim signature.
+    pub claim: SignFn<'a>,
+    /// Makes the countersignature.
+    pub counter: Option<SignFn<'a>>,
+    /// Gives a time-stamp token about bytes.
+    pub stamp: Option<SignFn<'a>>,
+}
+
 impl Sign1Template {
-    /// A template for a claim signature, with a countersignature where one is given.
-    pub fn new(claim: &SignerCertificates, counter: Option<&SignerCertificates>) -> Self {
+    /// A template for a claim signature, with a countersignature where one is given, and with room for a time-stamp where there
+    /// will be one.
+    pub fn new(claim: &SignerCertificates, counter: Option<&SignerCertificates>, stamped: bool) -> Self {
         let protected = claim.protected();
         let counter_protected = counter.map(SignerCertificates::protected);
-        let mut template = Self { protected, counter_protected, reserve: 0 };
+        let mut template = Self { protected, counter_protected, stamped, reserve: 0 };
         let signature = vec![0; claim.algorithm.signature_len()];
         let counter_signature = counter.map(|c| vec![0; c.algorithm.signature_len()]);
-        template.reserve = template.encode(&signature, counter_signature.as_deref(), PAD).len();
+        let token = stamped.then(|| vec![0; TOKEN]);
+        template.reserve = template.encode(&signature, counter_signature.as_deref(), token.as_deref(), &[PAD]).len();
         template
     }
 
@@ -75,27 +95,41 @@ impl Sign1Template {
         self.reserve
     }
 
-    /// Signs `claim` (its CBOR bytes, detached) and returns a tagged COSE_Sign1 of exactly [`Self::reserve_size`] bytes.
-    pub fn sign(&self, claim: &[u8], sign: SignFn<'_>, countersign: Option<SignFn<'_>>) -> Result<Vec<u8>, CryptoError> {
-        let signature = sign(&sig_structure(&self.protected, claim))?;
-        let counter_signature = match (&self.counter_protected, countersign) {
+    /// Signs `claim` (its CBOR bytes, detached) and returns a tagged COSE_Sign1 of exactly [`Self::reserve_size`] bytes. The
+    /// time-stamp is asked for last: about the claim signature, which the countersignature covers too.
+    pub fn sign(&self, claim: &[u8], signers: Signers<'_>) -> Result<Vec<u8>, CryptoError> {
+        let signature = (signers.claim)(&sig_structure(&self.protected, claim))?;
+        let counter_signature = match (&self.counter_protected, signers.counter) {
             (Some(protected), Some(countersign)) => {
                 Some(countersign(&countersign_structure(&self.protected, protected, claim, &signature))?)
             }
             (None, None) => None,
             _ => return Err(CryptoError::Malformed("countersigner without a countersignature or the reverse")),
         };
-        let out = self.encode(&signature, counter_signature.as_deref(), PAD);
-        if out.len() == self.reserve { Ok(out) } else { Err(CryptoError::DoesNotFit { need: out.len(), have: self.reserve }) }
+        let token = match signers.stamp {
+            Some(stamp) if self.stamped => Some(stamp(&stamped_structure(&self.protected, &stamped_signature(&signature)))?),
+            None if !self.stamped => None,
+            _ => return Err(CryptoError::Malformed("a time-stamp without room for it or the reverse")),
+        };
+        let encode = |pads: &[usize]| self.encode(&signature, counter_signature.as_deref(), token.as_deref(), pads);
+        let bare = encode(&[0]).len();
+        let missing = self.reserve.checked_sub(bare).ok_or(CryptoError::DoesNotFit { need: bare, have: self.reserve })?;
+        // A longer byte string has a longer head, so that one pad cannot be of every length; two can (C2PA 2.2 §13.2.3).
+        let pads = |missing: usize| [0, 1, 2, 4].into_iter().filter_map(move |head| missing.checked_sub(head));
+        let fits = |out: &Vec<u8>| out.len() == self.reserve;
+        let one = pads(missing).map(|pad| encode(&[pad])).find(fits);
+        let two = || missing.checked_sub(SECOND_PAD).and_then(|missing| pads(missing).map(|pad| encode(&[pad, 0])).find(fits));
+        one.or_else(two).ok_or(CryptoError::DoesNotFit { need: bare + 1, have: self.reserve })
     }
 
-    fn encode(&self, signature: &[u8], counter_signature: Option<&[u8]>, pad: usize) -> Vec<u8> {
+    fn encode(&self, signature: &[u8], counter_signature: Option<&[u8]>, token: Option<&[u8]>, pads: &[usize]) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.reserve.max(4096));
         cbor::head(&mut out, Major::Tag, TAG_SIGN1);
         cbor::head(&mut out, Major::Array, 4);
         cbor::bytes(&mut out, &self.protected);
         let counter = self.counter_protected.as_deref().zip(counter_signature);
-        cbor::head(&mut out, Major::Map, 1 + u64::from(counter.is_some()));
+        let entries = u64::from(counter.is_some()) + u64::from(token.is_some()) + pads.len() as u64;
+        cbor::head(&mut out, Major::Map, entries);
         if let Some((protected, signature)) = counter {
             cbor::int(&mut out, COUNTERSIGNATURE_V2);
             cbor::head(&mut out, Major::Array, 3);
@@ -103,12 +137,80 @@ impl Sign1Template {
             cbor::head(&mut out, Major::Map, 0);
             cbor::bytes(&mut out, signature);
         }
-        cbor::text(&mut out, "pad");
-        cbor::bytes(&mut out, &vec![0; pad]);
+        if let Some(token) = token {
+            cbor::text(&mut out, SIG_TST2);
+            cbor::head(&mut out, Major::Map, 1);
+            cbor::text(&mut out, "tstTokens");
+            cbor::head(&mut out, Major::Array, 1);
+            cbor::head(&mut out, Major::Map, 1);
+            cbor::text(&mut out, "val");
+            cbor::bytes(&mut out, token);
+        }
+        for (name, pad) in ["pad", "pad2"].iter().zip(pads) {
+            cbor::text(&mut out, name);
+            cbor::bytes(&mut out, &vec![0; *pad]);
+        }
         out.push(0xf6); // null: the payload is detached
         cbor::bytes(&mut out, signature);
         out
     }
+}
+
+/// The bytes that a second, empty pad takes.
+const SECOND_PAD: usize = 6;
+
+/// What a time-stamp token is about: the `Sig_structure` of a countersignature, `["CounterSignature", body_protected, h'', payload]`
+/// (C2PA 2.2 §10.3.2.5.2). The payload is the claim signature as a CBOR byte string, or the claim for the deprecated header.
+pub fn stamped_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(protected.len() + payload.len() + 40);
+    cbor::head(&mut out, Major::Array, 4);
+    cbor::text(&mut out, "CounterSignature");
+    cbor::bytes(&mut out, protected);
+    cbor::bytes(&mut out, &[]);
+    cbor::bytes(&mut out, payload);
+    out
+}
+
+fn stamped_signature(signature: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(signature.len() + 4);
+    cbor::bytes(&mut out, signature);
+    out
+}
+
+/// A time-stamp of a claim signature, as it stands in the header.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StampHeader {
+    /// A TimeStampToken, or in the deprecated header a TimeStampResp.
+    pub token: Vec<u8>,
+    /// Whether it is about the claim alone: the deprecated header.
+    pub of_claim: bool,
+}
+
+impl ParsedSign1 {
+    /// The bytes that its time-stamp must be about.
+    pub fn stamped(&self, header: &StampHeader, claim: &[u8]) -> Vec<u8> {
+        let of_signature = || stamped_signature(&self.claim.signature);
+        if header.of_claim {
+            stamped_structure(&self.claim.protected, claim)
+        } else {
+            stamped_structure(&self.claim.protected, &of_signature())
+        }
+    }
+}
+
+/// The one token of a `tstContainer` (C2PA 2.2 §10.3.2.5.4).
+fn stamp_header(unprotected: &[(Value, Value)]) -> Option<Result<StampHeader, CryptoError>> {
+    let (container, of_claim) = match (cbor::get_text(unprotected, SIG_TST2), cbor::get_text(unprotected, SIG_TST)) {
+        (Some(container), _) => (container, false),
+        (None, Some(container)) => (container, true),
+        (None, None) => return None,
+    };
+    let read = || {
+        let tokens = cbor::get_text(container.as_map()?, "tstTokens")?.as_array()?;
+        let [one] = tokens.as_slice() else { return None };
+        Some(StampHeader { token: cbor::get_text(one.as_map()?, "val")?.as_bytes()?.clone(), of_claim })
+    };
+    Some(read().ok_or(CryptoError::Malformed("time-stamp")))
 }
 
 /// `Sig_structure` of RFC 9052 §4.4: `["Signature1", body_protected, external_aad = h'', payload]`.
@@ -163,6 +265,8 @@ pub struct ParsedSign1 {
     pub claim: SignatureBlock,
     /// The countersignature: absent, present and well-formed, or present and malformed.
     pub countersignature: Option<Result<SignatureBlock, CryptoError>>,
+    /// The time-stamp: absent, present, or present and malformed.
+    pub stamp: Option<Result<StampHeader, CryptoError>>,
 }
 
 /// Parses a COSE_Sign1, tagged or not, with a detached payload.
@@ -177,7 +281,8 @@ pub fn parse_sign1(bytes: &[u8]) -> Result<ParsedSign1, CryptoError> {
     let Value::Map(unprotected) = unprotected else { return Err(CryptoError::Malformed("unprotected header")) };
     let claim = block(protected, signature, Some(&unprotected))?;
     let countersignature = cbor::get_int(&unprotected, COUNTERSIGNATURE_V2).map(countersignature);
-    Ok(ParsedSign1 { claim, countersignature })
+    let stamp = stamp_header(&unprotected);
+    Ok(ParsedSign1 { claim, countersignature, stamp })
 }
 
 fn untag(value: Value, tag: u64) -> Value {
@@ -281,9 +386,11 @@ mod tests {
         let template = Sign1Template::new(
             &SignerCertificates { algorithm: Algorithm::Es256, chain: vec![vec![1; 700], vec![2; 800]] },
             Some(&SignerCertificates { algorithm: Algorithm::MlDsa65, chain: vec![vec![3; 5000]] }),
+            false,
         );
         let claim = b"a claim".to_vec();
-        let cose = template.sign(&claim, &|m| es_key.sign(m), Some(&|m: &[u8]| pq_key.sign(m))).unwrap();
+        let signers = Signers { claim: &|m| es_key.sign(m), counter: Some(&|m: &[u8]| pq_key.sign(m)), stamp: None };
+        let cose = template.sign(&claim, signers).unwrap();
         let parsed = parse_sign1(&cose).unwrap();
         let tbs = sig_structure(&parsed.claim.protected, &claim);
         provider.verify(Algorithm::Es256, &es.public, &tbs, &parsed.claim.signature).unwrap();
@@ -299,6 +406,31 @@ mod tests {
     fn hybrid_signature_has_the_reserved_size_and_both_parts_verify() {
         let (template, _, cose) = hybrid();
         assert_eq!(cose.len(), template.reserve_size());
+    }
+
+    #[test]
+    fn time_stamps_of_every_length_fill_their_room() {
+        let signer = SignerCertificates { algorithm: Algorithm::Es256, chain: vec![vec![1; 700]] };
+        let template = Sign1Template::new(&signer, None, true);
+        let seen = std::cell::RefCell::new(Vec::new());
+        let lengths = (0..=300).chain(TOKEN - 300..=TOKEN).chain([1_000, 5_000, 9_900]);
+        for length in lengths {
+            let stamp = |message: &[u8]| {
+                seen.replace(message.to_vec());
+                Ok(vec![7; length])
+            };
+            let signers = Signers { claim: &|_| Ok(vec![9; 64]), counter: None, stamp: Some(&stamp) };
+            let cose = template.sign(b"a claim", signers).unwrap();
+            assert_eq!(cose.len(), template.reserve_size(), "{length}");
+            let parsed = parse_sign1(&cose).unwrap();
+            let header = parsed.stamp.clone().unwrap().unwrap();
+            assert_eq!(header, StampHeader { token: vec![7; length], of_claim: false });
+            assert_eq!(parsed.stamped(&header, b"a claim"), *seen.borrow());
+        }
+        let large = |_: &[u8]| Ok(vec![7; TOKEN + PAD + 20]);
+        let signers = Signers { claim: &|_| Ok(vec![9; 64]), counter: None, stamp: Some(&large) };
+        assert!(matches!(template.sign(b"a claim", signers), Err(CryptoError::DoesNotFit { .. })));
+        assert!(template.sign(b"a claim", Signers { stamp: None, ..signers }).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use spki::AlgorithmIdentifierOwned;
 use time::OffsetDateTime;
 use x509_cert::{
     certificate::{CertificateInner, Raw},
-    ext::pkix::{AuthorityInfoAccessSyntax, BasicConstraints, ExtendedKeyUsage, KeyUsage},
+    ext::pkix::{AuthorityInfoAccessSyntax, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier},
 };
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
@@ -131,6 +131,12 @@ impl Certificate {
     /// Extended key usage, as object identifiers; empty when there is none.
     pub fn extended_key_usage(&self) -> Result<Vec<const_oid::ObjectIdentifier>, PkiError> {
         Ok(self.parsed.tbs_certificate().get_extension::<ExtendedKeyUsage>()?.map(|(_, u)| u.0).unwrap_or_default())
+    }
+
+    /// The identifier of its key, where it has one.
+    pub fn subject_key_identifier(&self) -> Option<Vec<u8>> {
+        let found = self.parsed.tbs_certificate().get_extension::<SubjectKeyIdentifier>().ok().flatten();
+        found.map(|(_, identifier)| identifier.0.as_bytes().to_vec())
     }
 
     /// The object identifiers of critical extensions.

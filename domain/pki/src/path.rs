@@ -1,11 +1,11 @@
-//! Certification path validation (RFC 5280 §6) for claim signers and countersigners.
+//! Certification path validation (RFC 5280 §6) for claim signers, countersigners and time-stamp authorities.
 //!
 //! The manifest engine checks chains too, but not that intermediates may issue at all: with it alone any trusted leaf could
 //! issue another. This is the check that trust rests on.
 
 use crate::{
     AnchorSource, Certificate, PkiError, TrustAnchors,
-    profile::{EKU_CLAIM_SIGNING, EKU_DOCUMENT_SIGNING, EKU_EMAIL_PROTECTION},
+    profile::{EKU_CLAIM_SIGNING, EKU_DOCUMENT_SIGNING, EKU_EMAIL_PROTECTION, EKU_TIME_STAMPING},
 };
 use omt_crypto::{Provider, certificate_signature};
 use time::OffsetDateTime;
@@ -13,8 +13,20 @@ use time::OffsetDateTime;
 /// More certificates than any real chain has.
 const MAX_CHAIN: usize = 10;
 
+/// The extension that says what a key is for.
+const EXTENDED_KEY_USAGE: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.5.29.37");
+
 /// Critical extensions that this validation processes.
 const KNOWN_CRITICAL: [&str; 4] = ["2.5.29.19", "2.5.29.15", "2.5.29.37", "2.5.29.32"];
+
+/// What a leaf is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Signing claims, or countersigning them.
+    ClaimSigning,
+    /// Signing time-stamp tokens (RFC 3161 §2.3).
+    TimeStamping,
+}
 
 /// A chain that leads to an anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +51,8 @@ pub enum PathError {
     /// It is not valid at the given time.
     #[error("certificate {0} was not valid at the time")]
     Validity(usize),
-    /// The leaf may not sign claims.
-    #[error("the leaf may not sign claims: {0}")]
+    /// The leaf may not do what it did.
+    #[error("the leaf may not sign this: {0}")]
     LeafPurpose(&'static str),
     /// An intermediate may not issue certificates, or not so deep.
     #[error("certificate {0} may not issue certificates")]
@@ -71,19 +83,30 @@ pub fn links(chain: &[Vec<u8>], provider: &dyn Provider) -> Result<Vec<Certifica
 pub fn usable(chain: &[Vec<u8>], at: OffsetDateTime) -> Result<(), PathError> {
     let leaf = chain.first().ok_or(PathError::Length(0))?;
     let leaf = Certificate::from_der(leaf).map_err(|_| PathError::Malformed(0))?;
-    check_leaf(&leaf)?;
+    check_leaf(&leaf, Purpose::ClaimSigning)?;
     check_common(&leaf, 0, at)
 }
 
-/// Validates a chain, leaf first, against the anchors, at a time. The anchor itself may be absent from the chain.
+/// Validates a claim signer's chain, leaf first, against the anchors, at a time. The anchor itself may be absent from the chain.
 pub fn validate(
     chain: &[Vec<u8>],
     anchors: &TrustAnchors,
     at: OffsetDateTime,
     provider: &dyn Provider,
 ) -> Result<TrustedPath, PathError> {
+    validate_for(Purpose::ClaimSigning, chain, anchors, at, provider)
+}
+
+/// The same for what its leaf is used for.
+pub fn validate_for(
+    purpose: Purpose,
+    chain: &[Vec<u8>],
+    anchors: &TrustAnchors,
+    at: OffsetDateTime,
+    provider: &dyn Provider,
+) -> Result<TrustedPath, PathError> {
     let certificates = parse(chain)?;
-    check_leaf(&certificates[0])?;
+    check_leaf(&certificates[0], purpose)?;
     for (position, certificate) in certificates.iter().enumerate() {
         check_common(certificate, position, at)?;
         if position > 0 {
@@ -133,7 +156,7 @@ fn check_common(certificate: &Certificate, position: usize, at: OffsetDateTime) 
     Ok(())
 }
 
-fn check_leaf(leaf: &Certificate) -> Result<(), PathError> {
+fn check_leaf(leaf: &Certificate, purpose: Purpose) -> Result<(), PathError> {
     let malformed = |_: PkiError| PathError::Malformed(0);
     if leaf.basic_constraints().map_err(malformed)?.is_some_and(|(ca, _)| ca) {
         return Err(PathError::LeafPurpose("it is a CA"));
@@ -142,6 +165,12 @@ fn check_leaf(leaf: &Certificate) -> Result<(), PathError> {
         return Err(PathError::LeafPurpose("no digitalSignature key usage"));
     }
     let purposes = leaf.extended_key_usage().map_err(malformed)?;
+    if purpose == Purpose::TimeStamping {
+        // For nothing else, and whoever does not know that must not use it (RFC 3161 §2.3).
+        let critical = leaf.critical_extensions().any(|oid| oid == EXTENDED_KEY_USAGE);
+        let only = purposes == [EKU_TIME_STAMPING];
+        return if only && critical { Ok(()) } else { Err(PathError::LeafPurpose("it is not for time-stamps alone")) };
+    }
     if !purposes.iter().any(|p| [EKU_CLAIM_SIGNING, EKU_EMAIL_PROTECTION, EKU_DOCUMENT_SIGNING].contains(p)) {
         return Err(PathError::LeafPurpose("no claim-signing, e-mail or document-signing extended key usage"));
     }

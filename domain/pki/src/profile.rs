@@ -33,6 +33,8 @@ pub const EKU_CLAIM_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.
 pub const EKU_EMAIL_PROTECTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.4");
 /// `id-kp-documentSigning` (RFC 9336).
 pub const EKU_DOCUMENT_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.36");
+/// Extended key usage: signing time-stamp tokens (RFC 3161 §2.3).
+pub const EKU_TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
 const POLICY_C2PA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62558.1.1");
 const EXT_ASSURANCE_LEVEL: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62558.3");
 const ASSURANCE_LEVEL_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62558.3.10");

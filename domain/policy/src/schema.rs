@@ -69,7 +69,7 @@ pub const SIGNATURE: [(&str, Type); 7] = [
 ];
 
 /// Members of `signature.timestamp`.
-const TIMESTAMP: [(&str, Type); 2] = [("time", Type::Text), ("trusted", Type::Truth)];
+const TIMESTAMP: [(&str, Type); 3] = [("time", Type::Text), ("trusted", Type::Truth), ("authority", Type::Text)];
 
 /// Members of `signature` that a verification says, and not the record.
 pub const VERIFIED: [&str; 4] = ["post_quantum", "signer", "trust_level", "timestamp"];

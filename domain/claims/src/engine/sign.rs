@@ -3,7 +3,9 @@
 use super::{
     Engine, LARGE,
     compose::{Composition, Exclusion},
-    insert, len, open, unreadable,
+    insert, len, open,
+    stamp::Stamping,
+    unreadable,
 };
 use crate::{
     definition,
@@ -13,7 +15,10 @@ use crate::{
 };
 use bytes::Bytes;
 use c2pa::{Builder, Context, HashRange, SigningAlg, assertions::DataHash};
-use omt_crypto::{Algorithm, CryptoError, KeyStore, Provider, cose::Sign1Template};
+use omt_crypto::{
+    Algorithm, CryptoError, KeyStore, Provider,
+    cose::{Sign1Template, SignFn, Signers},
+};
 use omt_kernel::{
     Error, Result,
     error::{Context as _, not_written},
@@ -138,13 +143,16 @@ pub(super) struct DirectSigner<'a> {
     provider: &'a dyn Provider,
     identity: &'a SigningIdentity,
     template: Sign1Template,
+    stamping: Option<Stamping<'a>>,
 }
 
 impl<'a> DirectSigner<'a> {
-    pub(super) fn new(engine: &'a Engine, identity: &'a SigningIdentity) -> Self {
+    pub(super) fn new(engine: &'a Engine, plan: &'a SignPlan) -> Self {
+        let identity = &plan.identity;
         let counter = identity.counter.as_ref().map(|(certificates, _)| certificates);
-        let template = Sign1Template::new(&identity.claim, counter);
-        Self { keys: engine.keys.as_ref(), provider: engine.provider(), identity, template }
+        let stamping = engine.authority.as_deref().map(|authority| Stamping::new(authority, engine.provider(), plan));
+        let template = Sign1Template::new(&identity.claim, counter, stamping.is_some());
+        Self { keys: engine.keys.as_ref(), provider: engine.provider(), identity, template, stamping }
     }
 
     fn sign_checked(&self, key: &str, algorithm: Algorithm, public: &[u8], message: &[u8]) -> Result<Vec<u8>, CryptoError> {
@@ -160,13 +168,21 @@ impl DirectSigner<'_> {
         let identity = self.identity;
         let sign =
             |message: &[u8]| self.sign_checked(&identity.claim_key, identity.claim.algorithm, &identity.claim_public, message);
-        match &identity.counter {
-            Some((counter, key)) => {
-                let countersign = |message: &[u8]| self.sign_checked(key, counter.algorithm, &identity.counter_public, message);
-                self.template.sign(claim, &sign, Some(&countersign))
-            }
-            None => self.template.sign(claim, &sign, None),
-        }
+        let counter = identity.counter.as_ref().map(|(counter, key)| {
+            move |message: &[u8]| self.sign_checked(key, counter.algorithm, &identity.counter_public, message)
+        });
+        let stamp = self.stamping.as_ref().map(|stamping| move |message: &[u8]| stamping.stamp(message));
+        let signers = Signers {
+            claim: &sign,
+            counter: counter.as_ref().map(|counter| counter as SignFn<'_>),
+            stamp: stamp.as_ref().map(|stamp| stamp as SignFn<'_>),
+        };
+        self.template.sign(claim, signers)
+    }
+
+    /// Why there is no time-stamp, where that is why there is no signature; or what else went wrong.
+    fn reason(&self, error: Error) -> Error {
+        self.stamping.as_ref().and_then(Stamping::refusal).unwrap_or(error)
     }
 }
 
@@ -195,17 +211,16 @@ impl Engine {
         let size = len(source)?;
         let _turn = (size >= LARGE).then(|| self.one_large.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let label = format!("urn:c2pa:{}", plan.uuid);
-        let signer = DirectSigner::new(self, &plan.identity);
-        let (asset, manifest_store) = match plan.media.embedding {
-            Embedding::Embedded(format) => {
-                let (asset, store) = match insert::place(format, source, size)? {
-                    Some(place) => self.insert(&label, &plan, &signer, source, &place)?,
-                    None => self.embed(&label, &plan, &signer, format, source, size)?,
-                };
-                (Some(asset), store)
+        let signer = DirectSigner::new(self, &plan);
+        let signed = match plan.media.embedding {
+            Embedding::Embedded(format) => match insert::place(format, source, size)? {
+                Some(place) => self.insert(&label, &plan, &signer, source, &place),
+                None => self.embed(&label, &plan, &signer, format, source, size),
             }
-            Embedding::Sidecar => (None, self.bound(&label, &plan, &signer, source, None)?),
+            .map(|(asset, store)| (Some(asset), store)),
+            Embedding::Sidecar => self.bound(&label, &plan, &signer, source, None).map(|store| (None, store)),
         };
+        let (asset, manifest_store) = signed.map_err(|error| signer.reason(error))?;
         Ok(SignedAsset { asset, manifest_store: manifest_store.into(), label })
     }
 

@@ -205,7 +205,7 @@ fn our_stores_say_what_those_of_the_engine_say() {
     let source = Content::Memory(Bytes::from_static(JPEG));
     let plan = plan(&world);
     let label = format!("urn:c2pa:{}", plan.uuid);
-    let signer = DirectSigner::new(&world.engine, &plan.identity);
+    let signer = DirectSigner::new(&world.engine, &plan);
     let ours = world.engine.bound(&label, &plan, &signer, &source, None).unwrap();
     let mut builder = world.engine.builder(&world.engine.signing, &label, &plan, &source).unwrap();
     let theirs = sign_bound(&mut builder, &signer, source_hash(&plan, &source).unwrap(), None).unwrap();

@@ -1,6 +1,9 @@
 //! From status codes to a verdict.
 
-use super::verify::{OwnChecks, VerifyRequest};
+use super::{
+    stamp::{self, StampVerdict},
+    verify::{OwnChecks, VerifyRequest},
+};
 use crate::{
     definition::{WORKFLOW_LABEL, WorkflowAssertion, is_workflow_label},
     jumbf::ManifestStore,
@@ -13,6 +16,7 @@ use crate::{
 use c2pa::{Reader, ValidationState as EngineState, validation_status::ValidationStatus};
 use omt_kernel::PqRequirement;
 use omt_pki::{AnchorSource, Certificate};
+use time::format_description::well_known::Rfc3339;
 
 const UNTRUSTED: &str = "signingCredential.untrusted";
 const TRUSTED: &str = "signingCredential.trusted";
@@ -43,6 +47,15 @@ pub(super) fn report(
     if own.decides_trust {
         decide_trust(&mut codes, &own, reader.active_label());
         c2pa_state = state_of(&codes, &ingredients);
+    }
+    if let (Some(stamp), Some(label)) = (&own.stamp, reader.active_label()) {
+        // The engine has one list of anchors, so that a claim signer's vouches for an authority, does not check that an authority's
+        // issuers may issue, and calls every time-stamp of a version 1 claim trusted.
+        let is_engines = |status: &Status| status.code.starts_with("timeStamp.");
+        [&mut codes.success, &mut codes.informational].into_iter().for_each(|list| list.retain(|status| !is_engines(status)));
+        let (good, bad) = stamp::statuses(stamp, &format!("self#jumbf=/c2pa/{label}/c2pa.signature"));
+        codes.success.extend(good);
+        codes.informational.extend(bad);
     }
     let mut post_quantum = own.post_quantum.clone();
     let demanded = post_quantum.apply(request.post_quantum);
@@ -75,7 +88,7 @@ pub(super) fn report(
     if let Some(status) = post_quantum_status(&post_quantum) {
         if demanded { warnings.push(status) } else { issues.push(status) }
     }
-    let signing_time = signing_time(reader);
+    let signing_time = signing_time(reader, &own.stamp);
     let source = match request.post_quantum {
         PqRequirement::PqOnly => own.post_quantum_source,
         _ => own.path.as_ref().ok().map(|path| path.source),
@@ -324,11 +337,15 @@ fn signer(own: &OwnChecks) -> Option<Signer> {
     })
 }
 
-/// The time in the time-stamp token. The engine's `timeStamp.trusted` is not taken over: it has one list of anchors, so that a claim
-/// signer's anchor vouches for a time-stamp authority, does not check that the authority's issuers may issue, and calls every
-/// time-stamp of a version 1 claim trusted. No chain of an authority is validated by us, so none is trusted.
-fn signing_time(reader: &Reader) -> Option<SigningTime> {
-    Some(SigningTime { time: reader.active_manifest()?.time()?, trusted: false })
+/// When the claim was signed: as the token beside the signature says it. A time that stands elsewhere, such as in a time-stamp assertion,
+/// is only the engine's word.
+fn signing_time(reader: &Reader, stamp: &StampVerdict) -> Option<SigningTime> {
+    if let Some(Ok(stamp)) = stamp {
+        let time = stamp.time.format(&Rfc3339).ok()?;
+        return Some(SigningTime { time, trusted: stamp.path.is_ok(), authority: Some(stamp.authority.clone()) });
+    }
+    let time = reader.active_manifest()?.time().filter(|_| stamp.is_none())?;
+    Some(SigningTime { time, trusted: false, authority: None })
 }
 
 /// What became of each assertion of the active manifest, by the codes that name it.
@@ -396,6 +413,7 @@ mod tests {
             linked: None,
             post_quantum: PostQuantum::absent(),
             post_quantum_source: None,
+            stamp: None,
         }
     }
 
@@ -432,7 +450,7 @@ mod tests {
         use PqState::{Trusted, Valid};
         let level = |valid, trusted, source, pq: PqState, time: Option<bool>, approved: Option<bool>| {
             let post_quantum = PostQuantum { state: pq, ..PostQuantum::absent() };
-            let time = time.map(|trusted| SigningTime { time: "2026-01-02T03:04:05Z".into(), trusted });
+            let time = time.map(|trusted| SigningTime { time: "2026-01-02T03:04:05Z".into(), trusted, authority: None });
             let compliance = OrganizationalCompliance { workflow_approved: approved, ..Default::default() };
             trust_level(valid, trusted, source, &post_quantum, time.as_ref(), &compliance)
         };

@@ -1,6 +1,10 @@
 //! Verifying content: the engine's validation, between checks of our own before and after it.
 
-use super::{Engine, LARGE, len, open, verdict};
+use super::{
+    Engine, LARGE, len, open,
+    stamp::{self, StampVerdict},
+    verdict,
+};
 use crate::{
     engine::context,
     guard,
@@ -119,6 +123,8 @@ pub(super) struct OwnChecks {
     pub(super) post_quantum: PostQuantum,
     /// Where the countersigner's anchor came from.
     pub(super) post_quantum_source: Option<AnchorSource>,
+    /// The active claim signature's time-stamp.
+    pub(super) stamp: StampVerdict,
 }
 
 impl OwnChecks {
@@ -220,8 +226,6 @@ impl Engine {
         request: &VerifyRequest<'_>,
         decides_trust: bool,
     ) -> OwnChecks {
-        // The engine's word on a time-stamp is not enough to revive an expired certificate: it does not check that the
-        // authority's issuers may issue, and takes claim signers' anchors for it too.
         let at = request.now;
         let trust = request.trust;
         let mut checks = OwnChecks {
@@ -234,6 +238,7 @@ impl Engine {
             linked: None,
             post_quantum: PostQuantum::unreadable(),
             post_quantum_source: None,
+            stamp: None,
         };
         let active_label = reader.active_label().map(str::to_owned);
         for manifest in &store.manifests {
@@ -263,7 +268,11 @@ impl Engine {
             if is_active {
                 let list =
                     if checks.pure_post_quantum.contains_key(&manifest.label) { &trust.post_quantum } else { &trust.signers };
-                checks.path = self.path(&sign1.claim.chain, list, at);
+                checks.stamp = stamp::judge(&sign1, claim, &trust.timestamps, self.provider());
+                // The engine's word on a time-stamp is not enough to revive an expired certificate: it does not check that the
+                // authority's issuers may issue, and takes claim signers' anchors for it too. Ours is (C2PA 2.2 §15.8).
+                let signed = stamp::trusted_time(&checks.stamp).unwrap_or(at);
+                checks.path = self.path(&sign1.claim.chain, list, signed);
                 if checks.path.is_err() {
                     checks.linked = path::links(&sign1.claim.chain, self.provider()).ok();
                 }

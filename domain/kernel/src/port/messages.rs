@@ -83,3 +83,9 @@ pub trait Mailer: Send + Sync {
     /// What and where it is; no secret.
     fn describe(&self) -> String;
 }
+
+/// An authority that stamps what it is shown with the time (RFC 3161).
+pub trait TimestampAuthority: Send + Sync {
+    /// Sends a TimeStampReq and returns the TimeStampResp, both DER, neither looked at. Waits for it, for a bounded time.
+    fn ask(&self, request: Vec<u8>) -> Result<Vec<u8>>;
+}

@@ -1,0 +1,129 @@
+//! Time-stamps of claim signatures (C2PA 2.2 §10.3.2.5): asked for at signing, judged at verifying.
+
+use super::sign::SignPlan;
+use crate::report::Status;
+use omt_crypto::{
+    CryptoError, Provider,
+    cose::{ParsedSign1, StampHeader},
+};
+use omt_kernel::{Error, Kind, port::TimestampAuthority};
+use omt_pki::{TrustAnchors, path::PathError};
+use omt_timestamp::{Imprint, Stamp, StampError, Token};
+use sha2::{Digest, Sha256};
+use std::sync::Mutex;
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// How far an authority's clock may be from ours when it stamps what we made just now.
+const SKEW: Duration = Duration::minutes(10);
+
+/// Whether a claim signature's time-stamp holds; none where there is none.
+pub(super) type StampVerdict = Option<Result<Stamp, StampError>>;
+
+/// Judges a claim signature's time-stamp.
+pub(super) fn judge(sign1: &ParsedSign1, claim: &[u8], anchors: &TrustAnchors, provider: &dyn Provider) -> StampVerdict {
+    let header = match sign1.stamp.as_ref()? {
+        Ok(header) => header,
+        Err(_) => return Some(Err(StampError::Malformed("its header holds not one token"))),
+    };
+    Some(hold(sign1, header, claim, anchors, provider))
+}
+
+fn hold(
+    sign1: &ParsedSign1,
+    header: &StampHeader,
+    claim: &[u8],
+    anchors: &TrustAnchors,
+    provider: &dyn Provider,
+) -> Result<Stamp, StampError> {
+    // The deprecated header has the authority's whole answer, which some writers put into the other too.
+    let token = omt_timestamp::token_in(&header.token).unwrap_or(&header.token);
+    omt_timestamp::verify(&Token::parse(token)?, &sign1.stamped(header, claim), anchors, provider)
+}
+
+/// When a claim was signed, by the word of an authority that is trusted.
+pub(super) fn trusted_time(verdict: &StampVerdict) -> Option<OffsetDateTime> {
+    let stamp = verdict.as_ref()?.as_ref().ok()?;
+    stamp.path.is_ok().then_some(stamp.time)
+}
+
+/// What C2PA calls it (2.2 §15.8): what went well, and what did not, which leaves the claim valid.
+pub(super) fn statuses(verdict: &Result<Stamp, StampError>, url: &str) -> (Vec<Status>, Option<Status>) {
+    let status = |code: &str, words: String| Status { code: code.into(), url: Some(url.to_owned()), explanation: Some(words) };
+    match verdict {
+        Ok(stamp) => {
+            let when = stamp.time.format(&Rfc3339).unwrap_or_default();
+            let validated = status("timeStamp.validated", format!("stamped at {when} by {}", stamp.authority));
+            match &stamp.path {
+                Ok(_) => (vec![validated, status("timeStamp.trusted", "the time-stamp authority is trusted".into())], None),
+                Err(error @ PathError::Validity(0)) => {
+                    (vec![validated], Some(status("timeStamp.outsideValidity", error.to_string())))
+                }
+                Err(error) => (vec![validated], Some(status("timeStamp.untrusted", format!("time-stamp authority: {error}")))),
+            }
+        }
+        Err(error) => {
+            let code = match error {
+                StampError::Malformed(_) => "timeStamp.malformed",
+                StampError::Mismatch => "timeStamp.mismatch",
+                StampError::Signature(_) => "timeStamp.untrusted",
+            };
+            (Vec::new(), Some(status(code, error.to_string())))
+        }
+    }
+}
+
+/// Asks an authority for one signing's time-stamp.
+pub(super) struct Stamping<'a> {
+    authority: &'a dyn TimestampAuthority,
+    provider: &'a dyn Provider,
+    nonce: [u8; 16],
+    now: OffsetDateTime,
+    /// The manifest engine tells no reasons.
+    refusal: Mutex<Option<Error>>,
+}
+
+impl<'a> Stamping<'a> {
+    pub(super) fn new(authority: &'a dyn TimestampAuthority, provider: &'a dyn Provider, plan: &SignPlan) -> Self {
+        // Of the plan's secret, so that nobody can have asked for it before.
+        let secret: [u8; 32] = Sha256::new().chain_update(b"time-stamp").chain_update(plan.salts).finalize().into();
+        let mut nonce = [0; 16];
+        nonce.copy_from_slice(&secret[..16]);
+        Self { authority, provider, nonce, now: plan.now, refusal: Mutex::new(None) }
+    }
+
+    /// A token about these bytes, which holds.
+    pub(super) fn stamp(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        self.ask(message).map_err(|error| {
+            *self.refusal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+            CryptoError::Malformed("no time-stamp")
+        })
+    }
+
+    fn ask(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let imprint = Imprint::of(message, self.nonce);
+        let request = omt_timestamp::request(&imprint).map_err(|e| refused(&e.to_string()))?;
+        let answer = self.authority.ask(request)?;
+        let der = omt_timestamp::token_in(&answer).map_err(|e| refused(&e.to_string()))?;
+        let token = Token::parse(der).map_err(|e| refused(&e.to_string()))?;
+        if !imprint.is_answered_by(&token) {
+            return Err(refused("the answer is not to what was asked"));
+        }
+        // Whom to trust is for those who verify to say.
+        let stamp = omt_timestamp::verify(&token, message, &TrustAnchors::default(), self.provider);
+        let stamp = stamp.map_err(|e| refused(&e.to_string()))?;
+        if (stamp.time - self.now).abs() > SKEW {
+            return Err(refused("its clock and ours are more than ten minutes apart"));
+        }
+        Ok(der.to_vec())
+    }
+
+    /// Why there was none.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        self.refusal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+    }
+}
+
+fn refused(words: &str) -> Error {
+    let words = format!("there is no time-stamp, without which nothing is signed here: {words}");
+    Error::new(Kind::Unavailable, "TIMESTAMP_UNAVAILABLE", words).retry_after(30)
+}
