@@ -3,13 +3,14 @@
 use crate::{quantile, world::System};
 use async_trait::async_trait;
 use clap::Args;
+use futures_util::FutureExt;
 use omt_jobs::{Handler, JobError, Jobs, NewJob, Progress, Runner};
 use omt_kernel::{
     OffsetDateTime,
     job::JobRecord,
     port::{Database, Telemetry},
 };
-use omt_queue::{ApalisQueue, Handle};
+use omt_queue::{Afterwards, ApalisQueue, Handle};
 use omt_sql::SqlDatabase;
 use serde_json::json;
 use std::{
@@ -64,7 +65,10 @@ pub async fn run(arguments: Arguments) {
         let runner = runner.clone();
         Arc::new(move |id, kind| {
             let runner = runner.clone();
-            Box::pin(async move { runner.run(id, kind).await.unwrap() })
+            Box::pin(async move {
+                let begun = runner.begin(id, kind).await.unwrap();
+                begun.map(|ending| -> Afterwards { Box::new(move || async { ending.write().await.unwrap() }.boxed()) })
+            })
         })
     };
     let worker = queue.clone();

@@ -5,11 +5,12 @@ use crate::{
     fault::Fault,
     platform::Platform,
 };
+use futures_util::FutureExt;
 use omt_api::Dependency;
 use omt_audit::{Expiry, Integrator};
 use omt_jobs::{Handler, Runner, Timing};
 use omt_kernel::{Error, JobId, Kind, port::JobTransport};
-use omt_queue::{ApalisQueue, Handle};
+use omt_queue::{Afterwards, ApalisQueue, Handle};
 use omt_workers::{
     Archive, AuditExpiry, Deliveries, DryRuns, Effects, Housekeeping, Letters, Lifecycle, Look, Mailings, ObjectLocks,
     OldMessages, Partitions, Recheck, Remeasure, Replicate, Restores, Retention, Sweep, Timers,
@@ -155,11 +156,13 @@ pub async fn start(config: &Config, platform: &Platform, kinds: &[String]) -> Re
         let runner = runner.clone();
         Arc::new(move |id: JobId, kind: &'static str| {
             let runner = runner.clone();
+            // The job stays due, so it is announced again.
+            let failed = move |error: &Error| tracing::warn!(job = %id, %error, "a job could not be begun or ended");
             Box::pin(async move {
-                if let Err(error) = runner.run(id, kind).await {
-                    // The job stays due, so it is announced again.
-                    tracing::warn!(job = %id, %error, "a job could not be begun or ended");
-                }
+                let begun = runner.begin(id, kind).await.inspect_err(failed).ok().flatten();
+                begun.map(|ending| -> Afterwards {
+                    Box::new(move || async move { drop(ending.write().await.inspect_err(failed)) }.boxed())
+                })
             })
         })
     };

@@ -77,7 +77,10 @@ fn deal(due: &[JobId]) -> Vec<Ticket> {
 }
 
 /// What a worker does with a ticket for a job of a kind. It never fails: what went wrong is in the job's row.
-pub type Handle = Arc<dyn Fn(JobId, &'static str) -> BoxFuture<'static, ()> + Send + Sync>;
+pub type Handle = Arc<dyn Fn(JobId, &'static str) -> BoxFuture<'static, Option<Afterwards>> + Send + Sync>;
+
+/// What is to be done when a job is, for which the next one need not wait.
+pub type Afterwards = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 
 /// What the tickets of one kind go to, as a type without lifetimes, which apalis asks for.
 #[derive(Clone)]
@@ -319,11 +322,18 @@ fn ended(result: std::result::Result<(), WorkerError>) -> Result<()> {
 }
 
 async fn take(ticket: Ticket, taker: Data<Taker>) -> std::result::Result<(), BoxDynError> {
+    let mut ending = std::future::ready(()).boxed();
     for job in ticket.jobs {
-        // Closed at the end.
-        let Ok(_room) = taker.room.acquire().await else { break };
-        (taker.handle)(job, taker.kind).await;
+        let begun = async {
+            // Closed at the end.
+            let _room = taker.room.acquire().await.ok()?;
+            Some((taker.handle)(job, taker.kind).await)
+        };
+        let (begun, ()) = tokio::join!(begun, ending);
+        let Some(afterwards) = begun else { return Ok(()) };
+        ending = afterwards.map_or_else(|| std::future::ready(()).boxed(), |write| write());
     }
+    ending.await;
     Ok(())
 }
 
@@ -425,6 +435,7 @@ mod contract {
                 let into = into.clone();
                 Box::pin(async move {
                     into.lock().unwrap().insert((id, kind));
+                    None
                 })
             });
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

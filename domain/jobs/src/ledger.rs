@@ -130,25 +130,27 @@ async fn transaction(database: &dyn Database, worker: &str, lines: &[Line]) -> R
     // The latest of their times: what is due at an earlier one is due then.
     let at = lines.iter().map(|line| line.at).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (claims, done) = (ids(|entry| matches!(entry, Entry::Claim)), ids(Entry::is_plain));
-    let mut claimed = BTreeMap::new();
-    if !claims.is_empty() {
-        claimed.extend(jobs.claim(&claims, worker, at, at + LEASE).await?.into_iter().map(|job| (job.id.0, Box::new(job))));
-    }
+    // Ends come first, so that nobody gets anew what has just been done.
     let mut ended = BTreeSet::new();
     if !done.is_empty() {
         ended.extend(jobs.end(&done, worker, &AttemptEnd::Done, None, at).await?.into_iter().map(|id| id.0));
     }
-    let mut written = Vec::with_capacity(lines.len());
     for line in lines {
-        written.push(match &line.entry {
-            // Of two tickets for a job, one gets it.
-            Entry::Claim => Written::Claimed(claimed.remove(&line.job.0)),
-            entry if entry.is_plain() => Written::Ended(ended.remove(&line.job.0)),
-            Entry::End(end, progress) => {
-                Written::Ended(!jobs.end(&[line.job], worker, end, progress.as_ref(), line.at).await?.is_empty())
-            }
-        });
+        if let Entry::End(end, progress) = &line.entry
+            && !line.entry.is_plain()
+        {
+            ended.extend(jobs.end(&[line.job], worker, end, progress.as_ref(), line.at).await?.into_iter().map(|id| id.0));
+        }
+    }
+    let mut claimed = BTreeMap::new();
+    if !claims.is_empty() {
+        claimed.extend(jobs.claim(&claims, worker, at, at + LEASE).await?.into_iter().map(|job| (job.id.0, Box::new(job))));
     }
     unit.commit().await?;
-    Ok(written)
+    let mut written = |line: &Line| match line.entry {
+        // Of two tickets for a job, one gets it.
+        Entry::Claim => Written::Claimed(claimed.remove(&line.job.0)),
+        Entry::End(..) => Written::Ended(ended.remove(&line.job.0)),
+    };
+    Ok(lines.iter().map(&mut written).collect())
 }

@@ -16,5 +16,5 @@ pub use cron::{Cron, Tick, Timing};
 pub use model::{
     ARCHIVE, ArchiveOrder, Handler, JobError, LockOrder, NewJob, OBJECT_LOCK, Progress, RESTORE, RestoreOrder, Schedule,
 };
-pub use runner::Runner;
+pub use runner::{Ending, Runner};
 pub use service::{Jobs, Recurring, enqueue};

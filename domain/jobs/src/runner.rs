@@ -7,11 +7,11 @@ use crate::{
     rules, service,
 };
 use omt_kernel::{
-    Error, JobId, Kind, Result,
+    Error, JobId, Kind, OffsetDateTime, Result,
     job::{AttemptEnd, DueJob, JobRecord, LEASE},
     port::{Clock, Database, Entropy, JobTransport, Telemetry},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -176,20 +176,26 @@ impl Runner {
         Ok(())
     }
 
-    /// Does the job of a ticket, if it is due, nobody else has it, and its kind is known here.
-    pub async fn run(&self, id: JobId, kind: &str) -> Result<()> {
-        let Some(handler) = self.handlers.get(kind).cloned() else { return Ok(()) };
-        let Some(_running) = Running::begin(&self.running, id) else { return Ok(()) };
-        let Some(job) = self.ledger.claim(id, self.clock.now()).await? else { return Ok(()) };
+    /// Does the job of a ticket, if it is due, nobody else has it, and its kind is known here; and writes what came of it.
+    pub async fn run(self: &Arc<Self>, id: JobId, kind: &str) -> Result<()> {
+        match self.begin(id, kind).await? {
+            Some(ending) => ending.write().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same but for writing what came of it. Whoever has more to do begins the next while that is written, so that one transaction
+    /// has the end of the one and the beginning of the other.
+    pub async fn begin(self: &Arc<Self>, id: JobId, kind: &str) -> Result<Option<Ending>> {
+        let Some(handler) = self.handlers.get(kind).cloned() else { return Ok(None) };
+        let Some(running) = Running::begin(self.clone(), id) else { return Ok(None) };
+        let Some(job) = self.ledger.claim(id, self.clock.now()).await? else { return Ok(None) };
         let progress = Progress::default();
         let Some(end) = self.attempt(handler, &job, &progress).await else {
             tracing::info!(job = %id, kind = job.kind, "a job was cancelled or taken over while it ran");
-            return Ok(());
+            return Ok(None);
         };
-        if !self.ledger.end(id, self.clock.now(), end, progress.get()).await? {
-            tracing::warn!(job = %id, kind = job.kind, "a job ended after another worker took it over");
-        }
-        Ok(())
+        Ok(Some(Ending { running, at: self.clock.now(), end, progress: progress.get() }))
     }
 
     /// One attempt; none when the job was taken away meanwhile.
@@ -249,26 +255,46 @@ impl Runner {
     }
 }
 
+/// What came of an attempt, to be written: until then the job is this worker's.
+#[must_use]
+pub struct Ending {
+    running: Running,
+    at: OffsetDateTime,
+    end: AttemptEnd,
+    progress: Option<Value>,
+}
+
+impl Ending {
+    /// Writes it.
+    pub async fn write(self) -> Result<()> {
+        let Self { running: Running { ref runner, job }, at, end, progress } = self;
+        if !runner.ledger.end(job, at, end, progress).await? {
+            tracing::warn!(%job, "a job ended after another worker took it over");
+        }
+        Ok(())
+    }
+}
+
 /// That an attempt runs here.
-struct Running<'a> {
-    all: &'a Mutex<BTreeSet<JobId>>,
+struct Running {
+    runner: Arc<Runner>,
     job: JobId,
 }
 
-impl<'a> Running<'a> {
+impl Running {
     /// None while one does.
-    fn begin(all: &'a Mutex<BTreeSet<JobId>>, job: JobId) -> Option<Self> {
-        let begun = all.lock().unwrap_or_else(PoisonError::into_inner).insert(job);
-        begun.then_some(Self { all, job })
+    fn begin(runner: Arc<Runner>, job: JobId) -> Option<Self> {
+        let begun = runner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(job);
+        begun.then_some(Self { runner, job })
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
+        self.runner.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
     }
 }
 
-fn waited(job: &JobRecord, began: omt_kernel::OffsetDateTime) -> StdDuration {
+fn waited(job: &JobRecord, began: OffsetDateTime) -> StdDuration {
     StdDuration::try_from(began - job.run_at).unwrap_or_default()
 }
