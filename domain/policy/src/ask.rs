@@ -97,7 +97,9 @@ impl Ask {
         // Somebody who stood before this one in the queue may have done it.
         found.or_else(|| kept.find(&key, &policy)).unwrap_or_else(|| {
             let made = Arc::new(Compiled::new(policy, key.2));
-            kept.compiled.insert(key, made.clone());
+            if !made.is_unread {
+                kept.compiled.insert(key, made.clone());
+            }
             made
         })
     }
@@ -138,6 +140,9 @@ impl Desk {
             left().ok_or_else(undecided)?;
             // Kept even when the time is over by then, so that asking again helps.
             let compiled = ask.compiled();
+            if compiled.is_unread {
+                return Err(undecided());
+            }
             let time = left().ok_or_else(undecided)?.min(LIMIT);
             let verdict = compiled.evaluate(&seen, &Deadline::after(time));
             // What was cut off then had less than its time.

@@ -53,21 +53,17 @@ impl Expression {
 /// Compiles an expression; the error is the reason.
 #[cfg(test)]
 pub fn compile(source: &str) -> Result<Expression, String> {
-    compile_all(vec![source.to_owned()]).pop().unwrap_or_else(|| Err("cannot be read".into()))
+    compile_all(vec![source.to_owned()]).and_then(|mut all| all.pop()).unwrap_or_else(|| Err("cannot be read".into()))
 }
 
 /// Compiles expressions, all on one thread: the parser goes down with every bracket, farther than the stack of a server's thread
-/// reaches. What comes out of here does not.
-pub fn compile_all(sources: Vec<String>) -> Vec<Result<Expression, String>> {
+/// reaches. What comes out of here does not. None when there is no thread to be had, which says nothing about them.
+pub fn compile_all(sources: Vec<String>) -> Option<Vec<Result<Expression, String>>> {
     let many = sources.len();
     let each = |source: String| catch_unwind(|| parse(&source)).unwrap_or_else(|_| Err("cannot be read".into()));
     let all = move || sources.into_iter().map(each).collect::<Vec<_>>();
-    let reason = match std::thread::Builder::new().stack_size(STACK).spawn(all).map(std::thread::JoinHandle::join) {
-        Ok(Ok(compiled)) => return compiled,
-        Ok(Err(_)) => "cannot be read".to_owned(),
-        Err(e) => format!("cannot be read now: {e}"),
-    };
-    (0..many).map(|_| Err(reason.clone())).collect()
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(all).ok()?;
+    Some(thread.join().unwrap_or_else(|_| (0..many).map(|_| Err("cannot be read".to_owned())).collect()))
 }
 
 fn parse(source: &str) -> Result<Expression, String> {

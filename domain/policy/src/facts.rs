@@ -113,7 +113,8 @@ impl Facts {
             ("signature", _) => &self.verification,
             _ => "record",
         };
-        let label = (member(0) == "assertions" && path.steps.len() > 1).then(|| member(1));
+        let label = path.member(1).or(path.steps.as_ref().filter(|steps| steps.len() > 1).map(|_| ""));
+        let label = label.filter(|_| member(0) == "assertions");
         (path.follow(&self.value), word, label)
     }
 }
@@ -345,18 +346,20 @@ enum Step {
 pub struct Path {
     /// As it is written.
     pub text: String,
-    steps: Vec<Step>,
+    /// None of what is no path.
+    steps: Option<Vec<Step>>,
 }
 
 impl Path {
-    /// Reads one. What is no path leads to where it begins.
+    /// Reads one. An empty one leads to where it begins, and what is no path nowhere.
     pub fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), steps: steps(text).unwrap_or_default() }
+        let steps = if text.is_empty() { Some(Vec::new()) } else { steps(text).ok() };
+        Self { text: text.to_owned(), steps }
     }
 
     /// The name of a step, where it is a member's.
     fn member(&self, n: usize) -> Option<&str> {
-        match self.steps.get(n)? {
+        match self.steps.as_ref()?.get(n)? {
             Step::Member(name) => Some(name),
             Step::Index(_) => None,
         }
@@ -364,7 +367,7 @@ impl Path {
 
     /// What it leads to.
     pub fn follow<'a>(&self, value: &'a Value) -> Option<&'a Value> {
-        self.steps.iter().try_fold(value, |value, step| match step {
+        self.steps.as_ref()?.iter().try_fold(value, |value, step| match step {
             Step::Member(name) => value.get(name),
             Step::Index(index) => value.get(index),
         })
@@ -372,7 +375,7 @@ impl Path {
 
     /// Whether it leads to what only a verification says of a signature. `whole`: more of what is there than whether it is null.
     pub fn needs_verification(&self, whole: bool) -> bool {
-        match self.steps.as_slice() {
+        match self.steps.as_deref().unwrap_or_default() {
             [Step::Member(root)] => root == "signature" && whole,
             [Step::Member(root), Step::Member(name), ..] => root == "signature" && schema::VERIFIED.contains(&name.as_str()),
             _ => false,
@@ -421,7 +424,7 @@ pub fn into_assertion(path: &str) -> Option<(String, &str)> {
 
 /// Refuses a path that leads nowhere.
 pub fn check_path(path: &str, within_assertion: bool) -> Result<(), String> {
-    let path = Path { steps: steps(path)?, text: path.to_owned() };
+    let path = Path { steps: Some(steps(path)?), text: path.to_owned() };
     if within_assertion {
         return Ok(());
     }

@@ -270,7 +270,7 @@ impl Policy {
         }
         // All on one thread, and that is the dear part: no more of them than there may be rules.
         let sources = self.rules.iter().take(MAX_RULES).filter_map(|rule| rule.custom_function.clone());
-        let mut compiled = crate::expression::compile_all(sources.collect()).into_iter();
+        let mut compiled = crate::expression::compile_all(sources.collect()).ok_or_else(crate::ask::undecided)?.into_iter();
         let (mut cost, mut dearest) = (0_u64, (0, String::new()));
         let mut names = BTreeSet::new();
         for (n, rule) in self.rules.iter().enumerate().take(MAX_RULES) {
@@ -342,11 +342,11 @@ impl Policy {
         Err(error)
     }
 
-    /// About how many bytes its rules take.
+    /// About how many bytes its rules take, compiled too.
     pub(crate) fn weight(&self) -> usize {
-        let texts =
-            |rule: &Rule| rule.name.len() + rule.description.len() + 8 * rule.custom_function.as_ref().map_or(0, String::len);
-        self.rules.iter().map(|rule| 512 + texts(rule)).sum()
+        let written = |rule: &Rule| serde_json::to_string(rule).map_or(0, |written| written.len());
+        let expression = |rule: &Rule| rule.custom_function.as_ref().map_or(0, String::len);
+        self.rules.iter().map(|rule| 1_024 + 8 * (written(rule) + expression(rule))).sum()
     }
 
     /// The policies that every tenant has.

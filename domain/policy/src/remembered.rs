@@ -6,7 +6,10 @@ use crate::{
     service::Version,
 };
 use omt_kernel::{ManifestId, Result, TenantId, document::DocumentKind, manifest::ManifestRecord, port::UnitOfWork};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 /// Memory for versions, and for manifests.
 const VERSIONS: u64 = 8 << 20;
@@ -19,7 +22,18 @@ const IN_MEMORY: usize = 4;
 /// A manifest, and what policies see of it as long as nobody verifies it.
 pub(crate) struct Subject {
     pub(crate) record: ManifestRecord,
-    pub(crate) facts: Arc<Facts>,
+    facts: OnceLock<Arc<Facts>>,
+}
+
+impl Subject {
+    /// What policies see of it as long as nobody verifies it.
+    pub(crate) fn facts(&self) -> Result<Arc<Facts>> {
+        if let Some(known) = self.facts.get() {
+            return Ok(known.clone());
+        }
+        let facts = Arc::new(facts::of(&self.record, Verified::No)?);
+        Ok(self.facts.get_or_init(|| facts).clone())
+    }
 }
 
 /// Newest versions by name, and manifests.
@@ -35,8 +49,9 @@ impl Remembered {
         };
         let subject = |_: &_, subject: &Arc<Subject>| {
             let ManifestRecord { definition, metadata, .. } = &subject.record;
-            let written: usize = [definition, metadata, &subject.facts.value].map(|json| json.to_string().len()).iter().sum();
-            u32::try_from(2_048 + IN_MEMORY * written).unwrap_or(u32::MAX)
+            let written: usize = [definition, metadata].map(|json| json.to_string().len()).iter().sum();
+            // Facts say most of it again.
+            u32::try_from(4_096 + 2 * IN_MEMORY * written).unwrap_or(u32::MAX)
         };
         Self {
             versions: moka::sync::Cache::builder().weigher(version).max_capacity(VERSIONS).time_to_idle(UNUSED).build(),
@@ -70,8 +85,7 @@ impl Remembered {
             self.subjects.invalidate(&key);
             return Ok(None);
         };
-        let facts = Arc::new(facts::of(&record, Verified::No)?);
-        let found = Arc::new(Subject { record, facts });
+        let found = Arc::new(Subject { record, facts: OnceLock::new() });
         self.subjects.insert(key, found.clone());
         Ok(Some(found))
     }

@@ -32,6 +32,8 @@ pub struct Compiled {
     roots: BTreeSet<&'static str>,
     /// SHA-256 of the policy and its version; none of a policy that cannot be written.
     digest: Option<[u8; 32]>,
+    /// There was no thread to compile its expressions on: it can say nothing, and should not be kept.
+    pub(crate) is_unread: bool,
 }
 
 /// What a rule looks at, and what it wants to see there.
@@ -101,14 +103,16 @@ impl Compiled {
         let is_expression = |rule: &&Rule| rule.rule_type == RuleType::CustomFunction;
         let sources: Vec<String> =
             policy.rules.iter().filter(is_expression).map(|rule| rule.custom_function.clone().unwrap_or_default()).collect();
-        let mut compiled = if sources.is_empty() { Vec::new() } else { expression::compile_all(sources) }.into_iter();
+        let compiled = if sources.is_empty() { Some(Vec::new()) } else { expression::compile_all(sources) };
+        let is_unread = compiled.is_none();
+        let mut compiled = compiled.unwrap_or_default().into_iter();
         let mut places = Vec::new();
         let classification = Place::of(&mut places, CLASSIFICATION);
         let asks: Vec<Ask> = policy.rules.iter().map(|rule| ask(rule, &mut compiled, &mut places)).collect();
         let roots = asks.iter().filter_map(Ask::expression).flat_map(|named| named.expression.roots()).collect();
         let digest = serde_json::to_vec(&(policy.as_ref(), version)).ok().map(|written| Sha256::digest(written).into());
         let department = Path::new("manifest.department");
-        Self { policy, version, asks, places, classification, department, roots, digest }
+        Self { policy, version, asks, places, classification, department, roots, digest, is_unread }
     }
 
     /// By what a verdict of it on these facts is found again: everything that it depends on. None where that cannot be written.

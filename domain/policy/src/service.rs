@@ -348,7 +348,7 @@ impl Policies {
         let (subject, force) = tokio::join!(subject, self.force(read.as_ref(), &actor.tenant, name));
         let subject = subject?.filter(|subject| actor.reach.sees(&subject.record)).ok_or_else(|| Error::not_found("manifest"))?;
         let facts = match verified {
-            Verified::No => subject.facts.clone(),
+            Verified::No => subject.facts()?,
             verified => Arc::new(facts::of(&subject.record, verified)?),
         };
         // Nothing is held while expressions run.

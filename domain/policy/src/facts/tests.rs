@@ -162,6 +162,8 @@ fn paths_lead_where_they_say() {
     let value = json!({ "assertions": { "a.b": { "c": [1, { "d:e": 2 }] } } });
     assert_eq!(Path::new("assertions[\"a.b\"].c[1].d:e").follow(&value), Some(&json!(2)));
     assert_eq!(Path::new("assertions[\"a.b\"].c[7]").follow(&value), None);
+    assert_eq!(Path::new("").follow(&value), Some(&value));
+    assert_eq!(Path::new("assertions..c").follow(&value), None);
     for bad in ["", "a..b", "a[", "a[x]", "a[\"b", "[0]"] {
         assert!(check_path(bad, false).is_err(), "{bad}");
     }

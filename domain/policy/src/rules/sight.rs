@@ -44,7 +44,8 @@ impl<'a> Sight<'a> {
 
     /// What is at a place.
     pub(super) fn at(&self, place: Place) -> Option<&'a Value> {
-        self.places[place.0].follow(&self.facts.value)
+        // An empty path leads to everything, which is no place.
+        Some(&self.places[place.0]).filter(|path| !path.text.is_empty())?.follow(&self.facts.value)
     }
 
     /// What is at a place, and whose word it is.
