@@ -6,6 +6,7 @@ use crate::{
     platform::{self, SystemClock, SystemEntropy},
     transport::weaknesses,
 };
+use omt_crypto::cose::MAX_TOKEN;
 use omt_directory::LdapDirectory;
 use omt_kernel::{
     Error,
@@ -245,6 +246,12 @@ fn timestamps(config: &Config, settings: &TimestampSettings) -> Finding {
     let request = omt_timestamp::request(&imprint).map_err(|e| (e.to_string(), mend))?;
     let answer = authority.ask(request).map_err(|e| (e.to_string(), mend))?;
     let token = omt_timestamp::token_in(&answer).map_err(|e| (e.to_string(), mend))?;
+    if token.len() > MAX_TOKEN {
+        return Err((
+            format!("its tokens have {} bytes, and there is room for {MAX_TOKEN}", token.len()),
+            "take another authority",
+        ));
+    }
     let token = Token::parse(token).map_err(|e| (e.to_string(), mend))?;
     let lists = platform::trust_lists(config, None).map_err(|e| (e.to_string(), "correct [trust] in the configuration"))?;
     let provider = config.crypto.provider.provider();

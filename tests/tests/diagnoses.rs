@@ -1,7 +1,9 @@
 //! Broken set-ups: what `doctor` says of each, and what servers do.
 
 use omt_tests::{
-    Server, combination, fixture, service,
+    Server,
+    authority::{Authority, Mood},
+    combination, fixture, service,
     stub_s3::{Answer, StubS3},
 };
 use reqwest::StatusCode;
@@ -212,4 +214,39 @@ async fn what_may_not_be_listed_keeps_nothing_else_from_being_swept() {
     };
     omt_tests::until("the sweep ends well", async || progress().await.is_some()).await;
     assert_eq!(progress().await.unwrap()["progress"]["failed"], 3, "the uploads of each tier");
+}
+
+/// The authority is asked, by `doctor` and by `sign` alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_asks_for_a_time_stamp() {
+    if !embedded() {
+        return;
+    }
+    let (dir, authority) = (installation(), Authority::start().await);
+    let said = |config: &str| {
+        let (failed, text) = doctor(dir.path(), config, &[]);
+        let line = text.lines().find(|line| line.contains("time-stamps")).unwrap_or_default().to_owned();
+        (failed.contains("time-stamps"), line)
+    };
+    assert_eq!(said(""), (false, String::new()));
+    let (failed, line) = said(&authority.config());
+    assert!(!failed && line.contains("CN=Time,O=OpenMediaTrust answers and is trusted"), "{line}");
+    let (failed, line) = said(&format!("[timestamp]\nurl = \"{}\"\n", authority.url));
+    assert!(failed && line.contains("is not trusted"), "{line}");
+    let sign = |to: &str| {
+        let (from, to) = (dir.path().join("in.jpg"), dir.path().join(to));
+        Server::command(dir.path(), &authority.config()).arg("sign").arg(from).arg("-o").arg(to).output().unwrap()
+    };
+    assert!(sign("stamped.jpg").status.success());
+    let verify =
+        Server::command(dir.path(), &authority.config()).args(["verify", "--json"]).arg(dir.path().join("stamped.jpg")).output();
+    let text = String::from_utf8(verify.unwrap().stdout).unwrap();
+    assert!(text.contains("timeStamp.trusted"), "{text}");
+    authority.behave(Mood::Broken);
+    let (failed, line) = said(&authority.config());
+    assert!(failed && line.contains("the authority answers 500"), "{line}");
+    let refused = sign("never.jpg");
+    assert!(refused.status.code() == Some(1) && !dir.path().join("never.jpg").exists());
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("TIMESTAMP_UNAVAILABLE") || told.contains("there is no time-stamp"), "{told}");
 }

@@ -6,7 +6,7 @@ use omt_crypto::cose;
 use omt_tests::{
     Server,
     authority::{Authority, Mood},
-    fixture, form, id, judge, ok, problem,
+    corpus, fixture, form, id, judge, ok, problem,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -74,6 +74,32 @@ async fn signatures_carry_the_time_of_an_authority() {
     let report = elsewhere.verify("a.jpg", server.content(&record).await).await;
     assert_eq!((report["valid"].as_bool(), &report["signing_time"]["trusted"]), (Some(true), &json!(false)), "{report:#}");
     assert_eq!(codes(&report), ["timeStamp.validated", "timeStamp.untrusted"]);
+}
+
+/// Tokens of an authority that everybody uses, in files of others.
+#[tokio::test]
+async fn tokens_of_others_are_read() {
+    depends_on!();
+    let Some(corpus) = corpus() else { return };
+    let anchor = |name: &str| corpus.join("hybrid").join(name).display().to_string();
+    let trust = format!(
+        "[trust]\nanchors = [\"{}\"]\npq_anchors = [\"{}\"]\ntimestamp_anchors = [\"{}\"]\n",
+        anchor("anchors.pem"),
+        anchor("pq-anchor.pem"),
+        anchor("tsa-anchor.pem")
+    );
+    let server = Server::start_with(&trust).await;
+    for (name, when, who, trusted) in [
+        ("signed/adobe-20220124-C.jpg", "2023-01-24T14:48:56Z", "O=DigiCert", false),
+        ("signed/c2pa-rs-ocsp.jpg", "2025-08-13T16:30:55Z", "O=DigiCert", false),
+        ("hybrid/hybrid-timestamped.jpg", "2026-11-20T12:03:52Z", "CN=TSA,O=TSA", true),
+    ] {
+        let report = server.verify("a.jpg", std::fs::read(corpus.join(name)).unwrap()).await;
+        assert_eq!(codes(&report)[0], "timeStamp.validated", "{report:#}");
+        let time = &report["signing_time"];
+        assert!(time["time"] == when && time["authority"].as_str().unwrap().contains(who), "{time}");
+        assert_eq!(time["trusted"], trusted, "{name}");
+    }
 }
 
 fn openssl_verifies(token: &str, stamped: &str, root: &Path) -> bool {

@@ -8,7 +8,7 @@ use std::{
     sync::mpsc::{self, RecvTimeoutError},
     time::Duration,
 };
-use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
 
 /// The longest answer: a token with all certificates has a few thousand bytes.
 const MAX_ANSWER: usize = 64 << 10;
@@ -31,7 +31,17 @@ pub struct HttpTimestampAuthority {
     client: Client,
     url: Url,
     timeout: Duration,
-    runtime: Handle,
+    /// Its own: whoever asks may stand on the only thread of theirs. There until the end.
+    runtime: Option<Runtime>,
+}
+
+impl Drop for HttpTimestampAuthority {
+    fn drop(&mut self) {
+        // To wait for it is not allowed where this may happen.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 fn unavailable(words: impl std::fmt::Display) -> Error {
@@ -40,7 +50,7 @@ fn unavailable(words: impl std::fmt::Display) -> Error {
 }
 
 impl HttpTimestampAuthority {
-    /// An authority; requests run on the runtime that this is called in.
+    /// An authority; requests run on a thread of their own.
     pub fn new(settings: &TimestampSettings) -> Result<Self> {
         let bad = |words: String| Error::new(Kind::Invalid, "BAD_CONFIGURATION", words);
         let url = Url::parse(&settings.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -56,7 +66,10 @@ impl HttpTimestampAuthority {
             builder = found.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
         }
         let client = builder.build().map_err(|e| Error::internal("no HTTP client can be made").caused_by(e))?;
-        Ok(Self { client, url, timeout: settings.timeout, runtime: Handle::current() })
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).thread_name("time-stamps").enable_all().build();
+        let runtime = runtime.map_err(|e| Error::internal("no thread for time-stamps can be had").caused_by(e))?;
+        Ok(Self { client, url, timeout: settings.timeout, runtime: Some(runtime) })
     }
 }
 
@@ -85,8 +98,8 @@ impl TimestampAuthority for HttpTimestampAuthority {
     fn ask(&self, request: Vec<u8>) -> Result<Vec<u8>> {
         let (send, receive) = mpsc::sync_channel(1);
         let asked = post(self.client.clone(), self.url.clone(), request);
-        // Whoever waits is on a thread of their own.
-        let task = self.runtime.spawn(async move { drop(send.send(asked.await)) });
+        let runtime = self.runtime.as_ref().ok_or_else(|| unavailable("the server is stopping"))?;
+        let task = runtime.spawn(async move { drop(send.send(asked.await)) });
         match receive.recv_timeout(self.timeout + GRACE) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {

@@ -8,6 +8,8 @@ mod sign;
 #[cfg(test)]
 mod sign_tests;
 mod stamp;
+#[cfg(test)]
+mod stamp_tests;
 mod verdict;
 mod verify;
 

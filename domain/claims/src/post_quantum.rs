@@ -8,10 +8,11 @@ use omt_crypto::{
 use omt_kernel::PqRequirement;
 use omt_pki::{
     Certificate,
-    path::{PathError, TrustedPath},
+    path::{self, PathError, TrustedPath},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 
 /// Builds a trust path from a certificate chain.
 pub type PathValidator<'a> = &'a dyn Fn(&[Vec<u8>]) -> Result<TrustedPath, PathError>;
@@ -132,13 +133,19 @@ fn claim_mentions_commitment(manifest: &ManifestBox<'_>) -> bool {
 }
 
 /// Judges one manifest, with `validate` to build trust paths: its countersignature, or its claim signature when that is post-quantum itself.
+///
+/// `signed` is when the claim was signed, by the word of a trusted authority. Where the claim names the countersigner's key, and its
+/// certificate was valid then and has ended since, the countersignature stays valid and is trusted no more: that word is about the claim
+/// signature, which is classical, so it keeps an asset from breaking by itself, and gives nothing that post-quantum trust rests on.
 pub fn judge(
     provider: &dyn Provider,
     manifest: &ManifestBox<'_>,
     sign1: &ParsedSign1,
     validate: PathValidator<'_>,
+    signed: Option<OffsetDateTime>,
 ) -> PostQuantum {
     let committed = commitment(manifest);
+    let names_its_key = committed.is_some() && sign1.countersignature.is_some();
     let mut verdict =
         PostQuantum { committed: committed.is_some() || claim_mentions_commitment(manifest), ..PostQuantum::absent() };
     let Some(claim) = manifest.claim else { return verdict };
@@ -182,6 +189,12 @@ pub fn judge(
         }
         (Ok(()), true) => match validate(&block.chain) {
             Ok(_) => verdict.state = PqState::Trusted,
+            Err(PathError::Validity(0))
+                if names_its_key && signed.is_some_and(|signed| path::usable(&block.chain, signed).is_ok()) =>
+            {
+                verdict.state = PqState::Valid;
+                verdict.reason = Some("the countersigner's certificate has ended since".into());
+            }
             // A certificate that may not sign, or not at this time, makes no valid signature.
             Err(error @ (PathError::Validity(0) | PathError::LeafPurpose(_) | PathError::UnknownCritical(0))) => {
                 verdict.state = PqState::Invalid;

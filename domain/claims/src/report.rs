@@ -138,7 +138,7 @@ pub struct Signer {
 pub struct SigningTime {
     /// The time in the time-stamp token (RFC 3339).
     pub time: String,
-    /// Whether the token holds and its authority is under a trust anchor for time-stamps.
+    /// Whether the token holds, is about the signature, and its authority is under a trust anchor for time-stamps.
     pub trusted: bool,
     /// Who stamped it: the subject of the authority's certificate, where the token holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,7 +22,7 @@ const PAD: usize = 16;
 const SIG_TST2: &str = "sigTst2";
 const SIG_TST: &str = "sigTst";
 /// Room for a time-stamp token, with the certificates that come with it.
-const TOKEN: usize = 10 << 10;
+pub const MAX_TOKEN: usize = 10 << 10;
 
 /// Signs bytes; the key is wherever the caller has it.
 pub type SignFn<'a> = &'a (dyn Fn(&[u8]) -> Result<Vec<u8>, CryptoError> + 'a);
@@ -85,7 +85,7 @@ impl Sign1Template {
         let mut template = Self { protected, counter_protected, stamped, reserve: 0 };
         let signature = vec![0; claim.algorithm.signature_len()];
         let counter_signature = counter.map(|c| vec![0; c.algorithm.signature_len()]);
-        let token = stamped.then(|| vec![0; TOKEN]);
+        let token = stamped.then(|| vec![0; MAX_TOKEN]);
         template.reserve = template.encode(&signature, counter_signature.as_deref(), token.as_deref(), &[PAD]).len();
         template
     }
@@ -413,7 +413,7 @@ mod tests {
         let signer = SignerCertificates { algorithm: Algorithm::Es256, chain: vec![vec![1; 700]] };
         let template = Sign1Template::new(&signer, None, true);
         let seen = std::cell::RefCell::new(Vec::new());
-        let lengths = (0..=300).chain(TOKEN - 300..=TOKEN).chain([1_000, 5_000, 9_900]);
+        let lengths = (0..=300).chain(MAX_TOKEN - 300..=MAX_TOKEN).chain([1_000, 5_000, 9_900]);
         for length in lengths {
             let stamp = |message: &[u8]| {
                 seen.replace(message.to_vec());
@@ -427,7 +427,7 @@ mod tests {
             assert_eq!(header, StampHeader { token: vec![7; length], of_claim: false });
             assert_eq!(parsed.stamped(&header, b"a claim"), *seen.borrow());
         }
-        let large = |_: &[u8]| Ok(vec![7; TOKEN + PAD + 20]);
+        let large = |_: &[u8]| Ok(vec![7; MAX_TOKEN + PAD + 20]);
         let signers = Signers { claim: &|_| Ok(vec![9; 64]), counter: None, stamp: Some(&large) };
         assert!(matches!(template.sign(b"a claim", signers), Err(CryptoError::DoesNotFit { .. })));
         assert!(template.sign(b"a claim", Signers { stamp: None, ..signers }).is_err());

@@ -16,6 +16,9 @@ const MAX_CHAIN: usize = 10;
 /// The extension that says what a key is for.
 const EXTENDED_KEY_USAGE: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.5.29.37");
 
+/// Any extended key usage (RFC 5280 §4.2.1.12).
+const ANY_PURPOSE: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.5.29.37.0");
+
 /// Critical extensions that this validation processes.
 const KNOWN_CRITICAL: [&str; 4] = ["2.5.29.19", "2.5.29.15", "2.5.29.37", "2.5.29.32"];
 
@@ -111,6 +114,9 @@ pub fn validate_for(
         check_common(certificate, position, at)?;
         if position > 0 {
             check_issuer(certificate, position)?;
+            if purpose == Purpose::TimeStamping {
+                check_stamp_issuer(certificate, position)?;
+            }
         }
         for (anchor, source) in anchors.with_subject(&certificate.issuer) {
             if signed_by(certificate, anchor, provider) {
@@ -175,6 +181,14 @@ fn check_leaf(leaf: &Certificate, purpose: Purpose) -> Result<(), PathError> {
         return Err(PathError::LeafPurpose("no claim-signing, e-mail or document-signing extended key usage"));
     }
     Ok(())
+}
+
+/// An intermediate that is for something may issue for that only, where authorities share roots with claim signers (CA/Browser Forum
+/// Code Signing Requirements §7.1.2.2).
+fn check_stamp_issuer(certificate: &Certificate, position: usize) -> Result<(), PathError> {
+    let purposes = certificate.extended_key_usage().map_err(|_| PathError::Malformed(position))?;
+    let fits = purposes.is_empty() || purposes.iter().any(|p| [EKU_TIME_STAMPING, ANY_PURPOSE].contains(p));
+    if fits { Ok(()) } else { Err(PathError::NotAnIssuer(position)) }
 }
 
 /// An intermediate must be a CA that may sign certificates, with at most as many CAs below it as it allows.

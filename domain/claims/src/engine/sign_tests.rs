@@ -17,7 +17,7 @@ use std::{collections::HashMap, io::Cursor, sync::Arc};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-const JPEG: &[u8] = include_bytes!("../../../../tests/fixtures/a.jpg");
+pub(super) const JPEG: &[u8] = include_bytes!("../../../../tests/fixtures/a.jpg");
 
 type Key = (Algorithm, Vec<u8>, Box<dyn SigningKey>);
 
@@ -42,10 +42,10 @@ impl KeyStore for Keys {
     }
 }
 
-struct World {
-    engine: Engine,
+pub(super) struct World {
+    pub(super) engine: Engine,
     identity: SigningIdentity,
-    trust: TrustLists,
+    pub(super) trust: TrustLists,
     _spool: tempfile::TempDir,
 }
 
@@ -76,7 +76,7 @@ fn hierarchy(keys: &mut Keys, name: &str, algorithms: [Algorithm; 3], profiles: 
     certificates
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut keys = Keys(HashMap::new());
     let profiles = [Profile::Leaf, Profile::Issuer, Profile::Root];
     let classical = hierarchy(&mut keys, "classical", [Algorithm::Es256, Algorithm::Es384, Algorithm::Es384], profiles);
@@ -101,7 +101,7 @@ fn world() -> World {
     World { engine, identity, trust, _spool: spool }
 }
 
-fn plan(world: &World) -> SignPlan {
+pub(super) fn plan(world: &World) -> SignPlan {
     let assertion =
         |label: &str, data: Value, json: bool, created: bool| PlannedAssertion { label: label.into(), data, json, created };
     SignPlan {

@@ -4,20 +4,34 @@ use super::sign::SignPlan;
 use crate::report::Status;
 use omt_crypto::{
     CryptoError, Provider,
-    cose::{ParsedSign1, StampHeader},
+    cose::{MAX_TOKEN, ParsedSign1, StampHeader},
 };
 use omt_kernel::{Error, Kind, port::TimestampAuthority};
 use omt_pki::{TrustAnchors, path::PathError};
 use omt_timestamp::{Imprint, Stamp, StampError, Token};
 use sha2::{Digest, Sha256};
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Instant};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// How far an authority's clock may be from ours when it stamps what we made just now.
 const SKEW: Duration = Duration::minutes(10);
 
+/// A time-stamp that holds.
+pub(super) struct Stamped {
+    pub(super) stamp: Stamp,
+    /// It is about the claim alone: the deprecated header. Who had it made could sign years later, with a key that leaked since.
+    of_claim: bool,
+}
+
+impl Stamped {
+    /// Whether the signature was there at the time that it says, by the word of an authority that is trusted.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.stamp.path.is_ok() && !self.of_claim
+    }
+}
+
 /// Whether a claim signature's time-stamp holds; none where there is none.
-pub(super) type StampVerdict = Option<Result<Stamp, StampError>>;
+pub(super) type StampVerdict = Option<Result<Stamped, StampError>>;
 
 /// Judges a claim signature's time-stamp.
 pub(super) fn judge(sign1: &ParsedSign1, claim: &[u8], anchors: &TrustAnchors, provider: &dyn Provider) -> StampVerdict {
@@ -34,25 +48,27 @@ fn hold(
     claim: &[u8],
     anchors: &TrustAnchors,
     provider: &dyn Provider,
-) -> Result<Stamp, StampError> {
+) -> Result<Stamped, StampError> {
     // The deprecated header has the authority's whole answer, which some writers put into the other too.
     let token = omt_timestamp::token_in(&header.token).unwrap_or(&header.token);
-    omt_timestamp::verify(&Token::parse(token)?, &sign1.stamped(header, claim), anchors, provider)
+    let stamp = omt_timestamp::verify(&Token::parse(token)?, &sign1.stamped(header, claim), anchors, provider)?;
+    Ok(Stamped { stamp, of_claim: header.of_claim })
 }
 
 /// When a claim was signed, by the word of an authority that is trusted.
 pub(super) fn trusted_time(verdict: &StampVerdict) -> Option<OffsetDateTime> {
-    let stamp = verdict.as_ref()?.as_ref().ok()?;
-    stamp.path.is_ok().then_some(stamp.time)
+    let stamped = verdict.as_ref()?.as_ref().ok()?;
+    stamped.is_trusted().then_some(stamped.stamp.time)
 }
 
 /// What C2PA calls it (2.2 §15.8): what went well, and what did not, which leaves the claim valid.
-pub(super) fn statuses(verdict: &Result<Stamp, StampError>, url: &str) -> (Vec<Status>, Option<Status>) {
+pub(super) fn statuses(verdict: &Result<Stamped, StampError>, url: &str) -> (Vec<Status>, Option<Status>) {
     let status = |code: &str, words: String| Status { code: code.into(), url: Some(url.to_owned()), explanation: Some(words) };
     match verdict {
-        Ok(stamp) => {
+        Ok(Stamped { stamp, of_claim }) => {
             let when = stamp.time.format(&Rfc3339).unwrap_or_default();
-            let validated = status("timeStamp.validated", format!("stamped at {when} by {}", stamp.authority));
+            let about = if *of_claim { "the claim, and not its signature, was" } else { "the signature was" };
+            let validated = status("timeStamp.validated", format!("{about} stamped at {when} by {}", stamp.authority));
             match &stamp.path {
                 Ok(_) => (vec![validated, status("timeStamp.trusted", "the time-stamp authority is trusted".into())], None),
                 Err(error @ PathError::Validity(0)) => {
@@ -78,6 +94,8 @@ pub(super) struct Stamping<'a> {
     provider: &'a dyn Provider,
     nonce: [u8; 16],
     now: OffsetDateTime,
+    /// When that was: writing a large asset takes long.
+    begun: Instant,
     /// The manifest engine tells no reasons.
     refusal: Mutex<Option<Error>>,
 }
@@ -88,7 +106,7 @@ impl<'a> Stamping<'a> {
         let secret: [u8; 32] = Sha256::new().chain_update(b"time-stamp").chain_update(plan.salts).finalize().into();
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&secret[..16]);
-        Self { authority, provider, nonce, now: plan.now, refusal: Mutex::new(None) }
+        Self { authority, provider, nonce, now: plan.now, begun: Instant::now(), refusal: Mutex::new(None) }
     }
 
     /// A token about these bytes, which holds.
@@ -105,13 +123,16 @@ impl<'a> Stamping<'a> {
         let answer = self.authority.ask(request)?;
         let der = omt_timestamp::token_in(&answer).map_err(|e| refused(&e.to_string()))?;
         let token = Token::parse(der).map_err(|e| refused(&e.to_string()))?;
+        if der.len() > MAX_TOKEN {
+            return Err(refused("its token is longer than there is room for"));
+        }
         if !imprint.is_answered_by(&token) {
             return Err(refused("the answer is not to what was asked"));
         }
         // Whom to trust is for those who verify to say.
         let stamp = omt_timestamp::verify(&token, message, &TrustAnchors::default(), self.provider);
         let stamp = stamp.map_err(|e| refused(&e.to_string()))?;
-        if (stamp.time - self.now).abs() > SKEW {
+        if (stamp.time - (self.now + self.begun.elapsed())).abs() > SKEW {
             return Err(refused("its clock and ours are more than ten minutes apart"));
         }
         Ok(der.to_vec())

@@ -56,6 +56,8 @@ pub(super) fn report(
         let (good, bad) = stamp::statuses(stamp, &format!("self#jumbf=/c2pa/{label}/c2pa.signature"));
         codes.success.extend(good);
         codes.informational.extend(bad);
+    } else {
+        codes.success.retain(|status| status.code != "timeStamp.trusted");
     }
     let mut post_quantum = own.post_quantum.clone();
     let demanded = post_quantum.apply(request.post_quantum);
@@ -340,9 +342,9 @@ fn signer(own: &OwnChecks) -> Option<Signer> {
 /// When the claim was signed: as the token beside the signature says it. A time that stands elsewhere, such as in a time-stamp assertion,
 /// is only the engine's word.
 fn signing_time(reader: &Reader, stamp: &StampVerdict) -> Option<SigningTime> {
-    if let Some(Ok(stamp)) = stamp {
-        let time = stamp.time.format(&Rfc3339).ok()?;
-        return Some(SigningTime { time, trusted: stamp.path.is_ok(), authority: Some(stamp.authority.clone()) });
+    if let Some(Ok(stamped)) = stamp {
+        let time = stamped.stamp.time.format(&Rfc3339).ok()?;
+        return Some(SigningTime { time, trusted: stamped.is_trusted(), authority: Some(stamped.stamp.authority.clone()) });
     }
     let time = reader.active_manifest()?.time().filter(|_| stamp.is_none())?;
     Some(SigningTime { time, trusted: false, authority: None })

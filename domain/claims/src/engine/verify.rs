@@ -271,17 +271,22 @@ impl Engine {
                 checks.stamp = stamp::judge(&sign1, claim, &trust.timestamps, self.provider());
                 // The engine's word on a time-stamp is not enough to revive an expired certificate: it does not check that the
                 // authority's issuers may issue, and takes claim signers' anchors for it too. Ours is (C2PA 2.2 §15.8).
-                let signed = stamp::trusted_time(&checks.stamp).unwrap_or(at);
-                checks.path = self.path(&sign1.claim.chain, list, signed);
+                let signed = stamp::trusted_time(&checks.stamp);
+                checks.path = match signed {
+                    // Not remembered: that is by the minute.
+                    Some(signed) => path::validate(&sign1.claim.chain, list, signed, self.provider()),
+                    None => self.path(&sign1.claim.chain, list, at),
+                };
                 if checks.path.is_err() {
                     checks.linked = path::links(&sign1.claim.chain, self.provider()).ok();
                 }
                 let source = std::cell::Cell::new(None);
-                checks.post_quantum = post_quantum::judge(self.provider(), manifest, &sign1, &|chain| {
+                let counter = |chain: &[Vec<u8>]| {
                     let verdict = self.path(chain, &trust.post_quantum, at);
                     source.set(verdict.as_ref().ok().map(|path| path.source));
                     verdict
-                });
+                };
+                checks.post_quantum = post_quantum::judge(self.provider(), manifest, &sign1, &counter, signed);
                 checks.post_quantum_source = source.get();
                 checks.active = Some(sign1);
             }
