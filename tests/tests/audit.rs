@@ -349,7 +349,10 @@ async fn a_server_that_dies_goes_on_with_the_same_log() {
     let size = |head: &str| head.lines().nth(1).unwrap().parse::<u64>().unwrap();
     assert!(size(heads.last().unwrap()) > 300, "{}", heads.last().unwrap());
     for head in &heads {
-        let proof = server.json(&format!("/api/v1/audit/proof/consistency?from={}", size(head))).await;
+        let path = format!("/api/v1/audit/proof/consistency?from={}", size(head));
+        // Somebody who logged in may stand in a tree whose tiles are being written.
+        omt_tests::until("the tiles are there", async || server.get(&path).await.status() == StatusCode::OK).await;
+        let proof = server.json(&path).await;
         let decode = |text: &str| {
             use base64::{Engine, engine::general_purpose::STANDARD};
             <[u8; 32]>::try_from(STANDARD.decode(text).unwrap()).unwrap()
