@@ -119,8 +119,8 @@ pub struct AuditTrail {
     /// The keys.
     pub keys: LogKeys,
     level: Level,
-    /// Those that were added by transactions that may not have ended.
-    fresh: moka::future::Cache<(TenantId, String), ()>,
+    /// Those that were added, by which unit of work: it may not have ended. What another sees is committed.
+    fresh: moka::future::Cache<(TenantId, String, usize), ()>,
     /// Pseudonyms that are in the database.
     pseudonyms: moka::future::Cache<(TenantId, String), String>,
     flood: std::sync::Mutex<Flood>,
@@ -219,18 +219,20 @@ impl AuditTrail {
 
     async fn pseudonym(&self, unit: &dyn UnitOfWork, actor: &Actor) -> Result<String> {
         let key = (actor.tenant.clone(), actor.subject.clone());
+        // Only to tell units of work apart; one that comes to stand where another stood is taken for it, and asks once more.
+        let here = (key.0.clone(), key.1.clone(), std::ptr::from_ref(unit).addr());
         if let Some(known) = self.pseudonyms.get(&key).await {
             return Ok(known);
         }
         // In the caller's transaction: one that waited for a second connection could wait for itself.
         if let Some(person) = unit.audit().person(&actor.tenant, &actor.subject).await? {
-            // Only what is committed is kept: who was added a moment ago may yet be rolled back.
-            if !self.fresh.contains_key(&key) {
+            // Only what is committed is kept: who was added by this very unit may yet be rolled back.
+            if !self.fresh.contains_key(&here) {
                 self.pseudonyms.insert(key, person.pseudonym.clone()).await;
             }
             return Ok(person.pseudonym);
         }
-        self.fresh.insert(key, ()).await;
+        self.fresh.insert(here, ()).await;
         let salt = self.entropy.secret();
         let mut mac = Hmac::<Sha256>::new_from_slice(&salt).map_err(|_| Error::internal("no key for a pseudonym"))?;
         mac.update(actor.subject.as_bytes());
