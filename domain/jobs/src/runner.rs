@@ -22,12 +22,10 @@ use tokio::task::JoinSet;
 
 /// How often due jobs are looked for.
 const LOOK: StdDuration = StdDuration::from_millis(40);
-/// The same while more wait than may have tickets: each look costs the queue a few dozen statements, however many jobs it is about.
-const BACKLOG: StdDuration = StdDuration::from_millis(80);
 /// A ticket that brought no worker in this time is sent again.
 const PATIENCE: Duration = Duration::seconds(5);
 /// How many jobs have tickets at once, of those that this process does; the rest wait in the database, in their order.
-const AHEAD: u32 = 400;
+const AHEAD: u32 = 200;
 /// Attempts of a recurring job.
 const RECURRING_ATTEMPTS: u32 = 5;
 
@@ -105,7 +103,7 @@ impl Runner {
             let begun = Instant::now();
             let pause = match self.look(transport).await {
                 // However long the backlog, most of the time is the jobs'.
-                Ok(is_backlog) => if is_backlog { BACKLOG } else { LOOK }.max(begun.elapsed() * 2),
+                Ok(()) => LOOK.max(begun.elapsed() * 2),
                 Err(error) => {
                     tracing::warn!(%error, "due jobs cannot be announced");
                     StdDuration::from_secs(2)
@@ -119,8 +117,7 @@ impl Runner {
         self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Whether more are due than may have tickets.
-    async fn look(&self, transport: &dyn JobTransport) -> Result<bool> {
+    async fn look(&self, transport: &dyn JobTransport) -> Result<()> {
         self.make_recurring().await?;
         let now = self.clock.now();
         // Each by themselves, so that many of one do not keep the other from being seen.
@@ -132,7 +129,6 @@ impl Runner {
             due.extend(read.jobs().due(&kinds, now, AHEAD).await?);
         }
         drop(read);
-        let is_backlog = due.len() >= AHEAD as usize;
         let mut told = Vec::new();
         for kind in self.kinds() {
             let silent = |job: &&DueJob| job.kind == kind && job.announced_at.is_none_or(|at| at < now - PATIENCE);
@@ -147,7 +143,7 @@ impl Runner {
             unit.jobs().announced(&told, now).await?;
             unit.commit().await?;
         }
-        Ok(is_backlog)
+        Ok(())
     }
 
     /// Makes the recurring jobs whose time has come; each slot is taken once over all replicas, in the transaction that makes
