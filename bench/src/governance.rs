@@ -136,7 +136,7 @@ async fn policies() {
         "assertions": { "c2pa.actions.v2": { "actions": [] }, "cawg.metadata": metadata.clone() },
         "metadata": metadata, "ingredients": [{ "title": "a" }, { "title": "b" }], "signature": null,
     }));
-    let compiled = Compiled::new(policy.clone(), 1);
+    let compiled = Compiled::new(policy.clone(), 1).unwrap();
     let evaluate = || compiled.evaluate(black_box(&facts), &Deadline::after(Duration::from_secs(2)));
     assert!(evaluate().passed);
     let times: Vec<f64> = (0..20_000)
@@ -189,7 +189,7 @@ fn dearest() {
             let middle = (most + beyond) / 2;
             if of(middle).validate().is_ok() { most = middle } else { beyond = middle }
         }
-        let compiled = Compiled::new(of(most), 1);
+        let compiled = Compiled::new(of(most), 1).unwrap();
         let begun = Instant::now();
         let verdict = compiled.evaluate(black_box(&facts), &Deadline::after(Duration::from_secs(60)));
         assert!(!verdict.rules.iter().any(omt_policy::RuleVerdict::is_open), "{expression}");

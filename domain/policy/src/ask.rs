@@ -92,16 +92,15 @@ impl Ask {
     }
 
     /// It, compiled: once, as far as there is room. Computes, where it takes time.
-    pub(crate) fn compiled(self) -> Arc<Compiled> {
+    pub(crate) fn compiled(self) -> Result<Arc<Compiled>> {
         let Self { key, policy, found, kept } = self;
         // Somebody who stood before this one in the queue may have done it.
-        found.or_else(|| kept.find(&key, &policy)).unwrap_or_else(|| {
-            let made = Arc::new(Compiled::new(policy, key.2));
-            if !made.is_unread {
-                kept.compiled.insert(key, made.clone());
-            }
-            made
-        })
+        if let Some(found) = found.or_else(|| kept.find(&key, &policy)) {
+            return Ok(found);
+        }
+        let made = Arc::new(Compiled::new(policy, key.2)?);
+        kept.compiled.insert(key, made.clone());
+        Ok(made)
     }
 }
 
@@ -131,7 +130,7 @@ impl Desk {
     /// Without an answer by then, `undecided`.
     pub(crate) async fn judge(&self, ask: Ask, facts: &Arc<Facts>, until: Instant) -> Result<Verdict> {
         if !ask.takes_time() {
-            return Ok(ask.compiled().evaluate(facts, &Deadline::after(LIMIT)));
+            return Ok(ask.compiled()?.evaluate(facts, &Deadline::after(LIMIT)));
         }
         let (seen, verdicts) = (facts.clone(), ask.kept.verdicts.clone());
         let work = move || {
@@ -139,10 +138,7 @@ impl Desk {
             // Nobody waits for it any more.
             left().ok_or_else(undecided)?;
             // Kept even when the time is over by then, so that asking again helps.
-            let compiled = ask.compiled();
-            if compiled.is_unread {
-                return Err(undecided());
-            }
+            let compiled = ask.compiled()?;
             let time = left().ok_or_else(undecided)?.min(LIMIT);
             let verdict = compiled.evaluate(&seen, &Deadline::after(time));
             // What was cut off then had less than its time.

@@ -126,8 +126,8 @@ impl Policies {
             Err(error) => return Err(error),
         };
         drop(read);
-        let present = present.map(|version| Compiled::new(version.policy, version.version));
-        let candidate = Compiled::new(order.candidate.clone(), 0);
+        let present = present.map(|version| Compiled::new(version.policy, version.version)).transpose()?;
+        let candidate = Compiled::new(order.candidate.clone(), 0)?;
         // Without a state, what is archived is left out: from the number too.
         let filter = ManifestFilter { reach: Some(order.reach.clone()), ..ManifestFilter::default() };
         let total = self.deps.database.replica().await?.manifests().count_where(tenant, &filter).await?;
@@ -171,7 +171,7 @@ mod tests {
 
     fn compiled(expression: &str) -> Compiled {
         let rules = json!([{ "name": "r", "rule_type": "custom_function", "severity": "error", "custom_function": expression }]);
-        Compiled::new(serde_json::from_value::<Policy>(json!({ "name": "p", "rules": rules })).unwrap(), 1)
+        Compiled::new(serde_json::from_value::<Policy>(json!({ "name": "p", "rules": rules })).unwrap(), 1).unwrap()
     }
 
     fn facts(signature: Value, unverified: bool) -> Facts {

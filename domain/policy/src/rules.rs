@@ -3,12 +3,13 @@
 mod sight;
 
 use crate::{
+    ask::undecided,
     expression::{self, Deadline, Expression},
     facts::{self, Facts, Path},
     model::{Evidence, Policy, Rule, RuleType, RuleVerdict, Severity, Unsaid, Verdict},
 };
 use cel::Context;
-use omt_kernel::manifest::Classification;
+use omt_kernel::{Result, manifest::Classification};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sight::{Place, Sight, shorten, show};
@@ -24,7 +25,7 @@ pub struct Compiled {
     /// Its version.
     pub version: u32,
     /// What each of its rules looks at, in their order.
-    asks: Vec<Ask>,
+    wants: Vec<Want>,
     places: Vec<Path>,
     classification: Place,
     department: Path,
@@ -32,12 +33,10 @@ pub struct Compiled {
     roots: BTreeSet<&'static str>,
     /// SHA-256 of the policy and its version; none of a policy that cannot be written.
     digest: Option<[u8; 32]>,
-    /// There was no thread to compile its expressions on: it can say nothing, and should not be kept.
-    pub(crate) is_unread: bool,
 }
 
 /// What a rule looks at, and what it wants to see there.
-struct Ask {
+struct Want {
     look: Look,
     location: String,
     expected: String,
@@ -97,22 +96,21 @@ impl Found {
 const CLASSIFICATION: &str = "manifest.classification";
 
 impl Compiled {
-    /// Compiles its expressions.
-    pub fn new(policy: impl Into<Arc<Policy>>, version: u32) -> Self {
+    /// Compiles its expressions; an error, which says nothing about it, where there is no thread to be had for that.
+    pub fn new(policy: impl Into<Arc<Policy>>, version: u32) -> Result<Self> {
         let policy = policy.into();
         let is_expression = |rule: &&Rule| rule.rule_type == RuleType::CustomFunction;
         let sources: Vec<String> =
             policy.rules.iter().filter(is_expression).map(|rule| rule.custom_function.clone().unwrap_or_default()).collect();
         let compiled = if sources.is_empty() { Some(Vec::new()) } else { expression::compile_all(sources) };
-        let is_unread = compiled.is_none();
-        let mut compiled = compiled.unwrap_or_default().into_iter();
+        let mut compiled = compiled.ok_or_else(undecided)?.into_iter();
         let mut places = Vec::new();
         let classification = Place::of(&mut places, CLASSIFICATION);
-        let asks: Vec<Ask> = policy.rules.iter().map(|rule| ask(rule, &mut compiled, &mut places)).collect();
-        let roots = asks.iter().filter_map(Ask::expression).flat_map(|named| named.expression.roots()).collect();
+        let wants: Vec<Want> = policy.rules.iter().map(|rule| want(rule, &mut compiled, &mut places)).collect();
+        let roots = wants.iter().filter_map(Want::expression).flat_map(|named| named.expression.roots()).collect();
         let digest = serde_json::to_vec(&(policy.as_ref(), version)).ok().map(|written| Sha256::digest(written).into());
         let department = Path::new("manifest.department");
-        Self { policy, version, asks, places, classification, department, roots, digest, is_unread }
+        Ok(Self { policy, version, wants, places, classification, department, roots, digest })
     }
 
     /// By what a verdict of it on these facts is found again: everything that it depends on. None where that cannot be written.
@@ -128,14 +126,14 @@ impl Compiled {
         let department = self.policy.department.is_none() || self.policy.department == text(self.department.follow(&facts.value));
         let class = self.policy.classification_level.is_none() || self.policy.classification_level == classification;
         let applies = department && class;
-        let expressions = applies && self.asks.iter().any(|ask| ask.expression().is_some());
+        let expressions = applies && self.wants.iter().any(|want| want.expression().is_some());
         let visible = if expressions { facts::for_expressions(&facts.value) } else { None };
         let context = visible.map(|visible| expression::context(visible, &self.roots, deadline));
-        let enabled = self.policy.rules.iter().zip(&self.asks).filter(|(rule, _)| applies && rule.enabled);
-        let verdict = |(rule, ask): (&Rule, &Ask)| {
-            let Found { passed, reason, actual, evidence } = self.found(rule, ask, &sight, context.as_ref(), deadline);
+        let enabled = self.policy.rules.iter().zip(&self.wants).filter(|(rule, _)| applies && rule.enabled);
+        let verdict = |(rule, want): (&Rule, &Want)| {
+            let Found { passed, reason, actual, evidence } = self.found(rule, want, &sight, context.as_ref(), deadline);
             let (rule, severity, location, expected) =
-                (rule.name.clone(), rule.severity, ask.location.clone(), ask.expected.clone());
+                (rule.name.clone(), rule.severity, want.location.clone(), want.expected.clone());
             RuleVerdict { rule, severity, passed, reason, location, expected, actual, evidence }
         };
         let rules: Vec<RuleVerdict> = enabled.map(verdict).collect();
@@ -143,8 +141,15 @@ impl Compiled {
         Verdict { policy: self.policy.name.clone(), version: self.version, applies, passed, shadow: self.policy.shadow, rules }
     }
 
-    fn found(&self, rule: &Rule, ask: &Ask, sight: &Sight<'_>, context: Option<&Context<'_, '_>>, deadline: &Deadline) -> Found {
-        match &ask.look {
+    fn found(
+        &self,
+        rule: &Rule,
+        want: &Want,
+        sight: &Sight<'_>,
+        context: Option<&Context<'_, '_>>,
+        deadline: &Deadline,
+    ) -> Found {
+        match &want.look {
             Look::Assertion(wanted) => assertion(rule, wanted, sight),
             Look::Classification => {
                 let (found, evidence) = (sight.at(self.classification), sight.seen(self.classification));
@@ -188,21 +193,21 @@ impl Compiled {
     }
 }
 
-impl Ask {
+impl Want {
     fn expression(&self) -> Option<&Named> {
         if let Look::Expression(Ok(named)) = &self.look { Some(named) } else { None }
     }
 }
 
-/// What a rule asks. Expressions come in the order of their rules; `places` are those that the rules before look at.
-fn ask(rule: &Rule, compiled: &mut impl Iterator<Item = Result<Expression, String>>, places: &mut Vec<Path>) -> Ask {
+/// What a rule wants. Expressions come in the order of their rules; `places` are those that the rules before look at.
+fn want(rule: &Rule, compiled: &mut impl Iterator<Item = Result<Expression, String>>, places: &mut Vec<Path>) -> Want {
     let label = rule.assertion_label.as_deref();
     match rule.rule_type {
         RuleType::RequiredAssertion | RuleType::ForbiddenAssertion => {
             let wanted = label.unwrap_or_default();
             let not = if rule.rule_type == RuleType::RequiredAssertion { "" } else { "not " };
             let (location, expected) = (format!("assertions.{wanted}"), format!("{wanted} is {not}there"));
-            Ask { look: Look::Assertion(wanted.to_owned()), location, expected }
+            Want { look: Look::Assertion(wanted.to_owned()), location, expected }
         }
         RuleType::RequiredField | RuleType::ValueConstraint => {
             let path = rule.field_path.as_deref().unwrap_or_default();
@@ -212,12 +217,12 @@ fn ask(rule: &Rule, compiled: &mut impl Iterator<Item = Result<Expression, Strin
                 (None, Some((wanted, rest))) => Look::Instances(wanted, Path::new(rest), Place::of(places, path)),
                 (None, None) => Look::Field(Place::of(places, path)),
             };
-            Ask { look, location, expected: constraint(rule) }
+            Want { look, location, expected: constraint(rule) }
         }
         RuleType::ClassificationConstraint => {
             let levels = rule.classification_levels.iter().flatten().map(|level| level.as_str());
             let expected = format!("one of {}", levels.collect::<Vec<_>>().join(", "));
-            Ask { look: Look::Classification, location: CLASSIFICATION.to_owned(), expected }
+            Want { look: Look::Classification, location: CLASSIFICATION.to_owned(), expected }
         }
         RuleType::CustomFunction => {
             let named = compiled.next().unwrap_or_else(|| Err("cannot be read".to_owned())).map(|expression| {
@@ -226,7 +231,7 @@ fn ask(rule: &Rule, compiled: &mut impl Iterator<Item = Result<Expression, Strin
                 Named { expression, places: named, of_verification }
             });
             let expected = rule.custom_function.clone().unwrap_or_default();
-            Ask { look: Look::Expression(named), location: "custom_function".to_owned(), expected }
+            Want { look: Look::Expression(named), location: "custom_function".to_owned(), expected }
         }
     }
 }
@@ -241,7 +246,7 @@ fn is_of(label: &str, wanted: &str) -> bool {
     label == wanted || one == wanted || version.is_some_and(|(base, _)| base == wanted)
 }
 
-/// Whether what a rule asks for is there: what is deprecated is met by what came for it, and not the reverse.
+/// Whether what a rule wants for is there: what is deprecated is met by what came for it, and not the reverse.
 fn meets(label: &str, wanted: &str) -> bool {
     is_of(label, wanted) || (wanted == CREATIVE_WORK && is_of(label, "cawg.metadata"))
 }

@@ -94,10 +94,7 @@ impl Watch {
         let watch = self.clone();
         drop(tokio::spawn(async move {
             let ((tenant, name, version), asking) = (shadow.key().clone(), watch.clone());
-            let asked = watch.pool.run(move || {
-                asking.ask(shadow, manifest, &facts);
-                Ok(())
-            });
+            let asked = watch.pool.run(move || asking.ask(shadow, manifest, &facts));
             if let Err(error) = asked.await {
                 watch.tally.left_out(&tenant, &name, version, watch.clock.now());
                 tracing::warn!(%tenant, policy = name, version, %error, "a shadow policy was not asked");
@@ -105,9 +102,9 @@ impl Watch {
         }));
     }
 
-    fn ask(&self, shadow: Ask, manifest: ManifestId, facts: &Facts) {
+    fn ask(&self, shadow: Ask, manifest: ManifestId, facts: &Facts) -> Result<()> {
         let tenant = shadow.key().0.clone();
-        let compiled = shadow.compiled();
+        let compiled = shadow.compiled()?;
         let verdict = compiled.evaluate(facts, &Deadline::after(LIMIT));
         self.telemetry.shadow_policy(verdict.passed);
         self.tally.note(&tenant, &verdict, self.clock.now());
@@ -118,6 +115,7 @@ impl Watch {
                 "a shadow policy would stand against this"
             );
         }
+        Ok(())
     }
 }
 
@@ -136,7 +134,7 @@ mod tests {
             { "name": "large", "rule_type": "value_constraint", "severity": "warning", "field_path": "manifest.size", "min_value": 9 },
         ] }))
         .unwrap();
-        let compiled = Compiled::new(policy, 3);
+        let compiled = Compiled::new(policy, 3).unwrap();
         let (tally, tenant) = (Tally::new(), TenantId::default_tenant());
         let (then, later) = (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH + Duration::from_secs(5));
         for title in ["", "A", ""] {

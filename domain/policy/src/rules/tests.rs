@@ -37,7 +37,7 @@ fn says_of(facts: &Facts, json: Value) -> bool {
         rules: vec![rule(json)],
     };
     policy.validate().unwrap();
-    Compiled::new(policy, 1).evaluate(facts, &late()).passed
+    Compiled::new(policy, 1).unwrap().evaluate(facts, &late()).passed
 }
 
 fn with_assertions(assertions: Value) -> Facts {
@@ -114,7 +114,7 @@ fn nothing_hides_behind_another_of_its_kind() {
         { "name": "r", "rule_type": "value_constraint", "severity": "error", "assertion_label": "org.x", "field_path": "a", "max_value": 2 },
         { "name": "f", "rule_type": "forbidden_assertion", "severity": "error", "assertion_label": "org.x" },
     ] })).unwrap();
-    let rules = Compiled::new(policy, 1).evaluate(&found, &late()).rules;
+    let rules = Compiled::new(policy, 1).unwrap().evaluate(&found, &late()).rules;
     assert_eq!((rules[0].actual.as_str(), rules[0].evidence.len()), ("3", 3));
     assert_eq!(rules[0].evidence[0].place, "assertions[\"org.x.v2__1\"].a");
     assert_eq!((rules[1].actual.as_str(), rules[1].evidence.len()), ("org.x, org.x.v2, org.x.v2__1 is there", 3));
@@ -123,7 +123,7 @@ fn nothing_hides_behind_another_of_its_kind() {
 #[test]
 fn machines_may_be_trained_by_no_assertion() {
     let policy = Policy::shipped().unwrap().into_iter().find(|policy| policy.name == "legal_documents").unwrap();
-    let compiled = Compiled::new(policy, 1);
+    let compiled = Compiled::new(policy, 1).unwrap();
     let no_training = |assertions: Value| {
         let rules = compiled.evaluate(&with_assertions(assertions), &late()).rules;
         rules.into_iter().find(|rule| rule.rule == "no-training").unwrap().passed
@@ -140,7 +140,7 @@ fn machines_may_be_trained_by_no_assertion() {
 fn shipped_policies_mean_something() {
     for policy in Policy::shipped().unwrap() {
         policy.validate().unwrap_or_else(|e| panic!("{}: {:?}", policy.name, e.fields));
-        let verdict = Compiled::new(policy, 1).evaluate(&facts(), &late());
+        let verdict = Compiled::new(policy, 1).unwrap().evaluate(&facts(), &late());
         assert!(!verdict.rules.is_empty());
         let expected = verdict.policy == "marketing_content";
         assert_eq!(verdict.passed, expected, "{verdict:#?}");
@@ -151,7 +151,7 @@ fn shipped_policies_mean_something() {
 fn policies_are_for_what_they_say() {
     let mut policy = Policy::shipped().unwrap().remove(0);
     policy.department = Some("legal".into());
-    let verdict = Compiled::new(policy, 1).evaluate(&facts(), &late());
+    let verdict = Compiled::new(policy, 1).unwrap().evaluate(&facts(), &late());
     assert!(!verdict.applies && verdict.passed);
 }
 
@@ -180,7 +180,7 @@ fn verdicts_show_what_they_were_decided_from() {
     ] }))
     .unwrap();
     policy.validate().unwrap();
-    let verdict = Compiled::new(policy, 1).evaluate(&facts(), &late());
+    let verdict = Compiled::new(policy, 1).unwrap().evaluate(&facts(), &late());
     assert!(verdict.passed, "{verdict:#?}");
     let seen = |n: usize| -> Vec<(&str, &str, Option<usize>, &str)> {
         let each = verdict.rules[n].evidence.iter();
@@ -202,7 +202,7 @@ fn verdicts_show_what_they_were_decided_from() {
 fn what_cannot_be_said_says_why() {
     let mut policy = Policy::shipped().unwrap().pop().unwrap();
     policy.rules.push(rule(json!({ "name": "trust", "rule_type": "required_field", "field_path": "signature.trust_level" })));
-    let compiled = Compiled::new(policy, 1);
+    let compiled = Compiled::new(policy, 1).unwrap();
     let reasons = |facts: &Facts, deadline: Deadline| -> Vec<(String, Unsaid)> {
         let rules = compiled.evaluate(facts, &deadline).rules;
         rules.into_iter().filter(|rule| !rule.passed).filter_map(|rule| Some((rule.rule, rule.reason?))).collect()
