@@ -6,7 +6,7 @@ use omt_crypto::cose;
 use omt_tests::{
     Server,
     authority::{Authority, Mood},
-    corpus, fixture, form, id, judge, ok, problem,
+    corpus, fixture, id, judge, ok, problem,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -195,13 +195,16 @@ async fn a_changed_time_stamp_is_no_word_of_anybody() {
     assert_eq!((report["valid"].as_bool(), &report["signing_time"]), (Some(true), &Value::Null), "{report:#}");
     assert_eq!(codes(&report), ["timeStamp.untrusted"]);
     // The token of another signature is about another.
-    let other = server.signed("a.wav", fixture("a.wav"), &[("title", "another")]).await;
-    let (foreign, _) = self::token(&server, &other).await;
-    if foreign.len() == token.len() {
-        let mut moved = content.clone();
-        moved[at..at + token.len()].copy_from_slice(&foreign);
-        let answer = server.request("POST", "/api/v1/verify").multipart(form("a.wav", moved, &[])).send().await.unwrap();
-        let report = ok(answer, StatusCode::OK).await;
-        assert_eq!((codes(&report), &report["signing_time"]), (vec!["timeStamp.mismatch"], &Value::Null), "{report:#}");
-    }
+    let foreign = loop {
+        // Signatures of ECDSA differ in length by a byte or two.
+        let other = server.signed("a.wav", fixture("a.wav"), &[]).await;
+        let (foreign, _) = self::token(&server, &other).await;
+        if foreign.len() == token.len() {
+            break foreign;
+        }
+    };
+    let mut moved = content.clone();
+    moved[at..at + token.len()].copy_from_slice(&foreign);
+    let report = server.verify("a.wav", moved).await;
+    assert_eq!((codes(&report), &report["signing_time"]), (vec!["timeStamp.mismatch"], &Value::Null), "{report:#}");
 }
