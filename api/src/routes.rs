@@ -32,7 +32,41 @@ pub fn configure(config: &mut web::ServiceConfig) {
     let at = |path: &str, allow: &'static str| {
         web::resource(path.to_owned()).default_service(web::to(move || method_not_allowed(allow)))
     };
+    // Requests are matched in this order, by a regular expression for each path with a parameter: the busiest come first.
     config
+        .service(at("/api/v1/verify", "POST").route(web::post().to(verify::verify)))
+        .service(at("/api/v1/verify/{id}/history", "GET").route(web::get().to(verify::history)))
+        .service(at("/api/v1/verify/{id}/chain-of-custody", "GET").route(web::get().to(verify::chain_of_custody)))
+        .service(
+            at("/api/v1/manifests", "POST, GET").route(web::post().to(manifests::create)).route(web::get().to(manifests::list)),
+        )
+        .service(at("/api/v1/manifests/{id}/redact", "POST").route(web::post().to(manifests::redact)))
+        .service(at("/api/v1/manifests/{id}/sign", "POST").route(web::post().to(manifests::sign)))
+        .service(
+            at("/api/v1/manifests/{id}/content", "GET, HEAD")
+                .route(web::get().to(manifests::content))
+                .route(web::head().to(manifests::content)),
+        )
+        .service(
+            at("/api/v1/manifests/{id}/manifest.c2pa", "GET, HEAD")
+                .route(web::get().to(manifests::manifest_store))
+                .route(web::head().to(manifests::manifest_store)),
+        )
+        .service(at("/api/v1/manifests/{id}/report", "GET").route(web::get().to(manifests::report)))
+        .service(at("/api/v1/manifests/{id}/crjson", "GET").route(web::get().to(manifests::crjson)))
+        .service(at("/api/v1/uploads", "POST").route(web::post().to(storage::begin_upload)))
+        .service(at("/api/v1/manifests/{id}/content-url", "GET").route(web::get().to(storage::content_url)))
+        .service(
+            at("/api/v1/manifests/{id}/legal-hold", "PUT, DELETE")
+                .route(web::put().to(storage::hold))
+                .route(web::delete().to(storage::release)),
+        )
+        .service(
+            at("/api/v1/manifests/{id}", "GET, PATCH, DELETE")
+                .route(web::get().to(manifests::get))
+                .route(web::patch().to(manifests::update))
+                .route(web::delete().to(manifests::archive)),
+        )
         .service(at("/health", "GET").route(web::get().to(health::health)))
         .service(at("/ready", "GET").route(web::get().to(health::ready)))
         .service(at("/api/v1/auth/login", "POST").route(web::post().to(auth::login)))
@@ -131,40 +165,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(at("/api/v1/trust/roots.pem", "GET").route(web::get().to(trust::roots)))
         .service(at("/api/v1/trust/pq-roots.pem", "GET").route(web::get().to(trust::pq_roots)))
         .service(at("/api/v1/trust/issuers/{serial}.cer", "GET").route(web::get().to(trust::issuer)))
-        .service(
-            at("/api/v1/manifests", "POST, GET").route(web::post().to(manifests::create)).route(web::get().to(manifests::list)),
-        )
-        .service(at("/api/v1/manifests/{id}/redact", "POST").route(web::post().to(manifests::redact)))
-        .service(at("/api/v1/manifests/{id}/sign", "POST").route(web::post().to(manifests::sign)))
-        .service(
-            at("/api/v1/manifests/{id}/content", "GET, HEAD")
-                .route(web::get().to(manifests::content))
-                .route(web::head().to(manifests::content)),
-        )
-        .service(
-            at("/api/v1/manifests/{id}/manifest.c2pa", "GET, HEAD")
-                .route(web::get().to(manifests::manifest_store))
-                .route(web::head().to(manifests::manifest_store)),
-        )
-        .service(at("/api/v1/manifests/{id}/report", "GET").route(web::get().to(manifests::report)))
-        .service(at("/api/v1/manifests/{id}/crjson", "GET").route(web::get().to(manifests::crjson)))
-        .service(at("/api/v1/uploads", "POST").route(web::post().to(storage::begin_upload)))
-        .service(at("/api/v1/manifests/{id}/content-url", "GET").route(web::get().to(storage::content_url)))
-        .service(
-            at("/api/v1/manifests/{id}/legal-hold", "PUT, DELETE")
-                .route(web::put().to(storage::hold))
-                .route(web::delete().to(storage::release)),
-        )
-        .service(
-            at("/api/v1/manifests/{id}", "GET, PATCH, DELETE")
-                .route(web::get().to(manifests::get))
-                .route(web::patch().to(manifests::update))
-                .route(web::delete().to(manifests::archive)),
-        )
         .configure(governance)
-        .service(at("/api/v1/verify", "POST").route(web::post().to(verify::verify)))
-        .service(at("/api/v1/verify/{id}/history", "GET").route(web::get().to(verify::history)))
-        .service(at("/api/v1/verify/{id}/chain-of-custody", "GET").route(web::get().to(verify::chain_of_custody)))
         .service(at("/api/openapi.json", "GET").route(web::get().to(openapi_json)))
         .service(at("/api/docs", "GET").route(web::get().to(docs)))
         .service(

@@ -58,6 +58,8 @@ pub async fn run(arguments: Arguments) {
     let client = Client::builder().no_proxy().pool_max_idle_per_host(arguments.connections).build().unwrap();
     let arguments = Arc::new(arguments);
     let counter = Arc::new(AtomicUsize::new(0));
+    // Another load sent other bytes.
+    let run = uuid::Uuid::new_v4();
     let started = Instant::now();
     let (warm, end) = (Duration::from_secs(2), Duration::from_secs(2 + arguments.seconds));
     let tasks: Vec<_> = (0..arguments.connections)
@@ -72,6 +74,7 @@ pub async fn run(arguments: Arguments) {
                     }
                     let mut bytes = body.clone();
                     if arguments.unique {
+                        bytes.extend(run.as_bytes());
                         bytes.extend(number.to_be_bytes());
                     }
                     let part = multipart::Part::bytes(bytes).file_name("bench.jpg");

@@ -77,18 +77,17 @@ pub async fn run(arguments: Arguments) {
     tokio::spawn(async move { announcer.announce(transport.as_ref()).await });
     let add = async |from: usize, to: usize| {
         let unit = database.begin().await.unwrap();
-        for n in from..to {
-            let new = NewJob {
-                tenant: None,
-                kind: "nothing",
-                payload: json!({ "n": n }),
-                unique_key: None,
-                priority: 0,
-                run_at: OffsetDateTime::now_utc(),
-                max_attempts: 3,
-            };
-            jobs.enqueue(unit.as_ref(), new).await.unwrap();
-        }
+        let new = |n: usize| NewJob {
+            tenant: None,
+            kind: "nothing",
+            payload: json!({ "n": n }),
+            unique_key: None,
+            priority: 0,
+            run_at: OffsetDateTime::now_utc(),
+            max_attempts: 3,
+        };
+        let made = jobs.enqueue_all(unit.as_ref(), &(from..to).map(new).collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(made.len(), to - from);
         unit.commit().await.unwrap();
     };
     let ran = || handler.0.lock().unwrap().len();

@@ -47,11 +47,10 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const MISSING: usize = 2_880;
 /// How often a worker looks for tickets that another process sent; its own process rings.
 const POLL: Duration = Duration::from_secs(1);
-/// While there is work it looks this often: a look that was under way when a ticket came did not see it, and what ends makes room
-/// for more without a ring.
-const BUSY: Duration = Duration::from_millis(20);
-/// For so long after a ring there is work; a ticket that brought nobody is announced again by then.
-const WORK: Duration = Duration::from_secs(5);
+/// After a ring it looks again this soon, since a look that was under way when a ticket came did not see it, and then ever later, each
+/// time after this part of what has passed since.
+const SOON: Duration = Duration::from_millis(20);
+const PART: u32 = 8;
 /// Among how many tickets the jobs of one announcement are dealt out: as many as may run at once, but no more, since each costs the
 /// backend three statements.
 const TICKETS: usize = 16;
@@ -89,6 +88,8 @@ struct Taker {
     handle: Handle,
     /// Shared by every kind of a worker that is not apart, or by those that are.
     room: Arc<Semaphore>,
+    /// Rung when a ticket is done: there is room for another.
+    bell: Arc<Notify>,
 }
 
 #[derive(Clone)]
@@ -117,14 +118,18 @@ pub struct ApalisQueue {
     resting: AtomicUsize,
 }
 
-/// When to look for tickets: when somebody rings, often for a while after that, and now and then.
+/// How long after a ring, or after the last look, there is another.
+fn pause(since_ring: Duration) -> Duration {
+    (since_ring / PART).clamp(SOON, POLL)
+}
+
+/// When to look for tickets: when somebody rings, often just after that, and now and then.
 fn looks(bell: Arc<Notify>) -> impl Stream<Item = ()> + Unpin + Send + Sync {
-    let next = move |busy_until: Instant| {
+    let next = move |rung: Instant| {
         let bell = bell.clone();
         async move {
-            let pause = if Instant::now() < busy_until { BUSY } else { POLL };
-            let rung = tokio::time::timeout(pause, bell.notified()).await.is_ok();
-            Some(((), if rung { Instant::now() + WORK } else { busy_until }))
+            let again = tokio::time::timeout(pause(rung.elapsed()), bell.notified()).await.is_ok();
+            Some(((), if again { Instant::now() } else { rung }))
         }
     };
     let mut times = Box::pin(stream::unfold(Instant::now(), next));
@@ -203,7 +208,7 @@ impl ApalisQueue {
         let mut workers = JoinSet::new();
         for kind in kinds {
             let (room, concurrency) = if apart.contains(kind) { (&other, wide) } else { (&room, concurrency) };
-            let taker = Taker { kind, handle: handle.clone(), room: room.clone() };
+            let taker = Taker { kind, handle: handle.clone(), room: room.clone(), bell: self.bell(kind) };
             // A task of its own: joined in one, each would be polled whenever another wakes.
             workers.spawn(self.clone().keep_at(format!("{worker}-{kind}"), concurrency, taker, stop.clone()));
         }
@@ -264,7 +269,7 @@ impl ApalisQueue {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> BoxFuture<'static, Result<()>> {
         let storage = self.storage(taker.kind);
-        let bell = self.bell(taker.kind);
+        let bell = taker.bell.clone();
         let room = taker.room.clone();
         let signal = async move {
             stop.await;
@@ -334,6 +339,7 @@ async fn take(ticket: Ticket, taker: Data<Taker>) -> std::result::Result<(), Box
         ending = afterwards.map_or_else(|| std::future::ready(()).boxed(), |write| write());
     }
     ending.await;
+    taker.bell.notify_one();
     Ok(())
 }
 

@@ -46,6 +46,13 @@ impl Jobs {
         enqueue(unit, self.clock.as_ref(), self.entropy.as_ref(), new).await
     }
 
+    /// Makes jobs in the caller's transaction, all at once; those that were made, in no order. The others' unique keys live already.
+    pub async fn enqueue_all(&self, unit: &dyn UnitOfWork, new: &[NewJob]) -> Result<Vec<JobId>> {
+        let now = self.clock.now();
+        let jobs: Vec<_> = new.iter().map(|new| record(new, JobId(self.entropy.uuid_v7(now)), now)).collect();
+        unit.jobs().enqueue_all(&jobs).await
+    }
+
     /// Jobs that the actor may see, newest first: their own tenant's; everybody's and the platform's for those who run it.
     pub async fn list(&self, actor: &Actor, mut filter: JobFilter, page: Page) -> Result<Vec<JobRecord>> {
         actor.require(Permission::AdminJobRead)?;

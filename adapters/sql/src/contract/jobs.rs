@@ -59,6 +59,26 @@ pub(super) async fn get(database: &SqlDatabase, id: JobId) -> JobRecord {
     database.read().await.unwrap().jobs().get(id).await.unwrap().unwrap()
 }
 
+pub(super) async fn jobs_are_added_at_once(database: Arc<SqlDatabase>) {
+    let keyed = |key: &str| JobRecord { unique_key: Some(key.into()), ..job("many") };
+    let lives = keyed("many-0");
+    assert!(add(&database, &lives).await);
+    let mut jobs: Vec<JobRecord> = (0..2_500).map(|_| job("many")).collect();
+    let twice = [keyed("many-1"), keyed("many-1")];
+    jobs.extend(twice.iter().cloned());
+    jobs.push(keyed("many-0"));
+    let unit = database.begin().await.unwrap();
+    let added = unit.jobs().enqueue_all(&jobs).await.unwrap();
+    assert!(unit.jobs().enqueue_all(&[]).await.unwrap().is_empty());
+    unit.commit().await.unwrap();
+    let mut wanted: Vec<JobId> = jobs[..2_501].iter().map(|job| job.id).collect();
+    let mut had = added;
+    wanted.sort_by_key(|id| id.0);
+    had.sort_by_key(|id| id.0);
+    assert_eq!(had, wanted, "all but those whose keys live");
+    assert_eq!(get(&database, jobs[1_234].id).await.kind, "many");
+}
+
 pub(super) async fn unique_jobs_live_once(database: Arc<SqlDatabase>) {
     let keyed = |key: &str| JobRecord { unique_key: Some(key.into()), ..job("a") };
     let first = keyed("k");

@@ -101,7 +101,9 @@ impl<C: Finish> BlobRepository for Unit<C> {
             role: Set(role.as_str().to_owned()),
         });
         let ignore = OnConflict::new().do_nothing().to_owned();
-        self.connection.later(blob_uses::Entity::insert_many(uses).on_conflict(ignore)).await.map_err(failed)
+        self.connection.later(blob_uses::Entity::insert_many(uses).on_conflict(ignore)).await.map_err(failed)?;
+        // From here on whoever would forget one of them waits for this transaction.
+        self.connection.keep_out().await.map_err(failed)
     }
 
     async fn touch(&self, tenant: &TenantId, sha256: &str, now: OffsetDateTime) -> Result<()> {

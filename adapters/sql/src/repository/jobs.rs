@@ -14,7 +14,7 @@ use omt_kernel::{
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, Statement,
+    QuerySelect, QueryTrait, Statement,
     sea_query::{Alias, Expr, ExprTrait, OnConflict, Query},
 };
 use serde_json::Value;
@@ -24,6 +24,9 @@ use uuid::Uuid;
 
 /// Characters of a handler's error that are kept.
 const MAX_ERROR: usize = 4_000;
+
+/// Jobs added by one statement, which is prepared once for so many: SQLite binds at most 32,766 values to one, and a job has eighteen.
+const AT_ONCE: usize = 100;
 
 fn from_row(row: rows::Model) -> Result<JobRecord> {
     let count = |n: i32| u32::try_from(n).unwrap_or(0);
@@ -126,8 +129,15 @@ struct Count {
 
 #[async_trait]
 impl<C: Finish> JobRepository for Unit<C> {
-    async fn enqueue(&self, job: &JobRecord) -> Result<bool> {
-        inserted(rows::Entity::insert(to_row(job)).on_conflict(ignore()).exec_without_returning(&self.connection).await)
+    async fn enqueue_all(&self, jobs: &[JobRecord]) -> Result<Vec<JobId>> {
+        let mut added = Vec::new();
+        for part in jobs.chunks(AT_ONCE) {
+            let mut insert = rows::Entity::insert_many(part.iter().map(to_row)).on_conflict(ignore());
+            for row in self.connection.query_all(insert.query().returning_col(rows::Column::Id)).await.map_err(failed)? {
+                added.push(JobId(row.try_get("", "id").map_err(failed)?));
+            }
+        }
+        Ok(added)
     }
 
     async fn living(&self, unique_key: &str) -> Result<Option<JobRecord>> {

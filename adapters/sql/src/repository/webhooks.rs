@@ -108,7 +108,8 @@ impl<C: Finish> WebhookRepository for Unit<C> {
         let found = endpoints::Entity::find()
             .filter(endpoints::Column::Tenant.eq(tenant.as_str()))
             .order_by_asc(endpoints::Column::Id)
-            .all(&self.connection)
+            // Nothing that waits is about endpoints, and each change asks for them.
+            .all(self.connection.ahead())
             .await;
         found.map_err(failed)?.into_iter().map(endpoint).collect()
     }

@@ -462,7 +462,12 @@ pub trait CertificateRepository: Send + Sync {
 #[async_trait]
 pub trait JobRepository: Send + Sync {
     /// Adds a job; false when one with its unique key is queued or running.
-    async fn enqueue(&self, job: &JobRecord) -> Result<bool>;
+    async fn enqueue(&self, job: &JobRecord) -> Result<bool> {
+        Ok(!self.enqueue_all(std::slice::from_ref(job)).await?.is_empty())
+    }
+    /// Adds jobs at once; those that were added, in no order. Left out is one whose unique key another has that is queued or running,
+    /// or one before it among these.
+    async fn enqueue_all(&self, jobs: &[JobRecord]) -> Result<Vec<JobId>>;
     /// The job with this unique key that is queued or running.
     async fn living(&self, unique_key: &str) -> Result<Option<JobRecord>>;
     /// Takes the slot of a recurring job; false when another replica has it.
