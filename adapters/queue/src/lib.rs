@@ -125,14 +125,18 @@ fn pause(since_ring: Duration) -> Duration {
 
 /// When to look for tickets: when somebody rings, often just after that, and now and then.
 fn looks(bell: Arc<Notify>) -> impl Stream<Item = ()> + Unpin + Send + Sync {
-    let next = move |rung: Instant| {
+    let next = move |(rung, looked): (Instant, Instant)| {
         let bell = bell.clone();
         async move {
             let again = tokio::time::timeout(pause(rung.elapsed()), bell.notified()).await.is_ok();
-            Some(((), if again { Instant::now() } else { rung }))
+            // Many rings in a row are one.
+            tokio::time::sleep(SOON.saturating_sub(looked.elapsed())).await;
+            let now = Instant::now();
+            Some(((), (if again { now } else { rung }, now)))
         }
     };
-    let mut times = Box::pin(stream::unfold(Instant::now(), next));
+    let begun = Instant::now();
+    let mut times = Box::pin(stream::unfold((begun, begun), next));
     // apalis asks once each time it is woken, so what has come has to be asked for the next at once: otherwise nothing would wake the
     // worker for it before its next sign of life.
     stream::poll_fn(move |context| {

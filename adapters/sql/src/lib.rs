@@ -276,6 +276,9 @@ impl Database for SqlDatabase {
         };
         Ok(Tended { made: ask("partitions_ahead").await?, gone: ask("partitions_past").await? })
     }
+    fn writes_in_parallel(&self) -> bool {
+        self.write.get_database_backend() == DbBackend::Postgres
+    }
     fn connections(&self) -> Vec<(&'static str, u64)> {
         let (open, idle) = (self.pools.iter().map(Pool::size).sum::<u64>(), self.pools.iter().map(Pool::idle).sum::<u64>());
         vec![("in_use", open.saturating_sub(idle)), ("idle", idle)]

@@ -12,7 +12,7 @@ use std::{
     mem,
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// The beginning or the end of an attempt.
 enum Entry {
@@ -49,12 +49,16 @@ pub(crate) struct Ledger {
     worker: Arc<str>,
     lines: Mutex<Vec<Line>>,
     /// Held by whoever writes for all.
-    turn: tokio::sync::Mutex<()>,
+    turns: Semaphore,
 }
+
+/// Transactions at the same time, where the database has several: while one waits for the disk, another is written.
+const TURNS: usize = 2;
 
 impl Ledger {
     pub(crate) fn new(database: Arc<dyn Database>, worker: &str) -> Self {
-        Self { database, worker: worker.into(), lines: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        let turns = Semaphore::new(if database.writes_in_parallel() { TURNS } else { 1 });
+        Self { database, worker: worker.into(), lines: Mutex::default(), turns }
     }
 
     /// Takes a job that is due and that nobody else has; none otherwise.
@@ -81,7 +85,8 @@ impl Ledger {
         let turn = tokio::select! {
             biased;
             written = &mut written => return told(written),
-            turn = self.turn.lock() => turn,
+            // It is never closed, and writing without a turn would be right too.
+            turn = self.turns.acquire() => turn.ok(),
         };
         // Whoever is about to write something too comes along.
         tokio::task::yield_now().await;

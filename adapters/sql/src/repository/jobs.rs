@@ -15,7 +15,7 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
     QuerySelect, QueryTrait, Statement,
-    sea_query::{Alias, Expr, ExprTrait, OnConflict, Query},
+    sea_query::{Alias, Expr, ExprTrait, OnConflict, Query, SimpleExpr},
 };
 use serde_json::Value;
 use std::cmp::Reverse;
@@ -75,7 +75,7 @@ fn to_row(job: &JobRecord) -> rows::ActiveModel {
     }
 }
 
-fn is(state: JobState) -> sea_orm::sea_query::SimpleExpr {
+fn is(state: JobState) -> SimpleExpr {
     rows::Column::State.eq(state.as_str())
 }
 
@@ -86,12 +86,15 @@ fn is_due(now: OffsetDateTime) -> Condition {
         .add(is(JobState::Running).and(rows::Column::LeaseUntil.lt(micros(now))))
 }
 
+/// One of these. The last is named several times, so that there are few lengths of lists, and as few statements to prepare.
+fn among(ids: &[JobId]) -> SimpleExpr {
+    let filler = ids.last().into_iter().cycle().take(ids.len().next_power_of_two() - ids.len());
+    rows::Column::Id.is_in(ids.iter().chain(filler).map(|id| id.0))
+}
+
 /// This worker's attempts at these jobs.
 fn held(ids: &[JobId], worker: &str) -> Condition {
-    Condition::all()
-        .add(rows::Column::Id.is_in(ids.iter().map(|id| id.0)))
-        .add(is(JobState::Running))
-        .add(rows::Column::Worker.eq(worker))
+    Condition::all().add(among(ids)).add(is(JobState::Running)).add(rows::Column::Worker.eq(worker))
 }
 
 /// Whatever constraint refuses the row.
@@ -201,7 +204,7 @@ impl<C: Finish> JobRepository for Unit<C> {
     async fn announced(&self, ids: &[JobId], now: OffsetDateTime) -> Result<()> {
         rows::Entity::update_many()
             .col_expr(rows::Column::AnnouncedAt, Expr::value(micros(now)))
-            .filter(rows::Column::Id.is_in(ids.iter().map(|id| id.0)))
+            .filter(among(ids))
             .exec(&self.connection)
             .await
             .map_err(failed)?;
@@ -210,7 +213,7 @@ impl<C: Finish> JobRepository for Unit<C> {
 
     async fn claim(&self, ids: &[JobId], worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Vec<JobRecord>> {
         let spent = || rows::Column::Attempts.into_expr().gte(Expr::col(rows::Column::MaxAttempts));
-        let named = || rows::Column::Id.is_in(ids.iter().map(|id| id.0));
+        let named = || among(ids);
         let claimed = rows::Entity::update_many()
             .col_expr(rows::Column::State, Expr::value(JobState::Running.as_str()))
             .col_expr(rows::Column::Attempts, Expr::col(rows::Column::Attempts).add(1))

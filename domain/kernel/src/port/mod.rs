@@ -254,6 +254,10 @@ pub trait Database: Send + Sync {
     async fn tend(&self) -> Result<Tended> {
         Ok(Tended::default())
     }
+    /// Whether several transactions may write at the same time; otherwise each waits for the one before.
+    fn writes_in_parallel(&self) -> bool {
+        false
+    }
     /// Open connections by state: `in_use` and `idle`.
     fn connections(&self) -> Vec<(&'static str, u64)>;
 }
