@@ -96,7 +96,7 @@ ratio "signing, ours / peer, both without thumbnail" "$ours_plain" "$peer_plain"
 ratio "signing, ours / peer, both with their default thumbnails" "$ours_thumb" "$peer_thumb" 2
 ratio "verifying, ours / peer" "$ours_verify" "$peer_verify" 3
 
-echo; echo "== over HTTP on PostgreSQL, S3 and Redis, the same machine"
+echo; echo "== over HTTP on PostgreSQL, S3 and Redis, the same machine, without TLS to any of them"
 services=${SERVICES:-$cache/services}
 "$here/../tests/services/services.sh" install "$services"
 # A place of its own, which PostgreSQL's user may enter.
@@ -112,7 +112,7 @@ for thumbnails in true false; do
   embedded_server=$ours embedded_url=$url embedded_token=$token
   # A database of its own each time: it goes with the keys in the data directory.
   psql -q "$OMT_TEST_POSTGRES" -c "CREATE DATABASE thumbnails_$thumbnails"
-  serve_ours "${production[@]}" "OMT_DATABASE__URL=${OMT_TEST_POSTGRES%/*}/thumbnails_$thumbnails" OMT_TENANT_DEFAULTS__THUMBNAILS=$thumbnails
+  serve_ours "${production[@]}" "OMT_DATABASE__URL=${OMT_TEST_POSTGRES%/*}/thumbnails_$thumbnails?sslmode=disable" OMT_TENANT_DEFAULTS__THUMBNAILS=$thumbnails
   embedded_signs() { load rate --name "embedded, sign + store, $words" --operation sign --url "$embedded_url/api/v1/manifests" --file "$file" --bearer "$embedded_token" --unique --seconds 5; }
   services_sign() { load rate --name "PostgreSQL + S3 + Redis, sign + store, $words" --operation sign --url "$url/api/v1/manifests" --file "$file" --bearer "$token" --unique --seconds 5; }
   turns embedded on_services embedded_signs services_sign

@@ -130,7 +130,9 @@ fn looks(bell: Arc<Notify>) -> impl Stream<Item = ()> + Unpin + Send + Sync {
         async move {
             let again = tokio::time::timeout(pause(rung.elapsed()), bell.notified()).await.is_ok();
             // Many rings in a row are one.
-            tokio::time::sleep(SOON.saturating_sub(looked.elapsed())).await;
+            if let Some(early) = SOON.checked_sub(looked.elapsed()) {
+                tokio::time::sleep(early).await;
+            }
             let now = Instant::now();
             Some(((), (if again { now } else { rung }, now)))
         }

@@ -101,7 +101,7 @@ struct Message {
 }
 
 impl Message {
-    /// Whether one more may come along.
+    /// Whether one more may come along. PostgreSQL executes the last first, and says nothing of the order of the others.
     fn takes(&self, statement: &Statement, backend: DbBackend) -> bool {
         let more = statement.values.as_ref().map_or(0, |values| values.0.len());
         let fits = self.parts.is_empty() || self.values.len() + more <= MAX_VALUES;

@@ -10,7 +10,10 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -36,6 +39,8 @@ enum Written {
 }
 
 struct Line {
+    /// Tells it from others.
+    number: u64,
     job: JobId,
     at: OffsetDateTime,
     entry: Entry,
@@ -48,8 +53,10 @@ pub(crate) struct Ledger {
     /// Names this process in rows.
     worker: Arc<str>,
     lines: Mutex<Vec<Line>>,
+    /// How many lines there ever were.
+    numbers: AtomicU64,
     /// Held by whoever writes for all.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 /// Transactions at the same time, where the database has several: while one waits for the disk, another is written.
@@ -57,8 +64,8 @@ const TURNS: usize = 2;
 
 impl Ledger {
     pub(crate) fn new(database: Arc<dyn Database>, worker: &str) -> Self {
-        let turns = Semaphore::new(if database.writes_in_parallel() { TURNS } else { 1 });
-        Self { database, worker: worker.into(), lines: Mutex::default(), turns }
+        let turns = Arc::new(Semaphore::new(if database.writes_in_parallel() { TURNS } else { 1 }));
+        Self { database, worker: worker.into(), lines: Mutex::default(), numbers: AtomicU64::new(0), turns }
     }
 
     /// Takes a job that is due and that nobody else has; none otherwise.
@@ -79,26 +86,38 @@ impl Ledger {
 
     async fn write(&self, job: JobId, at: OffsetDateTime, entry: Entry) -> Result<Written> {
         let (answer, mut written) = oneshot::channel();
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(Line { job, at, entry, answer });
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.lines().push(Line { number, job, at, entry, answer });
         // Who has the answer leaves the queue: standing in it, they would be called up one by one, each to write what the one before
         // brought meanwhile.
         let turn = tokio::select! {
             biased;
             written = &mut written => return told(written),
             // It is never closed, and writing without a turn would be right too.
-            turn = self.turns.acquire() => turn.ok(),
+            turn = self.turns.clone().acquire_owned() => turn.ok(),
         };
         // Whoever is about to write something too comes along.
         tokio::task::yield_now().await;
-        let lines = mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
-        if !lines.is_empty() {
+        let lines = {
+            let mut lines = self.lines();
+            // One that is being written in another turn waits for that alone. Whoever brought the others stands in the queue.
+            if lines.iter().any(|line| line.number == number) { mem::take(&mut *lines) } else { Vec::new() }
+        };
+        if lines.is_empty() {
+            drop(turn);
+        } else {
             let (database, worker) = (self.database.clone(), self.worker.clone());
             // A task of its own: others wait for it too, even when this caller is gone.
-            let writing = tokio::spawn(async move { write_all(database.as_ref(), &worker, lines).await });
-            writing.await.map_err(|e| Error::internal("writing what jobs did ended in a defect").caused_by(e))?;
+            tokio::spawn(async move {
+                write_all(database.as_ref(), &worker, lines).await;
+                drop(turn);
+            });
         }
-        drop(turn);
         told(written.await)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
