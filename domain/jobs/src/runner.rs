@@ -22,8 +22,6 @@ use tokio::task::JoinSet;
 
 /// How often due jobs are looked for.
 const LOOK: StdDuration = StdDuration::from_millis(40);
-/// The same when some were found.
-const SOON: StdDuration = StdDuration::from_millis(10);
 /// A ticket that brought no worker in this time is sent again.
 const PATIENCE: Duration = Duration::seconds(5);
 /// How many jobs have tickets at once, of those that this process does; the rest wait in the database, in their order.
@@ -104,9 +102,8 @@ impl Runner {
         loop {
             let begun = Instant::now();
             let pause = match self.look(transport).await {
-                Ok(0) => LOOK.max(begun.elapsed() * 2),
-                // There may be more as soon as these are begun. However long the backlog, most of the time is the jobs'.
-                Ok(_) => SOON.max(begun.elapsed() * 2),
+                // However long the backlog, most of the time is the jobs'.
+                Ok(()) => LOOK.max(begun.elapsed() * 2),
                 Err(error) => {
                     tracing::warn!(%error, "due jobs cannot be announced");
                     StdDuration::from_secs(2)
@@ -120,8 +117,7 @@ impl Runner {
         self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Announces what is due; how many jobs that were.
-    async fn look(&self, transport: &dyn JobTransport) -> Result<usize> {
+    async fn look(&self, transport: &dyn JobTransport) -> Result<()> {
         self.make_recurring().await?;
         let now = self.clock.now();
         // Each by themselves, so that many of one do not keep the other from being seen.
@@ -147,7 +143,7 @@ impl Runner {
             unit.jobs().announced(&told, now).await?;
             unit.commit().await?;
         }
-        Ok(told.len())
+        Ok(())
     }
 
     /// Makes the recurring jobs whose time has come; each slot is taken once over all replicas, in the transaction that makes
