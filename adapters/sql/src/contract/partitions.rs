@@ -181,7 +181,10 @@ async fn months_are_made_ahead_and_empty_ones_go() {
     let read = database.read().await.unwrap();
     let page = Page { after: None, limit: 10 };
     assert_eq!(read.verifications().history(&tenant(), record.manifest, page).await.unwrap().len(), 2);
-    // Of months past, what is empty goes and what is not stays; months to come stay.
+    // Of months past, what is empty goes and what is not stays; months to come stay, how many there are depends on the day.
+    let to_come: Vec<String> =
+        parts(&database, "verifications").await.into_iter().filter(|part| !part.ends_with("_before")).collect();
+    assert!(to_come.len() >= 2, "{to_come:?}");
     let attach = |name: &str, from: &str, to: &str| {
         format!(
             "CREATE TABLE public_parts.verifications_{name} (LIKE verifications INCLUDING ALL); \
@@ -200,7 +203,7 @@ async fn months_are_made_ahead_and_empty_ones_go() {
     let left = parts(&database, "verifications").await;
     assert!(left.contains(&"public_parts.verifications_2020_01".to_owned()), "{left:?}");
     assert!(!left.contains(&"public_parts.verifications_2020_02".to_owned()), "{left:?}");
-    assert!(left.len() >= 4, "{left:?}");
+    assert!(to_come.iter().all(|part| left.contains(part)), "{left:?}");
     assert_eq!(read.verifications().history(&tenant(), record.manifest, page).await.unwrap().len(), 3);
 }
 
