@@ -129,7 +129,7 @@ fn looks(bell: Arc<Notify>) -> impl Stream<Item = ()> + Unpin + Send + Sync {
         let bell = bell.clone();
         async move {
             let again = tokio::time::timeout(pause(rung.elapsed()), bell.notified()).await.is_ok();
-            // Many rings in a row are one.
+            // Rings that come soon after a look share the next.
             if let Some(early) = SOON.checked_sub(looked.elapsed()) {
                 tokio::time::sleep(early).await;
             }
@@ -524,6 +524,15 @@ mod contract {
         assert!(matches!(silent("postgres://omt@db.example.org/omt?application_name=sslmode"), PgSslMode::VerifyFull));
         assert!(matches!(silent("postgres://omt@db.example.org/omt?sslmode=require"), PgSslMode::Require));
         assert!(matches!(silent("postgres://omt@127.0.0.1/omt"), PgSslMode::Prefer));
+    }
+
+    #[test]
+    fn looks_are_ever_later_after_a_ring() {
+        assert_eq!(pause(Duration::ZERO), SOON);
+        assert_eq!(pause(Duration::from_secs(1)), Duration::from_millis(125));
+        assert_eq!(pause(Duration::from_secs(3_600)), POLL);
+        let after = (0..100).fold(Duration::ZERO, |since, _| since + pause(since));
+        assert!(after > Duration::from_secs(30), "a hundred looks last {after:?}");
     }
 
     #[test]

@@ -17,4 +17,4 @@ pub use model::{
     ARCHIVE, ArchiveOrder, Handler, JobError, LockOrder, NewJob, OBJECT_LOCK, Progress, RESTORE, RestoreOrder, Schedule,
 };
 pub use runner::{Ending, Runner};
-pub use service::{Jobs, Recurring, enqueue};
+pub use service::{Jobs, Recurring, enqueue, enqueue_all};

@@ -48,11 +48,7 @@ impl Jobs {
 
     /// Makes jobs in the caller's transaction, all at once; those that were made, in no order. The others' unique keys live already.
     pub async fn enqueue_all(&self, unit: &dyn UnitOfWork, new: &[NewJob]) -> Result<Vec<JobId>> {
-        let now = self.clock.now();
-        let mut jobs: Vec<_> = new.iter().map(|new| record(new, JobId(self.entropy.uuid_v7(now)), now)).collect();
-        // In one order: two transactions with the same keys never wait for each other in a circle.
-        jobs.sort_by(|one, other| one.unique_key.cmp(&other.unique_key));
-        unit.jobs().enqueue_all(&jobs).await
+        enqueue_all(unit, self.clock.as_ref(), self.entropy.as_ref(), new).await
     }
 
     /// Jobs that the actor may see, newest first: their own tenant's; everybody's and the platform's for those who run it.
@@ -157,9 +153,16 @@ fn sees(actor: &Actor, job: &JobRecord) -> bool {
 
 /// Makes a job in the caller's transaction.
 pub async fn enqueue(unit: &dyn UnitOfWork, clock: &dyn Clock, entropy: &dyn Entropy, new: NewJob) -> Made {
+    Ok(enqueue_all(unit, clock, entropy, &[new]).await?.pop())
+}
+
+/// Makes jobs in the caller's transaction, all at once; those that were made, in no order. The others' unique keys live already.
+pub async fn enqueue_all(unit: &dyn UnitOfWork, clock: &dyn Clock, entropy: &dyn Entropy, new: &[NewJob]) -> Result<Vec<JobId>> {
     let now = clock.now();
-    let job = record(&new, JobId(entropy.uuid_v7(now)), now);
-    Ok(unit.jobs().enqueue(&job).await?.then_some(job.id))
+    let mut jobs: Vec<_> = new.iter().map(|new| record(new, JobId(entropy.uuid_v7(now)), now)).collect();
+    // In one order: two transactions with the same keys never wait for each other in a circle.
+    jobs.sort_by(|one, other| one.unique_key.cmp(&other.unique_key));
+    unit.jobs().enqueue_all(&jobs).await
 }
 
 /// The row of a new job.

@@ -6,6 +6,7 @@ use super::{
     rules,
 };
 use async_trait::async_trait;
+use omt_jobs::NewJob;
 use omt_kernel::{
     DeliveryId, Result, TenantId,
     port::{Clock, Entropy, Listener, UnitOfWork},
@@ -24,7 +25,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Writes one delivery.
+    /// Writes one delivery, and the job that makes it.
     pub(super) async fn put(
         &self,
         unit: &dyn UnitOfWork,
@@ -34,12 +35,31 @@ impl Outbox {
         data: Value,
         about: Option<About>,
     ) -> Result<Delivery> {
+        let (delivery, job) = self.write(unit, endpoint, message, event, data, about).await?;
+        self.enqueue(unit, &[job]).await?;
+        Ok(delivery)
+    }
+
+    async fn enqueue(&self, unit: &dyn UnitOfWork, jobs: &[NewJob]) -> Result<()> {
+        omt_jobs::enqueue_all(unit, self.clock.as_ref(), self.entropy.as_ref(), jobs).await.map(drop)
+    }
+
+    /// Writes one delivery; it, and the job that is to make it.
+    async fn write(
+        &self,
+        unit: &dyn UnitOfWork,
+        endpoint: &EndpointRecord,
+        message: Uuid,
+        event: &str,
+        data: Value,
+        about: Option<About>,
+    ) -> Result<(Delivery, NewJob)> {
         let now = self.clock.now();
         let id = DeliveryId(self.entropy.uuid_v7(now));
         let delivery = Delivery::new(id, endpoint, message, event, (data, about), now);
         unit.webhooks().insert_delivery(&delivery.to_record()?).await?;
-        omt_jobs::enqueue(unit, self.clock.as_ref(), self.entropy.as_ref(), order(&delivery.record, now)?).await?;
-        Ok(delivery)
+        let job = order(&delivery.record, now)?;
+        Ok((delivery, job))
     }
 }
 
@@ -47,7 +67,7 @@ impl Outbox {
 impl Listener for Outbox {
     async fn heard(&self, unit: &dyn UnitOfWork, tenant: &TenantId, happening: &Happening) -> Result<()> {
         debug_assert!(rules::EVENTS.iter().any(|(event, _)| *event == happening.event), "{} is no listed event", happening.event);
-        let mut message = None;
+        let (mut message, mut jobs) = (None, Vec::new());
         for record in unit.webhooks().endpoints(tenant).await?.into_iter().filter(|record| record.enabled) {
             let id = record.id;
             let endpoint = match Endpoint::of(record) {
@@ -62,9 +82,9 @@ impl Listener for Outbox {
             if rules::asked_for(&place.events, happening.event) && happening.about.within(&place.reach) {
                 let message = *message.get_or_insert_with(|| self.entropy.uuid_v7(happening.at));
                 let (data, about) = (rules::data_of(happening), Some(happening.about.clone()));
-                self.put(unit, &endpoint.record, message, happening.event, data, about).await?;
+                jobs.push(self.write(unit, &endpoint.record, message, happening.event, data, about).await?.1);
             }
         }
-        Ok(())
+        self.enqueue(unit, &jobs).await
     }
 }
