@@ -24,8 +24,9 @@ use governance::{
     the_attested_migration_knows_who_approved, versions_are_in_order, webhooks_are_their_tenants, workflows_are_kept_as_seen,
 };
 use jobs::{
-    a_lease_that_ends_gives_the_job_away, due_jobs_come_in_order, job, jobs_are_added_at_once, jobs_are_cancelled_and_replayed,
-    jobs_that_kill_their_workers_end, one_worker_has_a_job, slots_are_taken_once, unique_jobs_live_once,
+    a_lease_that_ends_gives_the_job_away, a_worker_ends_and_begins_at_once, due_jobs_come_in_order, job, jobs_are_added_at_once,
+    jobs_are_cancelled_and_replayed, jobs_that_kill_their_workers_end, one_worker_has_a_job, slots_are_taken_once,
+    unique_jobs_live_once,
 };
 use omt_kernel::{OffsetDateTime, TenantId, TenantSettings, port::Database};
 use omt_migrations::Migrator;
@@ -107,6 +108,7 @@ contract!(
     cron_times_come_once,
     due_jobs_come_in_order,
     one_worker_has_a_job,
+    a_worker_ends_and_begins_at_once,
     a_lease_that_ends_gives_the_job_away,
     jobs_that_kill_their_workers_end,
     jobs_are_cancelled_and_replayed,

@@ -141,7 +141,7 @@ fn insert_into(sql: &str) -> Option<&str> {
 }
 
 /// The same statement with the numbers of its placeholders so much higher. What stands in quotes is left as it is.
-fn shifted(sql: &str, by: usize) -> String {
+pub(crate) fn shifted(sql: &str, by: usize) -> String {
     if by == 0 {
         return sql.to_owned();
     }

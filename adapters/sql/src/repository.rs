@@ -15,6 +15,7 @@ mod roles;
 mod search;
 mod sessions;
 mod tasks;
+pub(crate) mod turn;
 mod users;
 mod webhooks;
 mod workflows;

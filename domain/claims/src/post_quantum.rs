@@ -78,27 +78,42 @@ impl PostQuantum {
     }
 }
 
-/// Verifies the claim signature itself, with the key in its leaf.
-pub fn verify_claim(provider: &dyn Provider, sign1: &ParsedSign1, claim: &[u8]) -> Result<Algorithm, CryptoError> {
-    let tbs = cose::sig_structure(&sign1.claim.protected, claim);
-    verify_block(provider, &sign1.claim, &tbs)
+/// The certificate of whoever signed, where it can be read.
+pub fn leaf(block: &SignatureBlock) -> Option<Certificate> {
+    block.chain.first().and_then(|der| Certificate::from_der(der).ok())
 }
 
-/// Verifies the countersignature, with the key in its leaf.
+/// Verifies the claim signature itself, with the key in its leaf, which must be the block's own.
+pub fn verify_claim(
+    provider: &dyn Provider,
+    sign1: &ParsedSign1,
+    leaf: Option<&Certificate>,
+    claim: &[u8],
+) -> Result<Algorithm, CryptoError> {
+    let tbs = cose::sig_structure(&sign1.claim.protected, claim);
+    verify_block(provider, &sign1.claim, leaf, &tbs)
+}
+
+/// Verifies the countersignature, with the key in its leaf, which must be the block's own.
 pub fn verify_countersignature(
     provider: &dyn Provider,
     sign1: &ParsedSign1,
     counter: &SignatureBlock,
+    leaf: Option<&Certificate>,
     claim: &[u8],
 ) -> Result<(), CryptoError> {
     let tbs = cose::countersign_structure(&sign1.claim.protected, &counter.protected, claim, &sign1.claim.signature);
-    verify_block(provider, counter, &tbs).map(|_| ())
+    verify_block(provider, counter, leaf, &tbs).map(|_| ())
 }
 
-fn verify_block(provider: &dyn Provider, block: &SignatureBlock, tbs: &[u8]) -> Result<Algorithm, CryptoError> {
+fn verify_block(
+    provider: &dyn Provider,
+    block: &SignatureBlock,
+    leaf: Option<&Certificate>,
+    tbs: &[u8],
+) -> Result<Algorithm, CryptoError> {
     let algorithm = block.algorithm().ok_or_else(|| CryptoError::Unsupported(block.alg.to_string()))?;
-    let leaf = block.chain.first().ok_or(CryptoError::Malformed("no certificate"))?;
-    let leaf = Certificate::from_der(leaf).map_err(|_| CryptoError::Malformed("leaf certificate"))?;
+    let leaf = leaf.ok_or(CryptoError::Malformed("leaf certificate"))?;
     let (of_key, public) = certificate_signature::parse_spki(&leaf.spki)?;
     if of_key != algorithm {
         return Err(CryptoError::BadKey(algorithm.name()));
@@ -149,14 +164,15 @@ pub fn judge(
     let mut verdict =
         PostQuantum { committed: committed.is_some() || claim_mentions_commitment(manifest), ..PostQuantum::absent() };
     let Some(claim) = manifest.claim else { return verdict };
-    let (block, verified) = match &sign1.countersignature {
+    let (block, leaf, verified) = match &sign1.countersignature {
         Some(Ok(counter)) => {
+            let leaf = leaf(counter);
             let verified = if counter.algorithm().is_some_and(Algorithm::is_post_quantum) {
-                verify_countersignature(provider, sign1, counter, claim)
+                verify_countersignature(provider, sign1, counter, leaf.as_ref(), claim)
             } else {
                 Err(CryptoError::Unsupported(counter.alg.to_string()))
             };
-            (counter, verified)
+            (counter, leaf, verified)
         }
         Some(Err(error)) => {
             verdict.state = PqState::Invalid;
@@ -164,7 +180,9 @@ pub fn judge(
             return verdict;
         }
         None if sign1.claim.algorithm().is_some_and(Algorithm::is_post_quantum) => {
-            (&sign1.claim, verify_claim(provider, sign1, claim).map(|_| ()))
+            let leaf = leaf(&sign1.claim);
+            let verified = verify_claim(provider, sign1, leaf.as_ref(), claim).map(|_| ());
+            (&sign1.claim, leaf, verified)
         }
         None => {
             if verdict.committed {
@@ -175,7 +193,6 @@ pub fn judge(
         }
     };
     verdict.algorithm = Some(block.algorithm().map_or_else(|| block.alg.to_string(), |a| a.name().to_owned()));
-    let leaf = block.chain.first().and_then(|der| Certificate::from_der(der).ok());
     verdict.signer = leaf.as_ref().map(Certificate::subject_text);
     let kept = committed.is_none_or(|c| c.matches(block, leaf.as_ref()));
     match (verified, kept) {

@@ -3,7 +3,7 @@
 
 use omt_kernel::{
     Error, JobId, OffsetDateTime, Result,
-    job::{AttemptEnd, JobRecord, LEASE},
+    job::{AttemptEnd, JobRecord, JobTurn, LEASE},
     port::Database,
 };
 use serde_json::Value;
@@ -125,16 +125,16 @@ fn told(written: std::result::Result<Result<Written>, oneshot::error::RecvError>
     written.map_err(|e| Error::internal("writing what a job did ended in a defect").caused_by(e))?
 }
 
-/// Writes all in one transaction, or each in its own where that fails, so that one that cannot be written keeps none of the others.
+/// Writes all at once, or each by itself where that fails, so that one that cannot be written keeps none of the others.
 async fn write_all(database: &dyn Database, worker: &str, lines: Vec<Line>) {
     if lines.len() > 1 {
-        match transaction(database, worker, &lines).await {
+        match written(database, worker, &lines).await {
             Ok(written) => return lines.into_iter().zip(written).for_each(|(line, written)| tell(line, Ok(written))),
             Err(error) => tracing::debug!(%error, lines = lines.len(), "what jobs did is written one by one"),
         }
     }
     for line in lines {
-        let written = transaction(database, worker, std::slice::from_ref(&line)).await.map(|mut written| written.pop());
+        let written = written(database, worker, std::slice::from_ref(&line)).await.map(|mut written| written.pop());
         let written = written.and_then(|written| written.ok_or_else(|| Error::internal("nothing was written")));
         tell(line, written);
     }
@@ -145,36 +145,43 @@ fn tell(line: Line, written: Result<Written>) {
     let _ = line.answer.send(written);
 }
 
-/// What came of each line, in their order. Claims are one statement, and so are the ends of those that did their job and say no more.
-async fn transaction(database: &dyn Database, worker: &str, lines: &[Line]) -> Result<Vec<Written>> {
-    let unit = database.begin().await?;
-    let jobs = unit.jobs();
+/// What came of each line, in their order. Ends that say more than that a job was done are written first, by themselves: jobs that went
+/// back into the queue may be claimed again at once.
+async fn written(database: &dyn Database, worker: &str, lines: &[Line]) -> Result<Vec<Written>> {
+    let mut ended = telling(database, worker, lines).await?;
     let ids =
         |wanted: fn(&Entry) -> bool| lines.iter().filter(|line| wanted(&line.entry)).map(|line| line.job).collect::<Vec<_>>();
-    // The latest of their times: what is due at an earlier one is due then.
-    let at = lines.iter().map(|line| line.at).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (claims, done) = (ids(|entry| matches!(entry, Entry::Claim)), ids(Entry::is_plain));
-    // Ends come first, so that nobody gets anew what has just been done.
-    let mut ended = BTreeSet::new();
-    if !done.is_empty() {
-        ended.extend(jobs.end(&done, worker, &AttemptEnd::Done, None, at).await?.into_iter().map(|id| id.0));
-    }
-    for line in lines {
-        if let Entry::End(end, progress) = &line.entry
-            && !line.entry.is_plain()
-        {
-            ended.extend(jobs.end(&[line.job], worker, end, progress.as_ref(), line.at).await?.into_iter().map(|id| id.0));
-        }
-    }
+    let (done, wanted) = (ids(Entry::is_plain), ids(|entry| matches!(entry, Entry::Claim)));
     let mut claimed = BTreeMap::new();
-    if !claims.is_empty() {
-        claimed.extend(jobs.claim(&claims, worker, at, at + LEASE).await?.into_iter().map(|job| (job.id.0, Box::new(job))));
+    if !done.is_empty() || !wanted.is_empty() {
+        // The latest of their times: what is due at an earlier one is due then.
+        let now = lines.iter().map(|line| line.at).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let turn = JobTurn { worker, done: &done, wanted: &wanted, now, lease: now + LEASE };
+        let turned = database.turn_jobs(&turn).await?;
+        ended.extend(turned.ended);
+        claimed.extend(turned.claimed.into_iter().map(|job| (job.id, Box::new(job))));
     }
-    unit.commit().await?;
     let mut written = |line: &Line| match line.entry {
         // Of two tickets for a job, one gets it.
-        Entry::Claim => Written::Claimed(claimed.remove(&line.job.0)),
-        Entry::End(..) => Written::Ended(ended.remove(&line.job.0)),
+        Entry::Claim => Written::Claimed(claimed.remove(&line.job)),
+        Entry::End(..) => Written::Ended(ended.remove(&line.job)),
     };
     Ok(lines.iter().map(&mut written).collect())
+}
+
+/// Writes the ends that say more; the jobs that were still this worker's.
+async fn telling(database: &dyn Database, worker: &str, lines: &[Line]) -> Result<BTreeSet<JobId>> {
+    let mut ended = BTreeSet::new();
+    let more = |line: &'_ Line| matches!(line.entry, Entry::End(..)) && !line.entry.is_plain();
+    if !lines.iter().any(more) {
+        return Ok(ended);
+    }
+    let unit = database.begin().await?;
+    for line in lines.iter().filter(|line| more(line)) {
+        if let Entry::End(end, progress) = &line.entry {
+            ended.extend(unit.jobs().end(&[line.job], worker, end, progress.as_ref(), line.at).await?);
+        }
+    }
+    unit.commit().await?;
+    Ok(ended)
 }

@@ -127,5 +127,29 @@ pub enum AttemptEnd {
     Dead(String),
 }
 
+/// Ends and beginnings of a worker's attempts that are written together. No job may be among both.
+#[derive(Debug, Clone, Copy)]
+pub struct JobTurn<'a> {
+    /// The worker.
+    pub worker: &'a str,
+    /// Jobs that it did.
+    pub done: &'a [JobId],
+    /// Jobs that it would do next.
+    pub wanted: &'a [JobId],
+    /// Now.
+    pub now: OffsetDateTime,
+    /// Until when it holds those that it gets.
+    pub lease: OffsetDateTime,
+}
+
+/// What came of them.
+#[derive(Debug, Clone, Default)]
+pub struct JobsTurned {
+    /// Those whose end was written; the others are no longer this worker's.
+    pub ended: Vec<JobId>,
+    /// Those that it got, as they are now.
+    pub claimed: Vec<JobRecord>,
+}
+
 /// How long a worker holds a job without a sign of life. Short enough that a killed worker's job is taken over within seconds.
 pub const LEASE: Duration = Duration::seconds(6);

@@ -1,17 +1,30 @@
 //! A parsed certificate: the parts that path validation and reports need, and the exact bytes that were signed.
 
 use crate::PkiError;
-use der::{Decode, Encode, Reader, SliceReader, asn1::BitStringRef};
+use const_oid::ObjectIdentifier;
+use der::{Decode, Reader, SliceReader, Tag, Tagged, asn1::BitStringRef};
 use sha2::{Digest, Sha256};
 use spki::AlgorithmIdentifierOwned;
 use time::OffsetDateTime;
 use x509_cert::{
     certificate::{CertificateInner, Raw},
     ext::pkix::{AuthorityInfoAccessSyntax, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier},
+    name::Name,
 };
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
+const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
+
+/// The attributes that nearly every name is made of (RFC 4514 §3).
+const COMMON: [(ObjectIdentifier, &str); 6] = [
+    (ObjectIdentifier::new_unwrap("2.5.4.3"), "CN"),
+    (ORGANIZATION, "O"),
+    (ObjectIdentifier::new_unwrap("2.5.4.11"), "OU"),
+    (ObjectIdentifier::new_unwrap("2.5.4.6"), "C"),
+    (ObjectIdentifier::new_unwrap("2.5.4.7"), "L"),
+    (ObjectIdentifier::new_unwrap("2.5.4.8"), "ST"),
+];
 
 /// A certificate, parsed once.
 #[derive(Debug, Clone)]
@@ -44,17 +57,8 @@ impl Certificate {
     pub fn from_der(der: &[u8]) -> Result<Self, PkiError> {
         let parsed = CertificateInner::<Raw>::from_der(der)?;
         let (tbs, signature_algorithm, signature) = split(der)?;
-        let body = parsed.tbs_certificate();
-        Ok(Self {
-            tbs,
-            signature_algorithm,
-            signature,
-            issuer: body.issuer().to_der()?,
-            subject: body.subject().to_der()?,
-            spki: body.subject_public_key_info().to_der()?,
-            der: der.to_vec(),
-            parsed,
-        })
+        let [issuer, subject, spki] = names_and_key(&tbs)?;
+        Ok(Self { tbs, signature_algorithm, signature, issuer, subject, spki, der: der.to_vec(), parsed })
     }
 
     /// Parses every certificate in a PEM text; other blocks and text between are skipped.
@@ -98,18 +102,17 @@ impl Certificate {
 
     /// The subject as text (RFC 4514).
     pub fn subject_text(&self) -> String {
-        self.parsed.tbs_certificate().subject().to_string()
+        text(self.parsed.tbs_certificate().subject())
     }
 
     /// Whether the subject names an organisation.
     pub fn has_organization(&self) -> bool {
-        const ORGANIZATION: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.5.4.10");
         self.parsed.tbs_certificate().subject().iter().any(|attribute| attribute.oid == ORGANIZATION)
     }
 
     /// The issuer as text (RFC 4514).
     pub fn issuer_text(&self) -> String {
-        self.parsed.tbs_certificate().issuer().to_string()
+        text(self.parsed.tbs_certificate().issuer())
     }
 
     /// SHA-256 of the certificate.
@@ -129,7 +132,7 @@ impl Certificate {
     }
 
     /// Extended key usage, as object identifiers; empty when there is none.
-    pub fn extended_key_usage(&self) -> Result<Vec<const_oid::ObjectIdentifier>, PkiError> {
+    pub fn extended_key_usage(&self) -> Result<Vec<ObjectIdentifier>, PkiError> {
         Ok(self.parsed.tbs_certificate().get_extension::<ExtendedKeyUsage>()?.map(|(_, u)| u.0).unwrap_or_default())
     }
 
@@ -140,7 +143,7 @@ impl Certificate {
     }
 
     /// The object identifiers of critical extensions.
-    pub fn critical_extensions(&self) -> impl Iterator<Item = const_oid::ObjectIdentifier> + '_ {
+    pub fn critical_extensions(&self) -> impl Iterator<Item = ObjectIdentifier> + '_ {
         self.parsed.tbs_certificate().extensions().into_iter().flatten().filter(|e| e.critical).map(|e| e.extn_id)
     }
 
@@ -166,4 +169,86 @@ fn split(der: &[u8]) -> Result<(Vec<u8>, AlgorithmIdentifierOwned, Vec<u8>), Pki
         Ok::<_, der::Error>((tbs, algorithm, signature.as_bytes().unwrap_or_default().to_vec()))
     })?;
     Ok(parts)
+}
+
+/// The issuer's and the subject's name and the public key's information of what was signed, as they stand there (RFC 5280 §4.1).
+fn names_and_key(tbs: &[u8]) -> Result<[Vec<u8>; 3], PkiError> {
+    let mut reader = SliceReader::new(tbs)?;
+    let parts = reader.sequence(|inner| {
+        const VERSION: u8 = 0xa0;
+        if inner.peek_byte() == Some(VERSION) {
+            inner.tlv_bytes()?;
+        }
+        let (_serial, _algorithm) = (inner.tlv_bytes()?, inner.tlv_bytes()?);
+        let issuer = inner.tlv_bytes()?.to_vec();
+        let _validity = inner.tlv_bytes()?;
+        let subject = inner.tlv_bytes()?.to_vec();
+        let spki = inner.tlv_bytes()?.to_vec();
+        // Identifiers and extensions.
+        while !inner.is_finished() {
+            inner.tlv_bytes()?;
+        }
+        Ok::<_, der::Error>([issuer, subject, spki])
+    })?;
+    Ok(parts)
+}
+
+/// A name as text (RFC 4514).
+fn text(name: &Name) -> String {
+    common(name).unwrap_or_else(|| name.to_string())
+}
+
+/// The same for a name of common attributes with nothing in them to escape, without looking through all attributes that there are.
+fn common(name: &Name) -> Option<String> {
+    const ESCAPED: &[u8] = b"#\"+,;<>\\";
+    let mut out = String::new();
+    for set in name.iter_rdn().collect::<Vec<_>>().into_iter().rev() {
+        let mut attributes = set.iter();
+        let (attribute, None) = (attributes.next()?, attributes.next()) else { return None };
+        let (_, key) = COMMON.iter().find(|(oid, _)| *oid == attribute.oid)?;
+        let is_text = matches!(attribute.value.tag(), Tag::PrintableString | Tag::Utf8String | Tag::Ia5String);
+        let value = std::str::from_utf8(attribute.value.value()).ok().filter(|_| is_text)?;
+        let plain = value.bytes().all(|b| (b' '..=b'~').contains(&b) && !ESCAPED.contains(&b));
+        if !plain || value.is_empty() || value.starts_with(' ') || value.ends_with(' ') {
+            return None;
+        }
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push_str(key);
+        out.push('=');
+        out.push_str(value);
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::str::FromStr;
+
+    #[test]
+    fn names_read_as_they_always_did() {
+        let plain = ["CN=Signer,O=Example,C=DE", "CN=a b.c-d/e:f=g(h)'i'?,ST=x,L=y,OU=z"];
+        let others = [
+            "CN=Signer+OU=x,O=Example",
+            "CN=\\#a,O=b",
+            "CN=a\\,b",
+            "CN=\\ a",
+            "CN=a\\ ",
+            "CN=Zoë",
+            "serialNumber=1,CN=a",
+            "1.2.3.4.5=#0c0161,CN=a",
+        ];
+        for words in plain {
+            let name = Name::from_str(words).unwrap();
+            assert_eq!(common(&name), Some(name.to_string()), "{words}");
+        }
+        assert_eq!(text(&Name::default()), Name::default().to_string());
+        for words in others {
+            let name = Name::from_str(words).unwrap();
+            assert_eq!(common(&name), None, "{words}");
+            assert_eq!(text(&name), name.to_string());
+        }
+    }
 }

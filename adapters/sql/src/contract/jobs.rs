@@ -4,7 +4,7 @@ use super::now;
 use crate::SqlDatabase;
 use omt_kernel::{
     JobId, OffsetDateTime,
-    job::{AttemptEnd, DueJob, JobFilter, JobRecord, JobState, LEASE},
+    job::{AttemptEnd, DueJob, JobFilter, JobRecord, JobState, JobTurn, LEASE},
     port::{Database, Page},
 };
 use serde_json::json;
@@ -165,6 +165,57 @@ pub(super) async fn one_worker_has_a_job(database: Arc<SqlDatabase>) {
     assert_eq!(claimed, 1);
     let held = get(&database, one.id).await;
     assert_eq!((held.state, held.attempts), (JobState::Running, 1));
+}
+
+pub(super) async fn a_worker_ends_and_begins_at_once(database: Arc<SqlDatabase>) {
+    let sorted = |mut ids: Vec<JobId>| {
+        ids.sort();
+        ids
+    };
+    let at = now() + Duration::minutes(1);
+    let several = async |count: usize, change: fn(&mut JobRecord)| {
+        let mut ids = Vec::new();
+        for _ in 0..count {
+            let mut new = job("a");
+            change(&mut new);
+            assert!(add(&database, &new).await);
+            ids.push(new.id);
+        }
+        ids
+    };
+    let turn = async |done: &[JobId], wanted: &[JobId], now| {
+        let turn = JobTurn { worker: "w", done, wanted, now, lease: now + LEASE };
+        let turned = database.turn_jobs(&turn).await.unwrap();
+        (sorted(turned.ended), sorted(turned.claimed.into_iter().map(|job| job.id).collect()))
+    };
+    let (first, second) = (several(3, |_| ()).await, several(5, |_| ()).await);
+    assert_eq!(turn(&[], &first, at).await, (vec![], first.clone()));
+    assert_eq!(turn(&first, &second, at).await, (first.clone(), second.clone()));
+    let (done, running) = (get(&database, first[1]).await, get(&database, second[4]).await);
+    assert_eq!((done.state, done.lease_until, done.finished_at.is_some()), (JobState::Done, None, true));
+    assert_eq!((running.state, running.attempts, running.worker.as_deref()), (JobState::Running, 1, Some("w")));
+
+    // What is not to be had is left out: jobs that are not due, or another's; and ends of jobs that were taken away.
+    let later = several(1, |job| job.run_at += Duration::hours(1)).await;
+    let (free, others) = (several(2, |_| ()).await, several(1, |_| ()).await);
+    claim(&database, others[0], "other", at).await.unwrap();
+    let wanted = [later.clone(), free.clone(), others.clone(), first[..1].to_vec()].concat();
+    let ended = [&second[..2], &others].concat();
+    assert_eq!(turn(&ended, &wanted, at).await, (second[..2].to_vec(), free.clone()));
+    assert_eq!(get(&database, others[0]).await.worker.as_deref(), Some("other"));
+    assert_eq!(get(&database, later[0]).await.state, JobState::Queued);
+
+    // A job that ends may be asked for in the same breath, and is not got. One that kills its workers ends here too.
+    let poison = several(1, |job| job.max_attempts = 1).await;
+    claim(&database, poison[0], "dead", at).await.unwrap();
+    let after = at + LEASE + Duration::seconds(1);
+    assert_eq!(turn(&free, &[free[0], poison[0]], after).await, (free.clone(), vec![]));
+    assert_eq!(get(&database, poison[0]).await.state, JobState::Dead);
+    let fresh = several(1, |_| ()).await;
+    assert_eq!(turn(&second[2..3], &fresh, at).await, (second[2..3].to_vec(), fresh.clone()));
+    // Nothing to end, nothing to begin.
+    assert_eq!(turn(&second[3..], &[], at).await, (second[3..].to_vec(), vec![]));
+    assert_eq!(turn(&[], &[], at).await, (vec![], vec![]));
 }
 
 pub(super) async fn a_lease_that_ends_gives_the_job_away(database: Arc<SqlDatabase>) {

@@ -14,7 +14,7 @@ use omt_kernel::{
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait, Statement,
+    QuerySelect, QueryTrait, Statement, UpdateMany,
     sea_query::{Alias, Expr, ExprTrait, OnConflict, Query, SimpleExpr},
 };
 use serde_json::Value;
@@ -28,7 +28,7 @@ const MAX_ERROR: usize = 4_000;
 /// Jobs added by one statement, which is prepared once for so many: SQLite binds at most 32,766 values to one, and a job has eighteen.
 const AT_ONCE: usize = 100;
 
-fn from_row(row: rows::Model) -> Result<JobRecord> {
+pub(super) fn from_row(row: rows::Model) -> Result<JobRecord> {
     let count = |n: i32| u32::try_from(n).unwrap_or(0);
     Ok(JobRecord {
         id: JobId(row.id),
@@ -95,6 +95,60 @@ fn among(ids: &[JobId]) -> SimpleExpr {
 /// This worker's attempts at these jobs.
 fn held(ids: &[JobId], worker: &str) -> Condition {
     Condition::all().add(among(ids)).add(is(JobState::Running)).add(rows::Column::Worker.eq(worker))
+}
+
+/// A worker began it as often as may be.
+fn is_spent() -> SimpleExpr {
+    rows::Column::Attempts.into_expr().gte(Expr::col(rows::Column::MaxAttempts))
+}
+
+/// Gives those of these jobs to a worker that are due and have attempts left.
+pub(super) fn claiming(ids: &[JobId], worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> UpdateMany<rows::Entity> {
+    rows::Entity::update_many()
+        .col_expr(rows::Column::State, Expr::value(JobState::Running.as_str()))
+        .col_expr(rows::Column::Attempts, Expr::col(rows::Column::Attempts).add(1))
+        .col_expr(rows::Column::Worker, Expr::value(worker))
+        .col_expr(rows::Column::LeaseUntil, Expr::value(micros(lease)))
+        .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
+        .filter(among(ids))
+        .filter(is_due(now))
+        .filter(is_spent().not())
+}
+
+/// Ends this worker's attempts.
+pub(super) fn ending(
+    ids: &[JobId],
+    worker: &str,
+    end: &AttemptEnd,
+    progress: Option<&Value>,
+    now: OffsetDateTime,
+) -> UpdateMany<rows::Entity> {
+    let mut update = rows::Entity::update_many()
+        .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
+        .col_expr(rows::Column::LeaseUntil, Expr::value(Option::<i64>::None));
+    if let Some(progress) = progress {
+        update = update.col_expr(rows::Column::Progress, Expr::value(progress.clone()));
+    }
+    let finished = |update: UpdateMany<rows::Entity>, state: JobState| {
+        update
+            .col_expr(rows::Column::State, Expr::value(state.as_str()))
+            .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
+    };
+    let update = match end {
+        AttemptEnd::Done => finished(update, JobState::Done).col_expr(rows::Column::Error, Expr::value(Option::<String>::None)),
+        AttemptEnd::Dead(why) => finished(update, JobState::Dead).col_expr(rows::Column::Error, Expr::value(cut(why))),
+        AttemptEnd::Postponed(at) => update
+            .col_expr(rows::Column::State, Expr::value(JobState::Queued.as_str()))
+            .col_expr(rows::Column::Attempts, Expr::col(rows::Column::Attempts).sub(1))
+            .col_expr(rows::Column::RunAt, Expr::value(micros(*at)))
+            .col_expr(rows::Column::AnnouncedAt, Expr::value(Option::<i64>::None)),
+        AttemptEnd::RetryAt(at, why) => update
+            .col_expr(rows::Column::State, Expr::value(JobState::Queued.as_str()))
+            .col_expr(rows::Column::RunAt, Expr::value(micros(*at)))
+            .col_expr(rows::Column::AnnouncedAt, Expr::value(Option::<i64>::None))
+            .col_expr(rows::Column::Error, Expr::value(cut(why))),
+    };
+    update.filter(held(ids, worker))
 }
 
 /// Whatever constraint refuses the row.
@@ -212,20 +266,7 @@ impl<C: Finish> JobRepository for Unit<C> {
     }
 
     async fn claim(&self, ids: &[JobId], worker: &str, now: OffsetDateTime, lease: OffsetDateTime) -> Result<Vec<JobRecord>> {
-        let spent = || rows::Column::Attempts.into_expr().gte(Expr::col(rows::Column::MaxAttempts));
-        let named = || among(ids);
-        let claimed = rows::Entity::update_many()
-            .col_expr(rows::Column::State, Expr::value(JobState::Running.as_str()))
-            .col_expr(rows::Column::Attempts, Expr::col(rows::Column::Attempts).add(1))
-            .col_expr(rows::Column::Worker, Expr::value(worker))
-            .col_expr(rows::Column::LeaseUntil, Expr::value(micros(lease)))
-            .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
-            .filter(named())
-            .filter(is_due(now))
-            .filter(spent().not())
-            .exec_with_returning(&self.connection)
-            .await
-            .map_err(failed)?;
+        let claimed = claiming(ids, worker, now, lease).exec_with_returning(&self.connection).await.map_err(failed)?;
         if claimed.len() < ids.len() {
             // A job whose workers died at every attempt is poison, whatever kills them.
             rows::Entity::update_many()
@@ -233,9 +274,9 @@ impl<C: Finish> JobRepository for Unit<C> {
                 .col_expr(rows::Column::Error, Expr::value("its workers ended without an answer, at the last attempt too"))
                 .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
                 .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
-                .filter(named())
+                .filter(among(ids))
                 .filter(is_due(now))
-                .filter(spent())
+                .filter(is_spent())
                 .exec(&self.connection)
                 .await
                 .map_err(failed)?;
@@ -260,34 +301,7 @@ impl<C: Finish> JobRepository for Unit<C> {
         progress: Option<&Value>,
         now: OffsetDateTime,
     ) -> Result<Vec<JobId>> {
-        let mut update = rows::Entity::update_many()
-            .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
-            .col_expr(rows::Column::LeaseUntil, Expr::value(Option::<i64>::None));
-        if let Some(progress) = progress {
-            update = update.col_expr(rows::Column::Progress, Expr::value(progress.clone()));
-        }
-        let finished = |update: sea_orm::UpdateMany<rows::Entity>, state: JobState| {
-            update
-                .col_expr(rows::Column::State, Expr::value(state.as_str()))
-                .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
-        };
-        let update = match end {
-            AttemptEnd::Done => {
-                finished(update, JobState::Done).col_expr(rows::Column::Error, Expr::value(Option::<String>::None))
-            }
-            AttemptEnd::Dead(why) => finished(update, JobState::Dead).col_expr(rows::Column::Error, Expr::value(cut(why))),
-            AttemptEnd::Postponed(at) => update
-                .col_expr(rows::Column::State, Expr::value(JobState::Queued.as_str()))
-                .col_expr(rows::Column::Attempts, Expr::col(rows::Column::Attempts).sub(1))
-                .col_expr(rows::Column::RunAt, Expr::value(micros(*at)))
-                .col_expr(rows::Column::AnnouncedAt, Expr::value(Option::<i64>::None)),
-            AttemptEnd::RetryAt(at, why) => update
-                .col_expr(rows::Column::State, Expr::value(JobState::Queued.as_str()))
-                .col_expr(rows::Column::RunAt, Expr::value(micros(*at)))
-                .col_expr(rows::Column::AnnouncedAt, Expr::value(Option::<i64>::None))
-                .col_expr(rows::Column::Error, Expr::value(cut(why))),
-        };
-        let ended = update.filter(held(ids, worker)).exec_with_returning(&self.connection).await.map_err(failed)?;
+        let ended = ending(ids, worker, end, progress, now).exec_with_returning(&self.connection).await.map_err(failed)?;
         Ok(ended.into_iter().map(|row| JobId(row.id)).collect())
     }
 

@@ -318,7 +318,7 @@ fn chain_complete(own: &OwnChecks) -> bool {
 
 fn signer(own: &OwnChecks) -> Option<Signer> {
     let block = &own.active.as_ref()?.claim;
-    let leaf = Certificate::from_der(block.chain.first()?).ok()?;
+    let leaf = own.leaf.as_ref()?;
     let (not_before, not_after) = leaf.validity();
     let name = |id: i64| match id {
         -8 => "ed25519".to_owned(),
@@ -411,6 +411,7 @@ mod tests {
             nameless_signer: BTreeSet::new(),
             unsupported_left: false,
             active: None,
+            leaf: None,
             path: Err(PathError::NoAnchor),
             linked: None,
             post_quantum: PostQuantum::absent(),

@@ -115,6 +115,8 @@ pub(super) struct OwnChecks {
     pub(super) unsupported_left: bool,
     /// The active claim's parsed signature.
     pub(super) active: Option<ParsedSign1>,
+    /// The certificate of whoever signed it.
+    pub(super) leaf: Option<Certificate>,
     /// The active claim signer's chain.
     pub(super) path: PathVerdict,
     /// The active chain, where it leads to no anchor but every certificate was signed by the next.
@@ -234,6 +236,7 @@ impl Engine {
             nameless_signer: BTreeSet::new(),
             unsupported_left: false,
             active: None,
+            leaf: None,
             path: Err(PathError::Length(0)),
             linked: None,
             post_quantum: PostQuantum::unreadable(),
@@ -252,13 +255,14 @@ impl Engine {
                 checks.unsupported_left = true;
                 continue;
             }
-            if nameless_signer_holds(&sign1, claim) {
+            let leaf = post_quantum::leaf(&sign1.claim);
+            if leaf.as_ref().is_some_and(|leaf| nameless_signer_holds(&sign1, leaf, claim)) {
                 checks.nameless_signer.insert(manifest.label.clone());
             }
             let classical = (-39..=-35).contains(&sign1.claim.alg) || matches!(sign1.claim.alg, -7 | -8);
             if sign1.claim.algorithm().is_some_and(|a| a.is_post_quantum())
                 && path::usable(&sign1.claim.chain, at).is_ok()
-                && post_quantum::verify_claim(self.provider(), &sign1, claim).is_ok()
+                && post_quantum::verify_claim(self.provider(), &sign1, leaf.as_ref(), claim).is_ok()
             {
                 let trusted = self.path(&sign1.claim.chain, &trust.post_quantum, at).is_ok();
                 checks.pure_post_quantum.insert(manifest.label.clone(), trusted);
@@ -289,6 +293,7 @@ impl Engine {
                 checks.post_quantum = post_quantum::judge(self.provider(), manifest, &sign1, &counter, signed);
                 checks.post_quantum_source = source.get();
                 checks.active = Some(sign1);
+                checks.leaf = leaf;
             }
         }
         checks
@@ -336,11 +341,13 @@ fn same_signer(reader: &Reader, sign1: &ParsedSign1) -> bool {
 }
 
 /// Whether a claim's signer has no organisation in its name and its classical signature holds.
-fn nameless_signer_holds(sign1: &ParsedSign1, claim: &[u8]) -> bool {
-    let Some(Ok(leaf)) = sign1.claim.chain.first().map(|der| Certificate::from_der(der)) else { return false };
-    let tbs = cose::sig_structure(&sign1.claim.protected, claim);
-    !leaf.has_organization()
-        && certificate_signature::verify_cose_classical(sign1.claim.alg, &leaf.spki, &tbs, &sign1.claim.signature).is_ok()
+fn nameless_signer_holds(sign1: &ParsedSign1, leaf: &Certificate, claim: &[u8]) -> bool {
+    let block = &sign1.claim;
+    let holds = || {
+        let tbs = cose::sig_structure(&block.protected, claim);
+        certificate_signature::verify_cose_classical(block.alg, &leaf.spki, &tbs, &block.signature).is_ok()
+    };
+    !leaf.has_organization() && holds()
 }
 
 /// The embedded manifest store, or the report that says why there is none.

@@ -22,7 +22,7 @@ pub use page::{Page, whole};
 use crate::{
     JobId, ManifestId, Result, TenantId, TenantSettings,
     audit::{AuditEntry, AuditFilter, AuditPerson, CheckpointRecord},
-    job::{AttemptEnd, DueJob, JobFilter, JobRecord},
+    job::{AttemptEnd, DueJob, JobFilter, JobRecord, JobTurn, JobsTurned},
     manifest::{BlobRef, Heading, ManifestFilter, ManifestRecord},
     record::{CertificateRecord, IdempotencyRecord, VerificationRecord},
     storage::{Availability, BlobRole, BlobUse, Lock, Locked, Place, ReplicationState, StoredBlob, Tier, Unreplicated, Usage},
@@ -258,8 +258,26 @@ pub trait Database: Send + Sync {
     fn writes_in_parallel(&self) -> bool {
         false
     }
+    /// Writes what a worker did and what it would do next.
+    async fn turn_jobs(&self, turn: &JobTurn<'_>) -> Result<JobsTurned> {
+        turn_jobs_in(self.begin().await?, turn).await
+    }
     /// Open connections by state: `in_use` and `idle`.
     fn connections(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// Writes what a worker did and what it would do next, as one transaction.
+pub async fn turn_jobs_in(unit: Box<dyn UnitOfWork>, turn: &JobTurn<'_>) -> Result<JobsTurned> {
+    let mut turned = JobsTurned::default();
+    // Ends come first, so that nobody gets anew what has just been done.
+    if !turn.done.is_empty() {
+        turned.ended = unit.jobs().end(turn.done, turn.worker, &AttemptEnd::Done, None, turn.now).await?;
+    }
+    if !turn.wanted.is_empty() {
+        turned.claimed = unit.jobs().claim(turn.wanted, turn.worker, turn.now, turn.lease).await?;
+    }
+    unit.commit().await?;
+    Ok(turned)
 }
 
 /// One transaction and the repositories inside it.
