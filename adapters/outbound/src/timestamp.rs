@@ -1,7 +1,10 @@
 //! Asking a time-stamp authority over HTTP (RFC 3161 §3.4).
 
 use futures_util::StreamExt;
-use omt_kernel::{Error, Kind, Result, port::TimestampAuthority};
+use omt_kernel::{
+    Error, Kind, Result,
+    port::{TimestampAuthority, no_timestamp},
+};
 use reqwest::{Client, Url, header, redirect::Policy};
 use std::{
     path::PathBuf,
@@ -44,11 +47,6 @@ impl Drop for HttpTimestampAuthority {
     }
 }
 
-fn unavailable(words: impl std::fmt::Display) -> Error {
-    let words = format!("there is no time-stamp, without which nothing is signed here: {words}");
-    Error::new(Kind::Unavailable, "TIMESTAMP_UNAVAILABLE", words).retry_after(30)
-}
-
 impl HttpTimestampAuthority {
     /// An authority; requests run on a thread of their own.
     pub fn new(settings: &TimestampSettings) -> Result<Self> {
@@ -75,19 +73,19 @@ impl HttpTimestampAuthority {
 
 async fn post(client: Client, url: Url, request: Vec<u8>) -> Result<Vec<u8>> {
     let failed = |e: reqwest::Error| {
-        unavailable(if e.is_timeout() { "no answer in time" } else { "no answer" }).caused_by(e.without_url())
+        no_timestamp(if e.is_timeout() { "no answer in time" } else { "no answer" }).caused_by(e.without_url())
     };
     let post = client.post(url).header(header::CONTENT_TYPE, "application/timestamp-query").body(request);
     let answer = post.send().await.map_err(failed)?;
     if !answer.status().is_success() {
-        return Err(unavailable(format!("the authority answers {}", answer.status().as_u16())));
+        return Err(no_timestamp(format!("the authority answers {}", answer.status().as_u16())));
     }
     let mut out = Vec::new();
     let mut body = answer.bytes_stream();
     while let Some(part) = body.next().await {
         let part = part.map_err(failed)?;
         if out.len() + part.len() > MAX_ANSWER {
-            return Err(unavailable("the answer is too long"));
+            return Err(no_timestamp("the answer is too long"));
         }
         out.extend_from_slice(&part);
     }
@@ -98,15 +96,15 @@ impl TimestampAuthority for HttpTimestampAuthority {
     fn ask(&self, request: Vec<u8>) -> Result<Vec<u8>> {
         let (send, receive) = mpsc::sync_channel(1);
         let asked = post(self.client.clone(), self.url.clone(), request);
-        let runtime = self.runtime.as_ref().ok_or_else(|| unavailable("the server is stopping"))?;
+        let runtime = self.runtime.as_ref().ok_or_else(|| no_timestamp("the server is stopping"))?;
         let task = runtime.spawn(async move { drop(send.send(asked.await)) });
         match receive.recv_timeout(self.timeout + GRACE) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
                 task.abort();
-                Err(unavailable("no answer in time"))
+                Err(no_timestamp("no answer in time"))
             }
-            Err(RecvTimeoutError::Disconnected) => Err(unavailable("the server is stopping")),
+            Err(RecvTimeoutError::Disconnected) => Err(no_timestamp("the server is stopping")),
         }
     }
 }

@@ -8,6 +8,10 @@ use time::Duration;
 const FIRST: Duration = Duration::seconds(2);
 /// The longest.
 const LONGEST: Duration = Duration::minutes(15);
+/// How many jobs have tickets at least, of those that a process does; the rest wait in the database, in their order.
+const AHEAD: u32 = 200;
+/// And at most.
+const MOST_AHEAD: u32 = 2_000;
 
 /// The pause after the `attempt`-th attempt (from 1): doubling, up to a quarter of an hour, and a quarter more or less by
 /// `chance`, so that jobs that failed together do not come back together.
@@ -38,10 +42,22 @@ fn words(error: &Error) -> String {
     format!("{}: {}", error.code, error.message)
 }
 
+/// How many jobs are to have tickets until the next look, when so many began since the last: twice as many, so that nobody waits for the
+/// look, and no more, so that an urgent newcomer is soon among the next.
+pub fn ahead(begun: u32) -> u32 {
+    begun.saturating_mul(2).clamp(AHEAD, MOST_AHEAD)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use omt_kernel::Kind;
+
+    #[test]
+    fn as_many_are_told_of_as_will_begin() {
+        let told = [0, 100, 101, 700, 1_000, u32::MAX].map(ahead);
+        assert_eq!(told, [200, 200, 202, 1_400, 2_000, 2_000]);
+    }
 
     #[test]
     fn attempts_end_as_they_should() {

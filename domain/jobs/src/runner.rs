@@ -14,7 +14,10 @@ use omt_kernel::{
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration as StdDuration, Instant},
 };
 use time::Duration;
@@ -24,8 +27,6 @@ use tokio::task::JoinSet;
 const LOOK: StdDuration = StdDuration::from_millis(40);
 /// A ticket that brought no worker in this time is sent again.
 const PATIENCE: Duration = Duration::seconds(5);
-/// How many jobs have tickets at once, of those that this process does; the rest wait in the database, in their order.
-const AHEAD: u32 = 200;
 /// Attempts of a recurring job.
 const RECURRING_ATTEMPTS: u32 = 5;
 
@@ -43,6 +44,8 @@ pub struct Runner {
     /// Jobs whose attempts run here. One that was cancelled is not begun again before its attempt has noticed: rows tell processes
     /// apart, not attempts.
     running: Mutex<BTreeSet<JobId>>,
+    /// How many attempts began since due jobs were last looked for.
+    begun: AtomicU32,
     /// Slots known to be taken, to ask only once.
     slots: Mutex<BTreeMap<&'static str, i64>>,
 }
@@ -71,6 +74,7 @@ impl Runner {
             worker,
             ledger,
             running: Mutex::default(),
+            begun: AtomicU32::new(0),
             slots: Mutex::default(),
         }
     }
@@ -120,13 +124,14 @@ impl Runner {
     async fn look(&self, transport: &dyn JobTransport) -> Result<()> {
         self.make_recurring().await?;
         let now = self.clock.now();
+        let ahead = rules::ahead(self.begun.swap(0, Ordering::Relaxed));
         // Each by themselves, so that many of one do not keep the other from being seen.
         let (outward, inward): (Vec<_>, Vec<_>) = self.handlers.values().partition(|handler| handler.is_outward());
         let read = self.database.read().await?;
         let mut due = Vec::new();
         for lane in [inward, outward].into_iter().filter(|lane| !lane.is_empty()) {
             let kinds: Vec<&str> = lane.into_iter().map(|handler| handler.kind()).collect();
-            due.extend(read.jobs().due(&kinds, now, AHEAD).await?);
+            due.extend(read.jobs().due(&kinds, now, ahead).await?);
         }
         drop(read);
         let mut told = Vec::new();
@@ -190,6 +195,7 @@ impl Runner {
         let Some(handler) = self.handlers.get(kind).cloned() else { return Ok(None) };
         let Some(running) = Running::begin(self.clone(), id) else { return Ok(None) };
         let Some(job) = self.ledger.claim(id, self.clock.now()).await? else { return Ok(None) };
+        self.begun.fetch_add(1, Ordering::Relaxed);
         let progress = Progress::default();
         let Some(end) = self.attempt(handler, &job, &progress).await else {
             tracing::info!(job = %id, kind = job.kind, "a job was cancelled or taken over while it ran");

@@ -92,9 +92,17 @@ fn among(ids: &[JobId]) -> SimpleExpr {
     rows::Column::Id.is_in(ids.iter().chain(filler).map(|id| id.0))
 }
 
+/// Those of these jobs of which it is true. The database is to look at these alone: as a condition like others it would have PostgreSQL
+/// go through an index of all that are queued or running, until its statistics say how many there are.
+fn those(ids: &[JobId], holds: Condition) -> Condition {
+    Condition::all()
+        .add(among(ids))
+        .add(SimpleExpr::Case(Box::new(Expr::case(holds, Expr::cust("TRUE")).finally(Expr::cust("FALSE")))))
+}
+
 /// This worker's attempts at these jobs.
 fn held(ids: &[JobId], worker: &str) -> Condition {
-    Condition::all().add(among(ids)).add(is(JobState::Running)).add(rows::Column::Worker.eq(worker))
+    those(ids, Condition::all().add(is(JobState::Running)).add(rows::Column::Worker.eq(worker)))
 }
 
 /// A worker began it as often as may be.
@@ -110,9 +118,7 @@ pub(super) fn claiming(ids: &[JobId], worker: &str, now: OffsetDateTime, lease: 
         .col_expr(rows::Column::Worker, Expr::value(worker))
         .col_expr(rows::Column::LeaseUntil, Expr::value(micros(lease)))
         .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
-        .filter(among(ids))
-        .filter(is_due(now))
-        .filter(is_spent().not())
+        .filter(those(ids, Condition::all().add(is_due(now)).add(is_spent().not())))
 }
 
 /// Ends this worker's attempts.
@@ -274,9 +280,7 @@ impl<C: Finish> JobRepository for Unit<C> {
                 .col_expr(rows::Column::Error, Expr::value("its workers ended without an answer, at the last attempt too"))
                 .col_expr(rows::Column::FinishedAt, Expr::value(micros(now)))
                 .col_expr(rows::Column::UpdatedAt, Expr::value(micros(now)))
-                .filter(among(ids))
-                .filter(is_due(now))
-                .filter(is_spent())
+                .filter(those(ids, Condition::all().add(is_due(now)).add(is_spent())))
                 .exec(&self.connection)
                 .await
                 .map_err(failed)?;

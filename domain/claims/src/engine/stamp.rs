@@ -6,7 +6,10 @@ use omt_crypto::{
     CryptoError, Provider,
     cose::{MAX_TOKEN, ParsedSign1, StampHeader},
 };
-use omt_kernel::{Error, Kind, port::TimestampAuthority};
+use omt_kernel::{
+    Error,
+    port::{TimestampAuthority, no_timestamp},
+};
 use omt_pki::{TrustAnchors, path::PathError};
 use omt_timestamp::{Imprint, Stamp, StampError, Token};
 use sha2::{Digest, Sha256};
@@ -119,21 +122,21 @@ impl<'a> Stamping<'a> {
 
     fn ask(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let imprint = Imprint::of(message, self.nonce);
-        let request = omt_timestamp::request(&imprint).map_err(|e| refused(&e.to_string()))?;
+        let request = omt_timestamp::request(&imprint).map_err(|e| no_timestamp(e))?;
         let answer = self.authority.ask(request)?;
-        let der = omt_timestamp::token_in(&answer).map_err(|e| refused(&e.to_string()))?;
-        let token = Token::parse(der).map_err(|e| refused(&e.to_string()))?;
+        let der = omt_timestamp::token_in(&answer).map_err(|e| no_timestamp(e))?;
+        let token = Token::parse(der).map_err(|e| no_timestamp(e))?;
         if der.len() > MAX_TOKEN {
-            return Err(refused("its token is longer than there is room for"));
+            return Err(no_timestamp("its token is longer than there is room for"));
         }
         if !imprint.is_answered_by(&token) {
-            return Err(refused("the answer is not to what was asked"));
+            return Err(no_timestamp("the answer is not to what was asked"));
         }
         // Whom to trust is for those who verify to say.
         let stamp = omt_timestamp::verify(&token, message, &TrustAnchors::default(), self.provider);
-        let stamp = stamp.map_err(|e| refused(&e.to_string()))?;
+        let stamp = stamp.map_err(|e| no_timestamp(e))?;
         if (stamp.time - (self.now + self.begun.elapsed())).abs() > SKEW {
-            return Err(refused("its clock and ours are more than ten minutes apart"));
+            return Err(no_timestamp("its clock and ours are more than ten minutes apart"));
         }
         Ok(der.to_vec())
     }
@@ -142,9 +145,4 @@ impl<'a> Stamping<'a> {
     pub(super) fn refusal(&self) -> Option<Error> {
         self.refusal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
     }
-}
-
-fn refused(words: &str) -> Error {
-    let words = format!("there is no time-stamp, without which nothing is signed here: {words}");
-    Error::new(Kind::Unavailable, "TIMESTAMP_UNAVAILABLE", words).retry_after(30)
 }

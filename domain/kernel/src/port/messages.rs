@@ -2,7 +2,7 @@
 
 use super::{Page, UnitOfWork};
 use crate::{
-    DeliveryId, EndpointId, Result, TenantId,
+    DeliveryId, EndpointId, Error, Kind, Result, TenantId,
     webhook::{DeliveryFilter, DeliveryRecord, EndpointRecord, Happening},
 };
 use async_trait::async_trait;
@@ -82,6 +82,12 @@ pub trait Mailer: Send + Sync {
     async fn check(&self) -> Result<()>;
     /// What and where it is; no secret.
     fn describe(&self) -> String;
+}
+
+/// There is no time-stamp, for this reason: [`Kind::Unavailable`] `TIMESTAMP_UNAVAILABLE`.
+pub fn no_timestamp(reason: impl std::fmt::Display) -> Error {
+    let words = format!("there is no time-stamp, without which nothing is signed here: {reason}");
+    Error::new(Kind::Unavailable, "TIMESTAMP_UNAVAILABLE", words).retry_after(30)
 }
 
 /// An authority that stamps what it is shown with the time (RFC 3161).

@@ -16,7 +16,7 @@ pub use badges::BadgeRepository;
 pub use broadcast::{Broadcast, Local, Remembers, SharedPace, Stale};
 pub use content::{Content, StoredFile, TemporaryFile};
 pub use governance::{ComplianceRepository, DocumentRepository, NotificationRepository, TaskRepository, WorkflowRepository};
-pub use messages::{Listener, Mail, Mailer, TimestampAuthority, WebhookAnswer, WebhookRepository, WebhookSender};
+pub use messages::{Listener, Mail, Mailer, TimestampAuthority, WebhookAnswer, WebhookRepository, WebhookSender, no_timestamp};
 pub use page::{Page, whole};
 
 use crate::{
