@@ -292,10 +292,13 @@ impl Database for SqlDatabase {
             // One of them may be a job that kills its workers, to which only the longer way puts an end. If that fails, it will be
             // wanted again; what was written stays so.
             let rest = JobTurn { done: &[], wanted: &missing, ..*turn };
-            turned.claimed.extend(match self.begin().await {
-                Ok(unit) => turn_jobs_in(unit, &rest).await.unwrap_or_default().claimed,
-                Err(_) => Vec::new(),
-            });
+            let more = async { turn_jobs_in(self.begin().await?, &rest).await };
+            match more.await {
+                Ok(more) => turned.claimed.extend(more.claimed),
+                Err(error) => {
+                    tracing::warn!(%error, jobs = missing.len(), "jobs that were not to be had could not be looked into")
+                }
+            }
         }
         Ok(turned)
     }

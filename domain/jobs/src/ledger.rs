@@ -24,9 +24,9 @@ enum Entry {
 }
 
 impl Entry {
-    /// Whether the job was done, and there is nothing more to say of it.
-    fn is_plain(&self) -> bool {
-        matches!(self, Self::End(AttemptEnd::Done, None))
+    /// Whether it is an end, and there is more to say than that the job was done.
+    fn says_more(&self) -> bool {
+        matches!(self, Self::End(..)) && !matches!(self, Self::End(AttemptEnd::Done, None))
     }
 }
 
@@ -125,8 +125,16 @@ fn told(written: std::result::Result<Result<Written>, oneshot::error::RecvError>
     written.map_err(|e| Error::internal("writing what a job did ended in a defect").caused_by(e))?
 }
 
-/// Writes all at once, or each by itself where that fails, so that one that cannot be written keeps none of the others.
+/// Writes all. Ends that say more than that a job was done are first, by themselves: jobs that went back into the queue may be claimed
+/// again at once.
 async fn write_all(database: &dyn Database, worker: &str, lines: Vec<Line>) {
+    let (telling, turning): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.entry.says_more());
+    write_alike(database, worker, telling).await;
+    write_alike(database, worker, turning).await;
+}
+
+/// Writes all at once, or each by itself where that fails, so that one that cannot be written keeps none of the others.
+async fn write_alike(database: &dyn Database, worker: &str, lines: Vec<Line>) {
     if lines.len() > 1 {
         match written(database, worker, &lines).await {
             Ok(written) => return lines.into_iter().zip(written).for_each(|(line, written)| tell(line, Ok(written))),
@@ -145,22 +153,19 @@ fn tell(line: Line, written: Result<Written>) {
     let _ = line.answer.send(written);
 }
 
-/// What came of each line, in their order. Ends that say more than that a job was done are written first, by themselves: jobs that went
-/// back into the queue may be claimed again at once.
+/// What came of each line, in their order. Either all of them say more, or none does.
 async fn written(database: &dyn Database, worker: &str, lines: &[Line]) -> Result<Vec<Written>> {
-    let mut ended = telling(database, worker, lines).await?;
+    if lines.iter().any(|line| line.entry.says_more()) {
+        return told_more(database, worker, lines).await;
+    }
     let ids =
         |wanted: fn(&Entry) -> bool| lines.iter().filter(|line| wanted(&line.entry)).map(|line| line.job).collect::<Vec<_>>();
-    let (done, wanted) = (ids(Entry::is_plain), ids(|entry| matches!(entry, Entry::Claim)));
-    let mut claimed = BTreeMap::new();
-    if !done.is_empty() || !wanted.is_empty() {
-        // The latest of their times: what is due at an earlier one is due then.
-        let now = lines.iter().map(|line| line.at).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let turn = JobTurn { worker, done: &done, wanted: &wanted, now, lease: now + LEASE };
-        let turned = database.turn_jobs(&turn).await?;
-        ended.extend(turned.ended);
-        claimed.extend(turned.claimed.into_iter().map(|job| (job.id, Box::new(job))));
-    }
+    let (done, wanted) = (ids(|entry| matches!(entry, Entry::End(..))), ids(|entry| matches!(entry, Entry::Claim)));
+    // The latest of their times: what is due at an earlier one is due then.
+    let now = lines.iter().map(|line| line.at).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let turned = database.turn_jobs(&JobTurn { worker, done: &done, wanted: &wanted, now, lease: now + LEASE }).await?;
+    let mut ended: BTreeSet<JobId> = turned.ended.into_iter().collect();
+    let mut claimed: BTreeMap<JobId, _> = turned.claimed.into_iter().map(|job| (job.id, Box::new(job))).collect();
     let mut written = |line: &Line| match line.entry {
         // Of two tickets for a job, one gets it.
         Entry::Claim => Written::Claimed(claimed.remove(&line.job)),
@@ -169,19 +174,15 @@ async fn written(database: &dyn Database, worker: &str, lines: &[Line]) -> Resul
     Ok(lines.iter().map(&mut written).collect())
 }
 
-/// Writes the ends that say more; the jobs that were still this worker's.
-async fn telling(database: &dyn Database, worker: &str, lines: &[Line]) -> Result<BTreeSet<JobId>> {
-    let mut ended = BTreeSet::new();
-    let more = |line: &'_ Line| matches!(line.entry, Entry::End(..)) && !line.entry.is_plain();
-    if !lines.iter().any(more) {
-        return Ok(ended);
-    }
+/// The same for ends that say more, each with its own words, in one transaction.
+async fn told_more(database: &dyn Database, worker: &str, lines: &[Line]) -> Result<Vec<Written>> {
     let unit = database.begin().await?;
-    for line in lines.iter().filter(|line| more(line)) {
-        if let Entry::End(end, progress) = &line.entry {
-            ended.extend(unit.jobs().end(&[line.job], worker, end, progress.as_ref(), line.at).await?);
-        }
+    let mut written = Vec::new();
+    for line in lines {
+        let Entry::End(end, progress) = &line.entry else { return Err(Error::internal("a claim is no end")) };
+        let ended = unit.jobs().end(&[line.job], worker, end, progress.as_ref(), line.at).await?;
+        written.push(Written::Ended(ended.contains(&line.job)));
     }
     unit.commit().await?;
-    Ok(ended)
+    Ok(written)
 }

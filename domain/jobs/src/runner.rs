@@ -44,8 +44,8 @@ pub struct Runner {
     /// Jobs whose attempts run here. One that was cancelled is not begun again before its attempt has noticed: rows tell processes
     /// apart, not attempts.
     running: Mutex<BTreeSet<JobId>>,
-    /// How many attempts began since due jobs were last looked for.
-    begun: AtomicU32,
+    /// How many attempts began since due jobs were last looked for: of jobs that wait for other hosts, and of the others.
+    begun: [AtomicU32; 2],
     /// Slots known to be taken, to ask only once.
     slots: Mutex<BTreeMap<&'static str, i64>>,
 }
@@ -74,7 +74,7 @@ impl Runner {
             worker,
             ledger,
             running: Mutex::default(),
-            begun: AtomicU32::new(0),
+            begun: Default::default(),
             slots: Mutex::default(),
         }
     }
@@ -121,15 +121,19 @@ impl Runner {
         self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    fn begun(&self, handler: &dyn Handler) -> &AtomicU32 {
+        &self.begun[usize::from(!handler.is_outward())]
+    }
+
     async fn look(&self, transport: &dyn JobTransport) -> Result<()> {
         self.make_recurring().await?;
         let now = self.clock.now();
-        let ahead = rules::ahead(self.begun.swap(0, Ordering::Relaxed));
         // Each by themselves, so that many of one do not keep the other from being seen.
         let (outward, inward): (Vec<_>, Vec<_>) = self.handlers.values().partition(|handler| handler.is_outward());
         let read = self.database.read().await?;
         let mut due = Vec::new();
         for lane in [inward, outward].into_iter().filter(|lane| !lane.is_empty()) {
+            let ahead = rules::ahead(self.begun(lane[0].as_ref()).swap(0, Ordering::Relaxed));
             let kinds: Vec<&str> = lane.into_iter().map(|handler| handler.kind()).collect();
             due.extend(read.jobs().due(&kinds, now, ahead).await?);
         }
@@ -195,7 +199,7 @@ impl Runner {
         let Some(handler) = self.handlers.get(kind).cloned() else { return Ok(None) };
         let Some(running) = Running::begin(self.clone(), id) else { return Ok(None) };
         let Some(job) = self.ledger.claim(id, self.clock.now()).await? else { return Ok(None) };
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.begun(handler.as_ref()).fetch_add(1, Ordering::Relaxed);
         let progress = Progress::default();
         let Some(end) = self.attempt(handler, &job, &progress).await else {
             tracing::info!(job = %id, kind = job.kind, "a job was cancelled or taken over while it ran");

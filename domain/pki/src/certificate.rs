@@ -2,7 +2,10 @@
 
 use crate::PkiError;
 use const_oid::ObjectIdentifier;
-use der::{Decode, Reader, SliceReader, Tag, Tagged, asn1::BitStringRef};
+use der::{
+    Decode, Reader, SliceReader, Tag, Tagged,
+    asn1::{BitStringRef, PrintableStringRef},
+};
 use sha2::{Digest, Sha256};
 use spki::AlgorithmIdentifierOwned;
 use time::OffsetDateTime;
@@ -206,8 +209,11 @@ fn common(name: &Name) -> Option<String> {
         let mut attributes = set.iter();
         let (attribute, None) = (attributes.next()?, attributes.next()) else { return None };
         let (_, key) = COMMON.iter().find(|(oid, _)| *oid == attribute.oid)?;
-        let is_text = matches!(attribute.value.tag(), Tag::PrintableString | Tag::Utf8String | Tag::Ia5String);
-        let value = std::str::from_utf8(attribute.value.value()).ok().filter(|_| is_text)?;
+        let value = match attribute.value.tag() {
+            Tag::PrintableString => PrintableStringRef::new(attribute.value.value()).ok()?.as_str(),
+            Tag::Utf8String => std::str::from_utf8(attribute.value.value()).ok()?,
+            _ => return None,
+        };
         let plain = value.bytes().all(|b| (b' '..=b'~').contains(&b) && !ESCAPED.contains(&b));
         if !plain || value.is_empty() || value.starts_with(' ') || value.ends_with(' ') {
             return None;
@@ -250,5 +256,11 @@ mod tests {
             assert_eq!(common(&name), None, "{words}");
             assert_eq!(text(&name), name.to_string());
         }
+        // A PrintableString has no ampersand.
+        let value = der::Any::new(Tag::PrintableString, b"AT&T".as_slice()).unwrap();
+        let attribute = x509_cert::attr::AttributeTypeAndValue { oid: ORGANIZATION, value };
+        let set = x509_cert::name::RelativeDistinguishedName::try_from(vec![attribute]).unwrap();
+        let name = Name::hazmat_from_rdn_sequence(vec![set].into());
+        assert_eq!((common(&name), text(&name)), (None, name.to_string()));
     }
 }

@@ -15,7 +15,7 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
     QuerySelect, QueryTrait, Statement, UpdateMany,
-    sea_query::{Alias, Expr, ExprTrait, OnConflict, Query, SimpleExpr},
+    sea_query::{Alias, Expr, ExprTrait, LockBehavior, LockType, OnConflict, Query, SimpleExpr},
 };
 use serde_json::Value;
 use std::cmp::Reverse;
@@ -28,7 +28,7 @@ const MAX_ERROR: usize = 4_000;
 /// Jobs added by one statement, which is prepared once for so many: SQLite binds at most 32,766 values to one, and a job has eighteen.
 const AT_ONCE: usize = 100;
 
-pub(super) fn from_row(row: rows::Model) -> Result<JobRecord> {
+fn from_row(row: rows::Model) -> Result<JobRecord> {
     let count = |n: i32| u32::try_from(n).unwrap_or(0);
     Ok(JobRecord {
         id: JobId(row.id),
@@ -49,6 +49,12 @@ pub(super) fn from_row(row: rows::Model) -> Result<JobRecord> {
         updated_at: instant(row.updated_at)?,
         finished_at: row.finished_at.map(instant).transpose()?,
     })
+}
+
+/// A job that was claimed. One that cannot be read keeps none of the others from being done; its attempts run out without it.
+pub(super) fn readable(row: rows::Model) -> Option<JobRecord> {
+    let id = row.id;
+    from_row(row).inspect_err(|error| tracing::error!(job = %id, %error, "a job cannot be read")).ok()
 }
 
 fn to_row(job: &JobRecord) -> rows::ActiveModel {
@@ -262,9 +268,20 @@ impl<C: Finish> JobRepository for Unit<C> {
     }
 
     async fn announced(&self, ids: &[JobId], now: OffsetDateTime) -> Result<()> {
+        let mut told = Condition::all().add(among(ids));
+        if self.connection.get_database_backend() == DbBackend::Postgres {
+            // Those that a worker is claiming or ending need no note, and waiting for them could be waiting in a circle.
+            let free = Query::select()
+                .column(rows::Column::Id)
+                .from(rows::Entity)
+                .cond_where(told)
+                .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+                .to_owned();
+            told = Condition::all().add(rows::Column::Id.in_subquery(free));
+        }
         rows::Entity::update_many()
             .col_expr(rows::Column::AnnouncedAt, Expr::value(micros(now)))
-            .filter(among(ids))
+            .filter(told)
             .exec(&self.connection)
             .await
             .map_err(failed)?;
@@ -285,7 +302,7 @@ impl<C: Finish> JobRepository for Unit<C> {
                 .await
                 .map_err(failed)?;
         }
-        claimed.into_iter().map(from_row).collect()
+        Ok(claimed.into_iter().filter_map(readable).collect())
     }
 
     async fn renew(&self, id: JobId, worker: &str, lease: OffsetDateTime, progress: Option<&Value>) -> Result<bool> {

@@ -1,7 +1,7 @@
 //! What a worker did and what it does next, on PostgreSQL as one statement: of the six messages there and back that the same takes as a
 //! transaction, one is left.
 
-use super::jobs::{claiming, ending, from_row};
+use super::jobs::{claiming, ending, readable};
 use crate::{entity::jobs as rows, failed, later::shifted};
 use omt_kernel::{
     JobId, Result,
@@ -21,7 +21,7 @@ pub(crate) async fn turn(connection: &DatabaseConnection, turn: &JobTurn<'_>) ->
     for row in connection.query_all_raw(statement(turn)).await.map_err(failed)? {
         match row.try_get::<Option<Uuid>>("", "ended").map_err(failed)? {
             Some(id) => turned.ended.push(JobId(id)),
-            None => turned.claimed.push(from_row(rows::Model::from_query_result(&row, "").map_err(failed)?)?),
+            None => turned.claimed.extend(readable(rows::Model::from_query_result(&row, "").map_err(failed)?)),
         }
     }
     Ok(turned)

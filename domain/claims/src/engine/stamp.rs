@@ -122,10 +122,10 @@ impl<'a> Stamping<'a> {
 
     fn ask(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let imprint = Imprint::of(message, self.nonce);
-        let request = omt_timestamp::request(&imprint).map_err(|e| no_timestamp(e))?;
+        let request = omt_timestamp::request(&imprint).map_err(no_timestamp)?;
         let answer = self.authority.ask(request)?;
-        let der = omt_timestamp::token_in(&answer).map_err(|e| no_timestamp(e))?;
-        let token = Token::parse(der).map_err(|e| no_timestamp(e))?;
+        let der = omt_timestamp::token_in(&answer).map_err(no_timestamp)?;
+        let token = Token::parse(der).map_err(no_timestamp)?;
         if der.len() > MAX_TOKEN {
             return Err(no_timestamp("its token is longer than there is room for"));
         }
@@ -134,7 +134,7 @@ impl<'a> Stamping<'a> {
         }
         // Whom to trust is for those who verify to say.
         let stamp = omt_timestamp::verify(&token, message, &TrustAnchors::default(), self.provider);
-        let stamp = stamp.map_err(|e| no_timestamp(e))?;
+        let stamp = stamp.map_err(no_timestamp)?;
         if (stamp.time - (self.now + self.begun.elapsed())).abs() > SKEW {
             return Err(no_timestamp("its clock and ours are more than ten minutes apart"));
         }

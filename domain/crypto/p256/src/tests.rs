@@ -90,7 +90,9 @@ proptest! {
         let length = u8::try_from(algorithm.len() + bits.len()).unwrap();
         let info = [&[0x30, length], algorithm, &bits].concat();
         use signing::pkcs8::DecodePublicKey as _;
-        prop_assert_eq!(VerifyingKey::from_public_key_der(&info).is_ok(), RustVerifying::from_public_key_der(&info).is_ok());
+        // The arithmetic in Rust also takes an x with a tag that no certificate may have (RFC 5480 §2.2).
+        let expected = point[0] != 5 && RustVerifying::from_public_key_der(&info).is_ok();
+        prop_assert_eq!(VerifyingKey::from_public_key_der(&info).is_ok(), expected);
     }
 }
 
