@@ -135,8 +135,11 @@ stop "$ours"; stop "$worker"
 
 echo; echo "== background jobs that do nothing"
 "$bin/omt-bench" queue --database "sqlite:$work/jobs.db" --queue "sqlite:$work/queue.db" | sed 's/^/SQLite: /'
-"$bin/omt-bench" queue --database "$OMT_TEST_POSTGRES" --queue "$OMT_TEST_POSTGRES" | sed 's/^/PostgreSQL: /'
-"$bin/omt-bench" queue --database "$OMT_TEST_POSTGRES" --queue "$OMT_TEST_REDIS" | sed 's/^/PostgreSQL with Redis: /'
+# Databases of their own, without TLS as above.
+for n in 1 2; do psql -q "$OMT_TEST_POSTGRES" -c "CREATE DATABASE jobs_$n"; done
+jobs_url() { printf '%s/jobs_%s?sslmode=disable' "${OMT_TEST_POSTGRES%/*}" "$1"; }
+"$bin/omt-bench" queue --database "$(jobs_url 1)" --queue "$(jobs_url 1)" | sed 's/^/PostgreSQL: /'
+"$bin/omt-bench" queue --database "$(jobs_url 2)" --queue "$OMT_TEST_REDIS" | sed 's/^/PostgreSQL with Redis: /'
 
 echo; echo "== decisions, audit log, logins"
 serve_ours
