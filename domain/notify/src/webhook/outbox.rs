@@ -24,18 +24,19 @@ pub struct Outbox {
     pub entropy: Arc<dyn Entropy>,
 }
 
+/// What an endpoint is told.
+pub(super) struct News<'a> {
+    /// The same for every endpoint that is told it.
+    pub(super) message: Uuid,
+    pub(super) event: &'a str,
+    pub(super) data: Value,
+    pub(super) about: Option<About>,
+}
+
 impl Outbox {
     /// Writes one delivery, and the job that makes it.
-    pub(super) async fn put(
-        &self,
-        unit: &dyn UnitOfWork,
-        endpoint: &EndpointRecord,
-        message: Uuid,
-        event: &str,
-        data: Value,
-        about: Option<About>,
-    ) -> Result<Delivery> {
-        let (delivery, job) = self.write(unit, endpoint, message, event, data, about).await?;
+    pub(super) async fn put(&self, unit: &dyn UnitOfWork, endpoint: &EndpointRecord, news: News<'_>) -> Result<Delivery> {
+        let (delivery, job) = self.write(unit, endpoint, news).await?;
         self.enqueue(unit, &[job]).await?;
         Ok(delivery)
     }
@@ -45,18 +46,10 @@ impl Outbox {
     }
 
     /// Writes one delivery; it, and the job that is to make it.
-    async fn write(
-        &self,
-        unit: &dyn UnitOfWork,
-        endpoint: &EndpointRecord,
-        message: Uuid,
-        event: &str,
-        data: Value,
-        about: Option<About>,
-    ) -> Result<(Delivery, NewJob)> {
+    async fn write(&self, unit: &dyn UnitOfWork, endpoint: &EndpointRecord, news: News<'_>) -> Result<(Delivery, NewJob)> {
         let now = self.clock.now();
         let id = DeliveryId(self.entropy.uuid_v7(now));
-        let delivery = Delivery::new(id, endpoint, message, event, (data, about), now);
+        let delivery = Delivery::new(id, endpoint, news.message, news.event, (news.data, news.about), now);
         unit.webhooks().insert_delivery(&delivery.to_record()?).await?;
         let job = order(&delivery.record, now)?;
         Ok((delivery, job))
@@ -82,7 +75,8 @@ impl Listener for Outbox {
             if rules::asked_for(&place.events, happening.event) && happening.about.within(&place.reach) {
                 let message = *message.get_or_insert_with(|| self.entropy.uuid_v7(happening.at));
                 let (data, about) = (rules::data_of(happening), Some(happening.about.clone()));
-                jobs.push(self.write(unit, &endpoint.record, message, happening.event, data, about).await?.1);
+                let news = News { message, event: happening.event, data, about };
+                jobs.push(self.write(unit, &endpoint.record, news).await?.1);
             }
         }
         self.enqueue(unit, &jobs).await

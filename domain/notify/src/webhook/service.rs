@@ -3,7 +3,7 @@
 use super::{
     delivery::order,
     model::{Delivery, Endpoint, Format, MAX_ENDPOINTS, Place, Secret, check_place},
-    outbox::Outbox,
+    outbox::{News, Outbox},
     rules::{self, TEST},
 };
 use omt_audit::{AuditTrail, Event};
@@ -260,7 +260,8 @@ impl Webhooks {
             check_enabled(&endpoint)?;
             let message = self.deps.entropy.uuid_v7(self.deps.clock.now());
             let data = json!({ "webhook_id": id });
-            let delivery = self.outbox.put(unit.as_ref(), &endpoint.record, message, TEST, data, None).await?;
+            let delivery =
+                self.outbox.put(unit.as_ref(), &endpoint.record, News { message, event: TEST, data, about: None }).await?;
             self.log(unit.as_ref(), actor, "test", &endpoint).await?;
             unit.commit().await?;
             Ok(delivery)
