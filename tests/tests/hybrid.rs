@@ -192,10 +192,10 @@ fn the_worked_example_of_the_documentation_holds() {
     let (claim, sign1) = (active.claim.unwrap(), omt_crypto::cose::parse_sign1(active.signature.unwrap()).unwrap());
     let provider = omt_crypto::ProviderName::AwsLc.provider();
     // The certificates end one day; the signatures hold for ever.
-    use omt_claims::post_quantum::{leaf, verify_claim, verify_countersignature};
-    verify_claim(provider.as_ref(), &sign1, leaf(&sign1.claim).as_ref(), claim).unwrap();
+    use omt_claims::post_quantum::Signed;
+    Signed::new(&sign1.claim).verify_claim(provider.as_ref(), claim).unwrap();
     let counter = sign1.countersignature.as_ref().unwrap().as_ref().unwrap();
-    verify_countersignature(provider.as_ref(), &sign1, counter, leaf(counter).as_ref(), claim).unwrap();
+    Signed::new(counter).verify_countersignature(provider.as_ref(), &sign1.claim, claim).unwrap();
     for verdict in judge("hybrid.py", &[path.to_str().unwrap()]).unwrap_or_default() {
         assert_eq!((verdict["countersignature"].as_str(), verdict["commitment"].as_bool()), (Some("valid"), Some(true)));
     }

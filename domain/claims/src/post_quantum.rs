@@ -78,48 +78,54 @@ impl PostQuantum {
     }
 }
 
-/// The certificate of whoever signed, where it can be read.
-pub fn leaf(block: &SignatureBlock) -> Option<Certificate> {
-    block.chain.first().and_then(|der| Certificate::from_der(der).ok())
+/// A signature and the certificate of whoever made it, read once.
+pub struct Signed<'a> {
+    block: &'a SignatureBlock,
+    leaf: Option<Certificate>,
 }
 
-/// Verifies the claim signature itself, with the key in its leaf, which must be the block's own.
-pub fn verify_claim(
-    provider: &dyn Provider,
-    sign1: &ParsedSign1,
-    leaf: Option<&Certificate>,
-    claim: &[u8],
-) -> Result<Algorithm, CryptoError> {
-    let tbs = cose::sig_structure(&sign1.claim.protected, claim);
-    verify_block(provider, &sign1.claim, leaf, &tbs)
-}
-
-/// Verifies the countersignature, with the key in its leaf, which must be the block's own.
-pub fn verify_countersignature(
-    provider: &dyn Provider,
-    sign1: &ParsedSign1,
-    counter: &SignatureBlock,
-    leaf: Option<&Certificate>,
-    claim: &[u8],
-) -> Result<(), CryptoError> {
-    let tbs = cose::countersign_structure(&sign1.claim.protected, &counter.protected, claim, &sign1.claim.signature);
-    verify_block(provider, counter, leaf, &tbs).map(|_| ())
-}
-
-fn verify_block(
-    provider: &dyn Provider,
-    block: &SignatureBlock,
-    leaf: Option<&Certificate>,
-    tbs: &[u8],
-) -> Result<Algorithm, CryptoError> {
-    let algorithm = block.algorithm().ok_or_else(|| CryptoError::Unsupported(block.alg.to_string()))?;
-    let leaf = leaf.ok_or(CryptoError::Malformed("leaf certificate"))?;
-    let (of_key, public) = certificate_signature::parse_spki(&leaf.spki)?;
-    if of_key != algorithm {
-        return Err(CryptoError::BadKey(algorithm.name()));
+impl<'a> Signed<'a> {
+    /// The signature with its own leaf.
+    pub fn new(block: &'a SignatureBlock) -> Self {
+        Self { block, leaf: block.chain.first().and_then(|der| Certificate::from_der(der).ok()) }
     }
-    provider.verify(algorithm, &public, tbs, &block.signature)?;
-    Ok(algorithm)
+
+    /// The certificate, where it can be read.
+    pub fn leaf(&self) -> Option<&Certificate> {
+        self.leaf.as_ref()
+    }
+
+    /// The certificate alone.
+    pub fn into_leaf(self) -> Option<Certificate> {
+        self.leaf
+    }
+
+    /// Verifies it as the signature of a claim, with the key in its leaf.
+    pub fn verify_claim(&self, provider: &dyn Provider, claim: &[u8]) -> Result<Algorithm, CryptoError> {
+        self.verify(provider, &cose::sig_structure(&self.block.protected, claim))
+    }
+
+    /// Verifies it as the countersignature of a claim and its signature, with the key in its leaf.
+    pub fn verify_countersignature(
+        &self,
+        provider: &dyn Provider,
+        signature: &SignatureBlock,
+        claim: &[u8],
+    ) -> Result<(), CryptoError> {
+        let tbs = cose::countersign_structure(&signature.protected, &self.block.protected, claim, &signature.signature);
+        self.verify(provider, &tbs).map(drop)
+    }
+
+    fn verify(&self, provider: &dyn Provider, tbs: &[u8]) -> Result<Algorithm, CryptoError> {
+        let algorithm = self.block.algorithm().ok_or_else(|| CryptoError::Unsupported(self.block.alg.to_string()))?;
+        let leaf = self.leaf().ok_or(CryptoError::Malformed("leaf certificate"))?;
+        let (of_key, public) = certificate_signature::parse_spki(&leaf.spki)?;
+        if of_key != algorithm {
+            return Err(CryptoError::BadKey(algorithm.name()));
+        }
+        provider.verify(algorithm, &public, tbs, &self.block.signature)?;
+        Ok(algorithm)
+    }
 }
 
 /// What a claim commits to.
@@ -164,15 +170,15 @@ pub fn judge(
     let mut verdict =
         PostQuantum { committed: committed.is_some() || claim_mentions_commitment(manifest), ..PostQuantum::absent() };
     let Some(claim) = manifest.claim else { return verdict };
-    let (block, leaf, verified) = match &sign1.countersignature {
-        Some(Ok(counter)) => {
-            let leaf = leaf(counter);
-            let verified = if counter.algorithm().is_some_and(Algorithm::is_post_quantum) {
-                verify_countersignature(provider, sign1, counter, leaf.as_ref(), claim)
+    let (signed_by, verified) = match &sign1.countersignature {
+        Some(Ok(block)) => {
+            let counter = Signed::new(block);
+            let verified = if block.algorithm().is_some_and(Algorithm::is_post_quantum) {
+                counter.verify_countersignature(provider, &sign1.claim, claim)
             } else {
-                Err(CryptoError::Unsupported(counter.alg.to_string()))
+                Err(CryptoError::Unsupported(block.alg.to_string()))
             };
-            (counter, leaf, verified)
+            (counter, verified)
         }
         Some(Err(error)) => {
             verdict.state = PqState::Invalid;
@@ -180,9 +186,9 @@ pub fn judge(
             return verdict;
         }
         None if sign1.claim.algorithm().is_some_and(Algorithm::is_post_quantum) => {
-            let leaf = leaf(&sign1.claim);
-            let verified = verify_claim(provider, sign1, leaf.as_ref(), claim).map(|_| ());
-            (&sign1.claim, leaf, verified)
+            let own = Signed::new(&sign1.claim);
+            let verified = own.verify_claim(provider, claim).map(drop);
+            (own, verified)
         }
         None => {
             if verdict.committed {
@@ -192,6 +198,7 @@ pub fn judge(
             return verdict;
         }
     };
+    let Signed { block, leaf } = signed_by;
     verdict.algorithm = Some(block.algorithm().map_or_else(|| block.alg.to_string(), |a| a.name().to_owned()));
     verdict.signer = leaf.as_ref().map(Certificate::subject_text);
     let kept = committed.is_none_or(|c| c.matches(block, leaf.as_ref()));

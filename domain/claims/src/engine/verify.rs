@@ -10,7 +10,7 @@ use crate::{
     guard,
     jumbf::ManifestStore,
     media::{Embedding, Media},
-    post_quantum::{self, PostQuantum},
+    post_quantum::{self, PostQuantum, Signed},
     report::VerificationReport,
 };
 use c2pa::{Context, Reader};
@@ -255,14 +255,14 @@ impl Engine {
                 checks.unsupported_left = true;
                 continue;
             }
-            let leaf = post_quantum::leaf(&sign1.claim);
-            if leaf.as_ref().is_some_and(|leaf| nameless_signer_holds(&sign1, leaf, claim)) {
+            let signed_by = Signed::new(&sign1.claim);
+            if signed_by.leaf().is_some_and(|leaf| nameless_signer_holds(&sign1, leaf, claim)) {
                 checks.nameless_signer.insert(manifest.label.clone());
             }
             let classical = (-39..=-35).contains(&sign1.claim.alg) || matches!(sign1.claim.alg, -7 | -8);
             if sign1.claim.algorithm().is_some_and(|a| a.is_post_quantum())
                 && path::usable(&sign1.claim.chain, at).is_ok()
-                && post_quantum::verify_claim(self.provider(), &sign1, leaf.as_ref(), claim).is_ok()
+                && signed_by.verify_claim(self.provider(), claim).is_ok()
             {
                 let trusted = self.path(&sign1.claim.chain, &trust.post_quantum, at).is_ok();
                 checks.pure_post_quantum.insert(manifest.label.clone(), trusted);
@@ -292,8 +292,8 @@ impl Engine {
                 };
                 checks.post_quantum = post_quantum::judge(self.provider(), manifest, &sign1, &counter, signed);
                 checks.post_quantum_source = source.get();
+                checks.leaf = signed_by.into_leaf();
                 checks.active = Some(sign1);
-                checks.leaf = leaf;
             }
         }
         checks
