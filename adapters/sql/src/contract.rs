@@ -26,7 +26,7 @@ use governance::{
 use jobs::{
     a_lease_that_ends_gives_the_job_away, a_worker_ends_and_begins_at_once, due_jobs_come_in_order, job, jobs_are_added_at_once,
     jobs_are_cancelled_and_replayed, jobs_that_kill_their_workers_end, one_worker_has_a_job, slots_are_taken_once,
-    unique_jobs_live_once,
+    unique_jobs_live_once, who_announces_waits_for_no_worker,
 };
 use omt_kernel::{OffsetDateTime, TenantId, TenantSettings, port::Database};
 use omt_migrations::Migrator;
@@ -109,6 +109,7 @@ contract!(
     due_jobs_come_in_order,
     one_worker_has_a_job,
     a_worker_ends_and_begins_at_once,
+    who_announces_waits_for_no_worker,
     a_lease_that_ends_gives_the_job_away,
     jobs_that_kill_their_workers_end,
     jobs_are_cancelled_and_replayed,

@@ -26,14 +26,14 @@ pub use pace::SqlPace;
 
 use async_trait::async_trait;
 use omt_kernel::{
-    Error, JobId, Kind, OffsetDateTime, Result, TenantId, TenantSettings,
+    Error, Kind, OffsetDateTime, Result, TenantId, TenantSettings,
     gate::SyncGate,
     job::{JobTurn, JobsTurned},
     port::{
         ApiKeyRepository, AuditRepository, BadgeRepository, BlobRepository, CertificateRepository, ComplianceRepository,
         Database, DocumentRepository, GroupRepository, IdempotencyRepository, JobRepository, ManifestRepository,
         NotificationRepository, RoleRepository, SessionRepository, TaskRepository, TenantRepository, Tended, UnitOfWork,
-        UserRepository, VerificationRepository, WebhookRepository, WorkflowRepository, turn_jobs_in,
+        UserRepository, VerificationRepository, WebhookRepository, WorkflowRepository,
     },
 };
 use omt_migrations::Migrator;
@@ -282,25 +282,7 @@ impl Database for SqlDatabase {
         self.write.get_database_backend() == DbBackend::Postgres
     }
     async fn turn_jobs(&self, turn: &JobTurn<'_>) -> Result<JobsTurned> {
-        if self.write.get_database_backend() != DbBackend::Postgres || !turn::is_one_statement(turn) {
-            return turn_jobs_in(self.begin().await?, turn).await;
-        }
-        let mut turned = turn::turn(&self.write, turn).await?;
-        let got = |id: &JobId| turned.claimed.iter().any(|job| job.id == *id);
-        let missing: Vec<JobId> = turn.wanted.iter().filter(|id| !got(id)).copied().collect();
-        if !missing.is_empty() {
-            // One of them may be a job that kills its workers, to which only the longer way puts an end. If that fails, it will be
-            // wanted again; what was written stays so.
-            let rest = JobTurn { done: &[], wanted: &missing, ..*turn };
-            let more = async { turn_jobs_in(self.begin().await?, &rest).await };
-            match more.await {
-                Ok(more) => turned.claimed.extend(more.claimed),
-                Err(error) => {
-                    tracing::warn!(%error, jobs = missing.len(), "jobs that were not to be had could not be looked into")
-                }
-            }
-        }
-        Ok(turned)
+        turn::turn(self, turn).await
     }
     fn connections(&self) -> Vec<(&'static str, u64)> {
         let (open, idle) = (self.pools.iter().map(Pool::size).sum::<u64>(), self.pools.iter().map(Pool::idle).sum::<u64>());

@@ -3,7 +3,7 @@
 
 use omt_kernel::{
     Error, JobId, OffsetDateTime, Result,
-    job::{AttemptEnd, JobRecord, JobTurn, LEASE},
+    job::{AttemptEnd, JobEnd, JobRecord, JobTurn, LEASE},
     port::Database,
 };
 use serde_json::Value;
@@ -21,13 +21,6 @@ use tokio::sync::{Semaphore, oneshot};
 enum Entry {
     Claim,
     End(AttemptEnd, Option<Value>),
-}
-
-impl Entry {
-    /// Whether it is an end, and there is more to say than that the job was done.
-    fn says_more(&self) -> bool {
-        matches!(self, Self::End(..)) && !matches!(self, Self::End(AttemptEnd::Done, None))
-    }
 }
 
 /// What came of it.
@@ -125,16 +118,8 @@ fn told(written: std::result::Result<Result<Written>, oneshot::error::RecvError>
     written.map_err(|e| Error::internal("writing what a job did ended in a defect").caused_by(e))?
 }
 
-/// Writes all. Ends that say more than that a job was done are first, by themselves: jobs that went back into the queue may be claimed
-/// again at once.
-async fn write_all(database: &dyn Database, worker: &str, lines: Vec<Line>) {
-    let (telling, turning): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.entry.says_more());
-    write_alike(database, worker, telling).await;
-    write_alike(database, worker, turning).await;
-}
-
 /// Writes all at once, or each by itself where that fails, so that one that cannot be written keeps none of the others.
-async fn write_alike(database: &dyn Database, worker: &str, lines: Vec<Line>) {
+async fn write_all(database: &dyn Database, worker: &str, lines: Vec<Line>) {
     if lines.len() > 1 {
         match written(database, worker, &lines).await {
             Ok(written) => return lines.into_iter().zip(written).for_each(|(line, written)| tell(line, Ok(written))),
@@ -153,17 +138,18 @@ fn tell(line: Line, written: Result<Written>) {
     let _ = line.answer.send(written);
 }
 
-/// What came of each line, in their order. Either all of them say more, or none does.
+/// What came of each line, in their order.
 async fn written(database: &dyn Database, worker: &str, lines: &[Line]) -> Result<Vec<Written>> {
-    if lines.iter().any(|line| line.entry.says_more()) {
-        return told_more(database, worker, lines).await;
+    let (mut ends, mut wanted) = (Vec::new(), Vec::new());
+    for &Line { job, at, ref entry, .. } in lines {
+        match entry {
+            Entry::Claim => wanted.push(job),
+            Entry::End(end, progress) => ends.push(JobEnd { job, at, end, progress: progress.as_ref() }),
+        }
     }
-    let ids =
-        |wanted: fn(&Entry) -> bool| lines.iter().filter(|line| wanted(&line.entry)).map(|line| line.job).collect::<Vec<_>>();
-    let (done, wanted) = (ids(|entry| matches!(entry, Entry::End(..))), ids(|entry| matches!(entry, Entry::Claim)));
     // The latest of their times: what is due at an earlier one is due then.
     let now = lines.iter().map(|line| line.at).max().unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let turned = database.turn_jobs(&JobTurn { worker, done: &done, wanted: &wanted, now, lease: now + LEASE }).await?;
+    let turned = database.turn_jobs(&JobTurn { worker, ends: &ends, wanted: &wanted, now, lease: now + LEASE }).await?;
     let mut ended: BTreeSet<JobId> = turned.ended.into_iter().collect();
     let mut claimed: BTreeMap<JobId, _> = turned.claimed.into_iter().map(|job| (job.id, Box::new(job))).collect();
     let mut written = |line: &Line| match line.entry {
@@ -172,17 +158,4 @@ async fn written(database: &dyn Database, worker: &str, lines: &[Line]) -> Resul
         Entry::End(..) => Written::Ended(ended.remove(&line.job)),
     };
     Ok(lines.iter().map(&mut written).collect())
-}
-
-/// The same for ends that say more, each with its own words, in one transaction.
-async fn told_more(database: &dyn Database, worker: &str, lines: &[Line]) -> Result<Vec<Written>> {
-    let unit = database.begin().await?;
-    let mut written = Vec::new();
-    for line in lines {
-        let Entry::End(end, progress) = &line.entry else { return Err(Error::internal("a claim is no end")) };
-        let ended = unit.jobs().end(&[line.job], worker, end, progress.as_ref(), line.at).await?;
-        written.push(Written::Ended(ended.contains(&line.job)));
-    }
-    unit.commit().await?;
-    Ok(written)
 }

@@ -127,13 +127,34 @@ pub enum AttemptEnd {
     Dead(String),
 }
 
-/// Ends and beginnings of a worker's attempts that are written together. No job may be among both.
+/// The end of an attempt, as its worker tells it.
+#[derive(Debug, Clone, Copy)]
+pub struct JobEnd<'a> {
+    /// The job.
+    pub job: JobId,
+    /// When it ended.
+    pub at: OffsetDateTime,
+    /// How.
+    pub end: &'a AttemptEnd,
+    /// The last word on its progress, where there is one.
+    pub progress: Option<&'a serde_json::Value>,
+}
+
+impl JobEnd<'_> {
+    /// Whether the job was done, and there is nothing more to say of it.
+    pub fn is_plain(&self) -> bool {
+        *self.end == AttemptEnd::Done && self.progress.is_none()
+    }
+}
+
+/// Ends and beginnings of a worker's attempts that are written together, the ends first: nobody gets anew what has just been done, and
+/// what went back into the queue may be had at once.
 #[derive(Debug, Clone, Copy)]
 pub struct JobTurn<'a> {
     /// The worker.
     pub worker: &'a str,
-    /// Jobs that it did.
-    pub done: &'a [JobId],
+    /// Attempts of its that ended.
+    pub ends: &'a [JobEnd<'a>],
     /// Jobs that it would do next.
     pub wanted: &'a [JobId],
     /// Now.

@@ -4,9 +4,10 @@ use super::now;
 use crate::SqlDatabase;
 use omt_kernel::{
     JobId, OffsetDateTime,
-    job::{AttemptEnd, DueJob, JobFilter, JobRecord, JobState, JobTurn, LEASE},
+    job::{AttemptEnd, DueJob, JobEnd, JobFilter, JobRecord, JobState, JobTurn, LEASE},
     port::{Database, Page},
 };
+use sea_orm::ConnectionTrait;
 use serde_json::json;
 use std::sync::Arc;
 use time::Duration;
@@ -184,7 +185,8 @@ pub(super) async fn a_worker_ends_and_begins_at_once(database: Arc<SqlDatabase>)
         ids
     };
     let turn = async |done: &[JobId], wanted: &[JobId], now| {
-        let turn = JobTurn { worker: "w", done, wanted, now, lease: now + LEASE };
+        let ends: Vec<_> = done.iter().map(|job| JobEnd { job: *job, at: now, end: &AttemptEnd::Done, progress: None }).collect();
+        let turn = JobTurn { worker: "w", ends: &ends, wanted, now, lease: now + LEASE };
         let turned = database.turn_jobs(&turn).await.unwrap();
         (sorted(turned.ended), sorted(turned.claimed.into_iter().map(|job| job.id).collect()))
     };
@@ -213,9 +215,55 @@ pub(super) async fn a_worker_ends_and_begins_at_once(database: Arc<SqlDatabase>)
     assert_eq!(get(&database, poison[0]).await.state, JobState::Dead);
     let fresh = several(1, |_| ()).await;
     assert_eq!(turn(&second[2..3], &fresh, at).await, (second[2..3].to_vec(), fresh.clone()));
+    // One that says more, and goes back into the queue, may be had again at once.
+    let (back, progress) = (AttemptEnd::RetryAt(at, "no answer".into()), json!({ "done": 1 }));
+    let ends = [
+        JobEnd { job: fresh[0], at, end: &back, progress: None },
+        JobEnd { job: second[3], at, end: &AttemptEnd::Done, progress: Some(&progress) },
+    ];
+    let turned = JobTurn { worker: "w", ends: &ends, wanted: &fresh, now: at, lease: at + LEASE };
+    let turned = database.turn_jobs(&turned).await.unwrap();
+    assert_eq!(sorted(turned.ended), sorted(vec![fresh[0], second[3]]));
+    assert_eq!((turned.claimed.len(), turned.claimed[0].attempts), (1, 2));
+    assert_eq!(turned.claimed[0].error.as_deref(), Some("no answer"));
+    assert_eq!(get(&database, second[3]).await.progress, Some(progress));
+
+    // One that cannot be read keeps none of the others from being done, and ends like those that kill their workers.
+    let unreadable = several(1, |job| (job.kind, job.max_attempts) = ("unreadable".into(), 1)).await;
+    let words = "UPDATE jobs SET tenant = 'No Tenant!' WHERE kind = 'unreadable'";
+    database.write.execute_unprepared(words).await.unwrap();
+    let good = several(1, |_| ()).await;
+    assert_eq!(turn(&fresh, &[unreadable[0], good[0]], at).await, (fresh.clone(), good.clone()));
+    assert_eq!(turn(&good, &unreadable, after).await, (good.clone(), vec![]));
+    database.write.execute_unprepared("UPDATE jobs SET tenant = NULL WHERE kind = 'unreadable'").await.unwrap();
+    assert_eq!(get(&database, unreadable[0]).await.state, JobState::Dead);
+
     // Nothing to end, nothing to begin.
-    assert_eq!(turn(&second[3..], &[], at).await, (second[3..].to_vec(), vec![]));
+    assert_eq!(turn(&second[4..], &[], at).await, (second[4..].to_vec(), vec![]));
     assert_eq!(turn(&[], &[], at).await, (vec![], vec![]));
+}
+
+pub(super) async fn who_announces_waits_for_no_worker(database: Arc<SqlDatabase>) {
+    if !database.writes_in_parallel() {
+        // There a transaction waits for the one before, whatever it writes.
+        return;
+    }
+    let (begun, waiting) = (job("a"), job("a"));
+    add(&database, &begun).await;
+    add(&database, &waiting).await;
+    let at = now();
+    let worker = database.begin().await.unwrap();
+    assert_eq!(worker.jobs().claim(&[begun.id], "w", at, at + LEASE).await.unwrap().len(), 1);
+    let telling = async {
+        let unit = database.begin().await.unwrap();
+        unit.jobs().announced(&[begun.id, waiting.id], at).await.unwrap();
+        unit.commit().await.unwrap();
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), telling).await.expect("it waits for the worker");
+    worker.commit().await.unwrap();
+    let due = database.read().await.unwrap().jobs().due(&["a"], at + LEASE * 2, 10).await.unwrap();
+    let told = |id| due.iter().find(|due| due.id == id).unwrap().announced_at.is_some();
+    assert_eq!((told(begun.id), told(waiting.id)), (false, true));
 }
 
 pub(super) async fn a_lease_that_ends_gives_the_job_away(database: Arc<SqlDatabase>) {

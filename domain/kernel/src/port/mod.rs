@@ -266,15 +266,18 @@ pub trait Database: Send + Sync {
     fn connections(&self) -> Vec<(&'static str, u64)>;
 }
 
-/// Writes what a worker did and what it would do next, as one transaction.
+/// Writes what a worker did and what it would do next, as one transaction: ends of which there is no more to say in one statement.
 pub async fn turn_jobs_in(unit: Box<dyn UnitOfWork>, turn: &JobTurn<'_>) -> Result<JobsTurned> {
-    let mut turned = JobsTurned::default();
-    // Ends come first, so that nobody gets anew what has just been done.
-    if !turn.done.is_empty() {
-        turned.ended = unit.jobs().end(turn.done, turn.worker, &AttemptEnd::Done, None, turn.now).await?;
+    let (jobs, mut turned) = (unit.jobs(), JobsTurned::default());
+    let plain: Vec<JobId> = turn.ends.iter().filter(|end| end.is_plain()).map(|end| end.job).collect();
+    if !plain.is_empty() {
+        turned.ended = jobs.end(&plain, turn.worker, &AttemptEnd::Done, None, turn.now).await?;
+    }
+    for end in turn.ends.iter().filter(|end| !end.is_plain()) {
+        turned.ended.extend(jobs.end(&[end.job], turn.worker, end.end, end.progress, end.at).await?);
     }
     if !turn.wanted.is_empty() {
-        turned.claimed = unit.jobs().claim(turn.wanted, turn.worker, turn.now, turn.lease).await?;
+        turned.claimed = jobs.claim(turn.wanted, turn.worker, turn.now, turn.lease).await?;
     }
     unit.commit().await?;
     Ok(turned)
